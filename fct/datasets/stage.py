@@ -1,0 +1,141 @@
+"""The data stage: candidates are drawn or converted, cleaned, checked for leaks, and written with a manifest."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fct import digests
+from fct.datasets import folder, icons, splits
+from fct.datasets.images import ink, write_image
+from fct.datasets.items import EVALUATED, SPLITS, Item
+from fct.datasets.manifest import write_manifest
+from fct.datasets.packs import DEFAULT_CACHE, fetch_packs
+from fct.datasets.settings import ICONS, DataSettings
+from fct.datasets.sheet import contact_sheet
+from fct.errors import BadInput
+from fct.files import whole_folder, write_json
+
+
+def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) -> dict[str, Any]:
+    """Make the data: ``images/``, ``manifest.csv``, ``summary.json`` and ``contact_sheet.png`` in ``out``, all or nothing.
+
+    The same settings and source give the same bytes.
+
+    Returns:
+        The summary: per split images, classes and sources; what was removed and why; the licence of every source; queries with a match.
+
+    Raises:
+        BadInput: the source cannot be used, or gives too few images.
+        OperationFailed: the icon packs cannot be fetched, or the disk is full.
+        FctError: a leak rule is broken.
+    """
+    draw: Callable[[Item], np.ndarray]
+    notes: list[str] = []
+    from_icons = settings.source == ICONS
+    if from_icons:
+        packs = icons.read_packs(fetch_packs(npm_cache), settings.packs)
+        items = icons.candidates(packs, settings)
+        draw = partial(icons.draw, packs, size=settings.image_size, mode=settings.mode)
+    else:
+        items, paths, notes = folder.candidates(Path(settings.source), settings)
+        draw = partial(folder.convert, paths, size=settings.image_size, mode=settings.mode)
+    with whole_folder(out) as part:
+        inks, pixels = _write_images(part, items, draw)
+        keep, removed = splits.clean(
+            items,
+            inks,
+            pixels,
+            settings.near_duplicate_cosine,
+            blank=from_icons,
+            centred=not from_icons,
+            pool=settings.pool_images,
+            canaries=settings.canaries,
+        )
+        for row in np.flatnonzero(~keep):
+            _remove(part / items[row].file)
+        kept = [items[row] for row in np.flatnonzero(keep)]
+        _check_enough(kept, settings)
+        short = settings.canaries - sum(item.split == "canary" for item in kept)
+        if short > 0 and from_icons:
+            raise BadInput(
+                "too few icons can be canaries", wanted=settings.canaries, got=settings.canaries - short, todo="lower data.canaries"
+            )
+        if short > 0:
+            notes.append(f"{settings.canaries - short} of {settings.canaries} canaries could be taken")
+        splits.check_leaks(kept, inks[keep], settings.near_duplicate_cosine, centred=not from_icons)
+        write_manifest(part, kept)
+        summary = summarise(settings, Counter(item.split for item in items), kept, removed, notes)
+        write_json(part / "summary.json", summary)
+        contact_sheet(part, kept, settings)
+    return summary
+
+
+def _write_images(part: Path, items: list[Item], draw: Callable[[Item], np.ndarray]) -> tuple[np.ndarray, list[str]]:
+    inks = np.empty((len(items), 1024), np.uint8)
+    pixels: list[str] = []
+    for row, item in enumerate(tqdm(items, "drawing", unit="image", leave=False)):
+        image = draw(item)
+        inks[row] = ink(image)
+        pixels.append(digests.of_bytes(image.tobytes()))
+        write_image(part / item.file, image)
+    return inks, pixels
+
+
+def _remove(path: Path) -> None:
+    path.unlink()
+    if not any(path.parent.iterdir()):
+        path.parent.rmdir()
+
+
+def _check_enough(items: list[Item], settings: DataSettings) -> None:
+    for split in ("train", "fitting", "validation", "gallery"):
+        classes = len({item.name for item in items if item.split == split})
+        if classes < 2:
+            raise BadInput(
+                f"the split {split} is too small after duplicates are gone", wanted="at least 2 classes", got=classes, where=settings.source
+            )
+
+
+def summarise(
+    settings: DataSettings, drawn: Counter[str], items: list[Item], removed: dict[str, dict[str, int]], notes: list[str]
+) -> dict[str, Any]:
+    """Counts per split, what was removed and why, licences, and the queries that have a match in another source (or at all)."""
+    by_split: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        by_split[item.split].append(item)
+    table = {
+        split: {
+            "candidates": drawn[split],
+            "images": len(by_split[split]),
+            "classes": len({item.label for item in by_split[split] if item.label}),
+            "names": len({item.name for item in by_split[split]}),
+            "sources": sorted({item.source for item in by_split[split] if item.source}),
+        }
+        for split in SPLITS
+    }
+    queries = {}
+    for split in EVALUATED:
+        found: dict[str, Counter[str]] = defaultdict(Counter)
+        for item in by_split[split]:
+            found[item.label][item.source] += 1
+        matches = sum(
+            1 for item in by_split[split] if found[item.label].total() - (found[item.label][item.source] if item.source else 1) > 0
+        )
+        queries[split] = {"queries": len(by_split[split]), "with_a_match": matches}
+    return {
+        "source": settings.source,
+        "images": len(items),
+        "cross_source": any(item.source for item in items),
+        "splits": table,
+        "removed": removed,
+        "queries": queries,
+        "licences": {item.source: item.licence for item in sorted(items, key=lambda item: item.source) if item.source},
+        "notes": notes,
+    }

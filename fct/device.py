@@ -1,0 +1,36 @@
+"""Where torch computes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fct.errors import BadInput
+
+if TYPE_CHECKING:
+    import torch
+
+
+def pick(device: str = "auto") -> torch.device:
+    """``auto`` is the first GPU when there is one, else the CPU; anything else is a torch device string.
+
+    Raises:
+        BadInput: the device is unknown or not there.
+    """
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise BadInput("unknown device", wanted="auto, cpu, cuda or cuda:N", got=device) from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise BadInput("no GPU is visible to torch", wanted=device, got="cpu only", todo="set device to auto or cpu")
+    return chosen
+
+
+def use_threads(threads: int) -> None:
+    """Set torch's CPU threads; too many (two processes with two each on two cores) make a step 15 times slower."""
+    import torch
+
+    torch.set_num_threads(threads)

@@ -1,0 +1,83 @@
+"""Files that are either absent or whole: everything is written beside its place and then renamed."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fct.errors import BadInput, OperationFailed
+
+
+@contextmanager
+def disk_errors(where: Path) -> Iterator[None]:
+    """Turn ENOSPC, EROFS and EACCES into one sentence that names the place (:class:`OperationFailed`)."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OperationFailed("the disk is full", where=where, todo="free some space and run the same command again") from error
+        if error.errno in (errno.EROFS, errno.EACCES):
+            raise OperationFailed(f"cannot write ({error.strerror})", where=where, todo="check its permissions") from error
+        raise
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a path to write to; when the block ends well it is renamed to ``path``, else removed."""
+    path = Path(path)
+    part = _beside(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield part
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give a new empty folder; when the block ends well it takes the place of ``path``, else it is removed."""
+    path = Path(path)
+    part = _beside(path)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        try:
+            yield part
+            if path.exists():
+                old = path.with_name(f".{path.name}.{os.getpid()}.old")
+                os.replace(path, old)
+                os.replace(part, path)
+                shutil.rmtree(old)
+            else:
+                os.replace(part, path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write ``value`` as readable JSON with sorted keys, whole or not at all."""
+    with whole_file(path) as part:
+        part.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file; a missing or damaged one is :class:`~fct.errors.BadInput`."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput("a file is missing", wanted=Path(path).name, where=Path(path).parent) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise BadInput("a file is not valid JSON", got=str(error), where=path) from error

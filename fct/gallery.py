@@ -1,0 +1,431 @@
+"""The gallery: items, what each version computed from them (features) and the spaces that are searched.
+
+Legend: N rows, D dimensions of φ, P dimensions of ψ.
+
+================== ==================================================================== ==============================
+table              columns                                                              changed by
+================== ==================================================================== ==============================
+items              id, label, source, image_uri, native_version, role                   ingest, delete
+features/v{m}      id, phi (N, D), psi (N, P) int8; no psi column where P is 0          ingest, add_features, delete
+spaces/v{n}-{h}    id, vector (N, D) float32, origin, uncertainty float32               append_space, delete, drop_space
+================== ==================================================================== ==============================
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fct import tables
+from fct.digests import of_json
+from fct.errors import BadInput
+from fct.tables import TableState
+from fct.vectors import check
+
+if TYPE_CHECKING:
+    from fct.tables import Dataset, Rows
+
+ITEMS = "items"
+ROLES = ("item", "canary")
+TEXTS = ("label", "source", "image_uri", "role")
+SPACE = re.compile(r"spaces/v([1-9]\d*)-([0-9a-f]{12}|native)")
+NOISE = 1e-3
+"""Two runs of one program over one image may differ by rounding (other batch sizes, another device): vectors this close, relative to
+their norm, and ψ within one level are the same content. The rows written first stay."""
+
+
+class Ingested(NamedTuple):
+    """Rows an ingest wrote, and rows that were there already."""
+
+    added: int
+    unchanged: int
+
+
+class Batch(NamedTuple):
+    """Features of one version: ids (N,) str, phi (N, D) as stored, psi (N, P) int8."""
+
+    ids: np.ndarray
+    phi: np.ndarray
+    psi: np.ndarray
+
+
+class SpaceRows(NamedTuple):
+    """Rows of a space: ids (N,) str, vectors (N, D) float32, origin (N,) str, uncertainty (N,) float32."""
+
+    ids: np.ndarray
+    vectors: np.ndarray
+    origin: np.ndarray
+    uncertainty: np.ndarray
+
+
+@dataclass(frozen=True)
+class FeatureInfo:
+    """What a features table holds: dimensions, dtype of φ, fingerprint of the embedder."""
+
+    phi_dim: int
+    psi_dim: int
+    phi_dtype: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class SpaceInfo:
+    """What a space holds: version n, dimension, fingerprint of φ_n, native version → digest of h."""
+
+    version: int
+    dim: int
+    fingerprint: str
+    forward: dict[int, str]
+
+
+def features_name(version: int) -> str:
+    return f"features/v{version}"
+
+
+def space_name(version: int, forward: Mapping[int, str]) -> str:
+    """Name of the space of a release: one h gives its digest, several a digest of all, none (a first release) ``native``."""
+    digests = list(forward.values())
+    mark = "native" if not digests else digests[0] if len(digests) == 1 else of_json({str(m): h for m, h in forward.items()})
+    return f"spaces/v{version}-{mark[:12]}"
+
+
+def forward_origin(old: int, new: int) -> str:
+    """Origin of a row that h carried from version ``old`` to ``new``."""
+    return f"forward {old}→{new}"
+
+
+def _strings(name: str, values: Sequence[str] | np.ndarray, rows: int | None = None, *, unique: bool = False) -> np.ndarray:
+    listed = values.tolist() if isinstance(values, np.ndarray) else list(values)
+    wrong = next((one for one in listed if not isinstance(one, str) or "\0" in one or (unique and not one)), None)
+    if wrong is not None:
+        raise BadInput(f"{name} holds a value that cannot be stored", wanted="text without NUL, not empty for an id", got=repr(wrong))
+    if rows is not None and len(listed) != rows:
+        raise BadInput(f"{name} has the wrong number of rows", wanted=rows, got=len(listed), todo="rows must correspond one to one")
+    array = np.asarray(listed, dtype=str)
+    if unique:
+        seen, counts = np.unique(array, return_counts=True)
+        if (counts > 1).any():
+            raise BadInput(f"{name} holds the same id twice", got=seen[counts > 1][0])
+    return array
+
+
+class Gallery:
+    """Lance tables in one folder. Opening it creates nothing.
+
+    Every writer adds whole commits only: a crash leaves a table as it was before or after one batch.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root).absolute()
+
+    def table_path(self, name: str) -> Path:
+        """Folder of the table ``name``."""
+        return tables.path_of(self.root, name)
+
+    def tables(self) -> list[str]:
+        """Names of all tables, sorted."""
+        return tables.names(self.root)
+
+    # ---- items and features -------------------------------------------------------------------------------------
+
+    def ingest(
+        self,
+        version: int,
+        fingerprint: str,
+        ids: Sequence[str] | np.ndarray,
+        phi: np.ndarray,
+        psi: np.ndarray | None,
+        labels: Sequence[str] | np.ndarray,
+        sources: Sequence[str] | np.ndarray,
+        image_uris: Sequence[str] | np.ndarray,
+        role: str = "item",
+    ) -> Ingested:
+        """Add items with the features that ``version`` computed from their images; running it again changes nothing.
+
+        Features are written before items, each in one commit. A crash in between leaves features without an item, which
+        nothing reads and the next ingest of the same ids repairs.
+
+        Args:
+            phi: (N, D) float16 or float32. psi: (N, P) int8, or None where the version has no side-information.
+
+        Raises:
+            BadInput: another embedder, dimension or dtype than the table's; NaN, infinity or a zero-norm row; an id twice;
+                an id that is there with other vectors or another description. Nothing is written.
+        """
+        if role not in ROLES:
+            raise BadInput("an item has an unknown role", wanted=" or ".join(ROLES), got=role)
+        names = _strings("ids", ids, unique=True)
+        n = len(names)
+        rows: dict[str, np.ndarray] = {"id": names, "label": _strings("labels", labels, n), "source": _strings("sources", sources, n)}
+        rows |= {"image_uri": _strings("image_uris", image_uris, n), "role": np.full(n, role)}
+        rows["native_version"] = np.full(n, version, dtype=np.int32)
+        phi, psi = self._checked(version, fingerprint, n, phi, psi)
+        if ITEMS in self.tables():
+            self._new_items(tables.open_table(self.root, ITEMS), rows)
+        features = self._add(version, fingerprint, names, phi, psi)
+        columns = {text: ("string", None) for text in TEXTS} | {"native_version": ("int32", None)}
+        tables.create(self.root, ITEMS, tables.schema_of(columns, {}))
+        items = tables.insert_new(self.root, ITEMS, lambda dataset: self._new_items(dataset, rows))
+        added = len(np.union1d(features, items))
+        return Ingested(added, n - added)
+
+    def add_features(
+        self, version: int, fingerprint: str, ids: Sequence[str] | np.ndarray, phi: np.ndarray, psi: np.ndarray | None
+    ) -> Ingested:
+        """Add what ``version`` computed from the images of items that are there already (backfill, double embedding).
+
+        Raises:
+            BadInput: as :meth:`ingest`, or an id is not an item.
+        """
+        names = _strings("ids", ids, unique=True)
+        phi, psi = self._checked(version, fingerprint, len(names), phi, psi)
+        self._offsets(tables.open_table(self.root, ITEMS), ITEMS, names)
+        added = len(self._add(version, fingerprint, names, phi, psi))
+        return Ingested(added, len(names) - added)
+
+    def item_ids(self, role: str | None = None, native_version: int | None = None, at: int | None = None) -> np.ndarray:
+        """Sorted ids (N,) str of the items with this role and native version (None: any) at a version of the items table."""
+        if ITEMS not in self.tables() and at is None:
+            return np.empty(0, dtype=str)
+        items = self._read(ITEMS, at, ["id", "role", "native_version"])
+        keep = np.full(len(items["id"]), True)
+        keep &= (items["role"] == role) if role is not None else True
+        keep &= (items["native_version"] == native_version) if native_version is not None else True
+        return items["id"][keep]
+
+    def items(self, at: int | None = None) -> dict[str, np.ndarray]:
+        """All columns of the items, sorted by id: id, label, source, image_uri, role (N,) str and native_version (N,) int32."""
+        return self._read(ITEMS, at)
+
+    def native_versions(self, at: int | None = None) -> dict[int, int]:
+        """Native version → number of items (canaries too), ascending."""
+        if ITEMS not in self.tables() and at is None:
+            return {}
+        found, counts = np.unique(self._read(ITEMS, at, ["id", "native_version"])["native_version"], return_counts=True)
+        return {int(version): int(count) for version, count in zip(found, counts, strict=True)}
+
+    def feature_info(self, version: int) -> FeatureInfo:
+        """Dimensions, dtype and fingerprint of ``features/v{version}``."""
+        schema = tables.open_table(self.root, features_name(version)).schema
+        phi = schema.field("phi").type
+        psi_dim = schema.field("psi").type.list_size if "psi" in schema.names else 0
+        return FeatureInfo(phi.list_size, psi_dim, np.dtype(phi.value_type.to_pandas_dtype()).name, _meta(schema)["fct.fingerprint"])
+
+    def features(
+        self, version: int, at: int | None = None, ids: Sequence[str] | np.ndarray | None = None, batch_rows: int = 8192
+    ) -> Iterator[Batch]:
+        """Features in batches of ``batch_rows``, in the order of ``ids``, or all rows sorted by id.
+
+        Raises:
+            BadInput: no such table or version, or an id that it does not hold.
+        """
+        name = features_name(version)
+        dataset = tables.open_table(self.root, name, at)
+        with tables.lance_errors(self.table_path(name)):
+            wanted = np.sort(tables.arrays_of(dataset.to_table(columns=["id"]))["id"]) if ids is None else np.asarray(ids, dtype=str)
+        offsets = self._offsets(dataset, name, wanted)
+
+        def batches() -> Iterator[Batch]:
+            for start in range(0, len(offsets), batch_rows):
+                with tables.lance_errors(self.table_path(name)):
+                    rows = tables.take(dataset, offsets[start : start + batch_rows], dataset.schema.names)
+                yield Batch(rows["id"], rows["phi"], rows.get("psi", np.zeros((len(rows["id"]), 0), dtype=np.int8)))
+
+        return batches()
+
+    def delete(self, ids: Sequence[str] | np.ndarray) -> dict[str, int]:
+        """Delete items, their features and their rows in every space. Returns table → rows deleted; unknown ids count nowhere.
+
+        Items go first, so that a deletion cut short already hides them; running it again finishes it.
+        """
+        names = _strings("ids", ids)
+        ordered = sorted(self.tables(), key=lambda name: (name != ITEMS, name))
+        return {name: tables.delete_rows(self.root, name, names) for name in ordered}
+
+    # ---- spaces -------------------------------------------------------------------------------------------------
+
+    def create_space(self, name: str, dim: int, fingerprint: str, forward: Mapping[int, str]) -> bool:
+        """Create an empty space. True when it was created now, False when it was there with the same description.
+
+        Args:
+            name: see :func:`space_name`.
+            fingerprint: of φ_n. forward: native version m → digest of h(m→n).
+
+        Raises:
+            BadInput: the name is no space's, or a space of this name has another description.
+        """
+        if not SPACE.fullmatch(name) or dim < 1:
+            raise BadInput("this cannot be a space", wanted="spaces/v<n>-<12 hex digits or native> and dim ≥ 1", got=f"{name}, dim {dim}")
+        wanted = {"fct.fingerprint": fingerprint, "fct.forward": json.dumps({str(m): h for m, h in sorted(forward.items())})}
+        columns = {"vector": ("float", dim), "origin": ("string", None), "uncertainty": ("float", None)}
+        if tables.create(self.root, name, tables.schema_of(columns, wanted)):
+            return True
+        there = self.space_info(name)
+        if (there.dim, there.fingerprint, there.forward) != (dim, fingerprint, dict(forward)):
+            described = f"dim {dim}, fingerprint {fingerprint}, forward {dict(forward)}"
+            raise BadInput(f"the space {name} is there with another description", wanted=described, got=there, where=self.root)
+        return False
+
+    def space_info(self, name: str) -> SpaceInfo:
+        """Dimension, fingerprint and h digests of a space."""
+        schema = tables.open_table(self.root, name).schema
+        match, meta = SPACE.fullmatch(name), _meta(schema)
+        if match is None:
+            raise BadInput(f"the table {name} is not a space", wanted=[one for one in self.tables() if SPACE.fullmatch(one)])
+        forward = {int(m): h for m, h in json.loads(meta["fct.forward"]).items()}
+        return SpaceInfo(int(match[1]), schema.field("vector").type.list_size, meta["fct.fingerprint"], forward)
+
+    def append_space(
+        self,
+        name: str,
+        ids: Sequence[str] | np.ndarray,
+        vectors: np.ndarray,
+        origin: str | Sequence[str] | np.ndarray,
+        uncertainty: np.ndarray,
+    ) -> int:
+        """Add one batch of rows in one commit and return their number.
+
+        Args:
+            vectors: (N, D) float32. origin: ``native`` or :func:`forward_origin`, one for all or one a row.
+            uncertainty: (N,) finite numbers ≥ 0.
+
+        Raises:
+            BadInput: an id that is there already or twice, wrong dimension or dtype, NaN, a zero row, an origin this space has no h for.
+        """
+        info = self.space_info(name)
+        names = _strings("ids", ids, unique=True)
+        check("vectors", vectors, dim=info.dim, rows=len(names))
+        origins = np.full(len(names), origin) if isinstance(origin, str) else _strings("origin", origin, len(names))
+        allowed = ["native", *(forward_origin(m, info.version) for m in info.forward)]
+        if not np.isin(origins, allowed).all():
+            raise BadInput(
+                "a row has an origin that this space does not know", wanted=allowed, got=sorted(set(origins) - set(allowed)), where=name
+            )
+        doubt = np.asarray(uncertainty, dtype=np.float32)
+        if vectors.dtype != np.float32 or doubt.shape != (len(names),) or not np.isfinite(doubt).all() or (doubt < 0).any():
+            wanted = "vectors as float32 and one finite uncertainty ≥ 0 a row"
+            raise BadInput("a batch does not fit the space", wanted=wanted, got=f"{vectors.dtype}, {doubt.shape}", where=name)
+
+        def choose(dataset: Dataset) -> Rows:
+            there = tables.positions(dataset, names) >= 0
+            if there.any():
+                raise BadInput(
+                    f"the space {name} holds this id already", got=names[there][0], todo="append only ids that space_ids does not list"
+                )
+            return tables.table_of(dataset.schema, {"id": names, "vector": vectors, "origin": origins, "uncertainty": doubt})
+
+        return len(tables.insert_new(self.root, name, choose))
+
+    def space_ids(self, name: str, at: int | None = None) -> np.ndarray:
+        """Sorted ids (N,) str that a space holds; what a resumed transformation can skip."""
+        return self._read(name, at, ["id"])["id"]
+
+    def read_space(self, name: str, at: int | None = None) -> SpaceRows:
+        """All rows of a space, sorted by id."""
+        rows = self._read(name, at)
+        return SpaceRows(rows["id"], rows["vector"], rows["origin"], rows["uncertainty"])
+
+    def drop_space(self, name: str) -> bool:
+        """Drop a space for good; False where there was none. Items and features cannot be dropped."""
+        if not SPACE.fullmatch(name):
+            raise BadInput("only a space can be dropped", got=name)
+        return tables.drop(self.root, name)
+
+    # ---- trust --------------------------------------------------------------------------------------------------
+
+    def snapshot(self, table: str, at: int | None = None) -> TableState:
+        """Version, rows, content digest and file digests of a table, now or at a Lance version."""
+        return tables.snapshot(self.root, table, at)
+
+    def verify(self, state: TableState) -> None:
+        """Refuse (:class:`NotPermitted`) when a file of the state is missing or altered; reads bytes only."""
+        tables.verify(self.root, state)
+
+    def verify_content(self, state: TableState) -> None:
+        """Refuse (:class:`NotPermitted`) when the rows of the state's version are not those it was made from."""
+        tables.verify_content(self.root, state)
+
+    # ---- inside -------------------------------------------------------------------------------------------------
+
+    def _read(self, name: str, at: int | None, columns: list[str] | None = None) -> dict[str, np.ndarray]:
+        dataset = tables.open_table(self.root, name, at)
+        with tables.lance_errors(self.table_path(name)):
+            rows = tables.arrays_of(dataset.to_table(columns=columns))
+        order = np.argsort(rows["id"], kind="stable")
+        return {column: values[order] for column, values in rows.items()}
+
+    def _offsets(self, dataset: Dataset, name: str, ids: np.ndarray) -> np.ndarray:
+        with tables.lance_errors(self.table_path(name)):
+            offsets = tables.positions(dataset, ids)
+        if (offsets < 0).any():
+            raise BadInput(f"{name} does not hold this id", got=ids[offsets < 0][0], where=f"{(offsets < 0).sum()} of {len(ids)} ids")
+        return offsets
+
+    def _checked(self, version: int, fingerprint: str, rows: int, phi: np.ndarray, psi: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """φ and ψ if the features table of this version can take them."""
+        if version < 1 or not fingerprint:
+            raise BadInput("features need a version and a fingerprint", wanted="version ≥ 1", got=f"{version}, {fingerprint!r}")
+        check("phi", phi, rows=rows)
+        psi = np.zeros((rows, 0), dtype=np.int8) if psi is None else psi
+        if psi.ndim != 2 or len(psi) != rows or psi.dtype != np.int8 or phi.dtype not in (np.float16, np.float32):
+            wanted = f"phi as float16 or float32 and psi as ({rows}, P) int8"
+            raise BadInput("features have the wrong dtype or shape", wanted=wanted, got=f"phi {phi.dtype}, psi {psi.shape} {psi.dtype}")
+        if features_name(version) in self.tables():
+            there = self.feature_info(version)
+            given = FeatureInfo(phi.shape[1], psi.shape[1], phi.dtype.name, fingerprint)
+            if given != there:
+                todo = "features of another embedder or shape need a version of their own"
+                raise BadInput(f"these are not features of version {version}", wanted=there, got=given, where=self.root, todo=todo)
+        return phi, psi
+
+    def _add(self, version: int, fingerprint: str, ids: np.ndarray, phi: np.ndarray, psi: np.ndarray) -> np.ndarray:
+        """Write the features that are not there and return their ids; refuse other vectors for an id that is."""
+        name = features_name(version)
+        columns: dict[str, tuple[str, int | None]] = {"phi": ("halffloat" if phi.dtype == np.float16 else "float", phi.shape[1])}
+        columns |= {"psi": ("int8", psi.shape[1])} if psi.shape[1] else {}
+        if not tables.create(self.root, name, tables.schema_of(columns, {"fct.fingerprint": fingerprint})):
+            self._checked(version, fingerprint, len(ids), phi, psi)  # another writer may have created it with another embedder
+
+        def choose(dataset: Dataset) -> Rows:
+            offsets = tables.positions(dataset, ids)
+            old = offsets >= 0
+            if old.any():
+                there = tables.take(dataset, offsets[old], dataset.schema.names)
+                _refuse_other(ids[old], _differ(there["phi"], phi[old]), f"vectors, in {name}")
+                if "psi" in there:
+                    gap = np.abs(there["psi"].astype(np.int16) - psi[old].astype(np.int16)).max(axis=1)
+                    _refuse_other(ids[old], gap > 1, f"side-information, in {name}")
+            return tables.table_of(dataset.schema, {"id": ids[~old], "phi": phi[~old], "psi": psi[~old]})
+
+        return tables.insert_new(self.root, name, choose)
+
+    def _new_items(self, dataset: Dataset, rows: dict[str, np.ndarray]) -> Rows:
+        """The rows whose id is not there; refuse another description of one that is."""
+        offsets = tables.positions(dataset, rows["id"])
+        old = offsets >= 0
+        if old.any():
+            there = tables.take(dataset, offsets[old], dataset.schema.names)
+            for column in ("native_version", *TEXTS):
+                _refuse_other(rows["id"][old], there[column] != rows[column][old], f"{column}, in items")
+        return tables.table_of(dataset.schema, {column: values[~old] for column, values in rows.items()})
+
+
+def _meta(schema: Any) -> dict[str, str]:
+    return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+
+
+def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    one, other = one.astype(np.float32), other.astype(np.float32)
+    return np.linalg.norm(one - other, axis=1) > NOISE * np.linalg.norm(one, axis=1)
+
+
+def _refuse_other(ids: np.ndarray, other: np.ndarray, what: str) -> None:
+    if other.any():
+        todo = "delete it first, or give the new content another id"
+        raise BadInput(f"the id {ids[other][0]} is there with another {what}", got=f"{int(other.sum())} such ids", todo=todo)

@@ -1,0 +1,286 @@
+"""The door to FAISS: the index of a space, built anew for each space, and searches in it.
+
+An index is identified by the content digest of its space, the build parameters and the version of faiss. The digests of its files
+serve against tampering only: HNSW graphs built by several threads differ from run to run.
+
+Legend: N rows, Q queries, D dimensions, k results. Scores are higher for nearer rows: cosine, or minus the squared distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fct.digests import of_file, of_json
+from fct.errors import BadInput, NotPermitted
+from fct.files import read_json, whole_folder, write_json
+from fct.vectors import check, normalise
+
+KINDS = ("auto", "flat", "hnsw", "ivf")
+METRICS = ("cosine", "l2")
+DEVICES = ("auto", "cpu", "gpu")
+TIE = 1e-5
+SCORES_AT_ONCE = 1 << 25
+
+
+@dataclass(frozen=True)
+class IndexSettings:
+    """How to build an index.
+
+    Attributes:
+        kind: ``flat`` (exact), ``hnsw``, ``ivf``, or ``auto``: flat below ``flat_below`` rows, else HNSW.
+        flat_below: rows under which ``auto`` is exact.
+        hnsw_m: links of a node. ef_construction, ef_search: breadth of the search while building and while searching.
+        ivf_lists: number of lists, at most N / 39 (faiss wants 39 training rows for each). ivf_probes: lists visited by a search.
+        device: ``cpu``, ``gpu`` or ``auto`` (a GPU where faiss has one). It builds flat and IVF indexes; they are kept for the CPU.
+        seed: of the clustering of IVF.
+    """
+
+    __pydantic_config__: ClassVar = {"extra": "forbid"}
+
+    kind: str
+    flat_below: int
+    hnsw_m: int
+    ef_construction: int
+    ef_search: int
+    ivf_lists: int
+    ivf_probes: int
+    device: str
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS or self.device not in DEVICES:
+            wanted = f"kind of {', '.join(KINDS)} and device of {', '.join(DEVICES)}"
+            raise BadInput("an index cannot be built this way", wanted=wanted, got=f"{self.kind}, {self.device}")
+        positive = {name: value for name, value in asdict(self).items() if name.startswith(("hnsw", "ef", "ivf"))}
+        wrong = {name: value for name, value in positive.items() if value < 1} | ({"hnsw_m": 1} if self.hnsw_m == 1 else {})
+        if wrong:
+            raise BadInput("an index cannot be built this way", wanted="positive whole numbers, hnsw_m at least 2", got=wrong)
+
+    def kind_for(self, rows: int) -> str:
+        """The kind of index for so many rows."""
+        return ("flat" if rows < self.flat_below else "hnsw") if self.kind == "auto" else self.kind
+
+
+def _faiss() -> Any:
+    """The library, untyped: its stubs know neither the search parameters nor arrays as arguments."""
+    import faiss
+
+    return faiss
+
+
+def _prepared(vectors: np.ndarray, metric: str) -> np.ndarray:
+    if metric not in METRICS:
+        raise BadInput("an index has an unknown metric", wanted=" or ".join(METRICS), got=metric)
+    return np.ascontiguousarray(normalise(vectors) if metric == "cosine" else vectors, dtype=np.float32)
+
+
+def _gpus(device: str) -> int:
+    faiss = _faiss()
+
+    found = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
+    if device == "gpu" and not found:
+        raise BadInput("an index was to be built on a GPU", wanted="faiss with a GPU", got="none", todo="set index.device to auto or cpu")
+    return 0 if device == "cpu" else found
+
+
+def build(vectors: np.ndarray, metric: str, settings: IndexSettings) -> Any:
+    """A faiss index of ``vectors`` (N, D), row i of the index being row i of the array.
+
+    Args:
+        metric: ``cosine`` (rows are scaled to norm 1, inner product) or ``l2``.
+
+    Raises:
+        BadInput: NaN, zero rows, no rows, an unknown metric, or a GPU was demanded where there is none.
+    """
+    faiss = _faiss()
+
+    rows = _prepared(check("vectors", vectors), metric)
+    n, dim = rows.shape
+    kind, measure = settings.kind_for(n), faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
+    gpus = _gpus(settings.device)
+    if kind == "hnsw":
+        index = faiss.IndexHNSWFlat(dim, settings.hnsw_m, measure)
+        index.hnsw.efConstruction, index.hnsw.efSearch = settings.ef_construction, settings.ef_search
+        index.add(rows)
+        return index
+    if kind == "ivf":
+        index = faiss.index_factory(dim, f"IVF{max(1, min(settings.ivf_lists, n // 39))},Flat", measure)
+        index.cp.seed = settings.seed
+    else:
+        index = faiss.IndexFlat(dim, measure)
+    if gpus:
+        resources = faiss.StandardGpuResources()
+        index = faiss.index_cpu_to_gpu(resources, 0, index)
+    index.train(rows)
+    index.add(rows)
+    index = faiss.index_gpu_to_cpu(index) if gpus else index
+    if kind == "ivf":
+        index.nprobe = settings.ivf_probes
+    return index
+
+
+class Searcher:
+    """An index with the ids of its rows.
+
+    Args:
+        index: from :func:`build`. ids: (N,) distinct, in the order of its rows. metric: as it was built.
+    """
+
+    def __init__(self, index: Any, ids: Sequence[str] | np.ndarray, metric: str) -> None:
+        faiss = _faiss()
+
+        self.index, self.metric = faiss.downcast_index(index), metric
+        self.ids = np.asarray(ids, dtype=str)
+        if len(self.ids) != index.ntotal:
+            raise BadInput("an index and its ids differ in length", wanted=index.ntotal, got=len(self.ids))
+        self._order = np.argsort(self.ids, kind="stable")
+        self._sorted = self.ids[self._order]
+        if (self._sorted[1:] == self._sorted[:-1]).any():
+            raise BadInput("an index has the same id twice", got=self._sorted[1:][self._sorted[1:] == self._sorted[:-1]][0])
+
+    def search(self, queries: np.ndarray, k: int, exclude: Iterable[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (Q, k) str and scores (Q, k) float32 of the nearest rows, best first.
+
+        Args:
+            queries: (Q, D). exclude: ids never to answer with (deleted items, canaries); unknown ones are ignored.
+
+        Where fewer than k rows are left, the rest is ``""`` with a score of minus infinity.
+
+        Raises:
+            BadInput: wrong dimension, NaN, a zero query under cosine, or k below 1.
+        """
+        rows, scores = self.rows(queries, k, exclude)
+        return np.where(rows >= 0, self.ids[rows], ""), scores
+
+    def rows(self, queries: np.ndarray, k: int, exclude: Iterable[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`search`, with row numbers (Q, k) int64, -1 where there is none."""
+        faiss = _faiss()
+
+        if k < 1:
+            raise BadInput("a search wants no results", wanted="k ≥ 1", got=k)
+        wanted = _prepared(check("queries", queries, dim=self.index.d, allow_zero=self.metric == "l2"), self.metric)
+        selector, left = None, len(self.ids)
+        if exclude is not None:
+            keep = self._kept(exclude)
+            left = int(keep.sum())
+            bits = np.packbits(keep, bitorder="little")
+            selector = faiss.IDSelectorBitmap(bits)
+        depth = min(k, left)
+        scores = np.full((len(wanted), k), -np.inf, dtype=np.float32)
+        rows = np.full((len(wanted), k), -1, dtype=np.int64)
+        if depth:
+            scores[:, :depth], rows[:, :depth] = self._nearest(wanted, depth, selector, exact=False)
+            short = np.flatnonzero((rows[:, :depth] < 0).any(axis=1))
+            if len(short):  # the probed lists or the walked graph hold too few rows that are not masked
+                scores[short, :depth], rows[short, :depth] = self._nearest(wanted[short], depth, selector, exact=True)
+        if self.metric == "l2":
+            scores = np.where(rows >= 0, -scores, -np.inf).astype(np.float32)
+        return rows, scores
+
+    def _kept(self, exclude: Iterable[str]) -> np.ndarray:
+        keep = np.full(len(self.ids), True)
+        names = np.asarray(list(exclude), dtype=str)
+        place = np.minimum(np.searchsorted(self._sorted, names), len(self.ids) - 1)
+        keep[self._order[place[self._sorted[place] == names]]] = False
+        return keep
+
+    def _nearest(self, queries: np.ndarray, depth: int, selector: Any, *, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+        faiss = _faiss()
+
+        index = self.index
+        if isinstance(index, faiss.IndexHNSW) and not exact:
+            return index.search(queries, depth, params=faiss.SearchParametersHNSW(sel=selector, efSearch=max(index.hnsw.efSearch, depth)))
+        if isinstance(index, faiss.IndexIVF):
+            return index.search(
+                queries, depth, params=faiss.SearchParametersIVF(sel=selector, nprobe=index.nlist if exact else index.nprobe)
+            )
+        store = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
+        return store.search(queries, depth, params=faiss.SearchParameters(sel=selector))
+
+
+def save(
+    index: Any, ids: Sequence[str] | np.ndarray, folder: str | Path, content: str, settings: IndexSettings, metric: str
+) -> dict[str, Any]:
+    """Write ``index.faiss``, ``ids.npy`` and ``index.json`` to ``folder``, all or nothing, and return what index.json holds.
+
+    Args:
+        content: content digest of the space. settings, metric: what the index was built with.
+
+    Returns:
+        content, rows, dim, metric, kind, build (settings), faiss (version), identity (digest of all these), files (name → SHA-256).
+    """
+    faiss = _faiss()
+
+    names = Searcher(index, ids, metric).ids
+    about = {"content": content, "rows": len(names), "dim": index.d, "metric": metric, "kind": settings.kind_for(len(names))}
+    about |= {"build": asdict(settings), "faiss": faiss.__version__}
+    with whole_folder(folder) as part:
+        faiss.write_index(index, str(part / "index.faiss"))
+        with open(part / "ids.npy", "wb") as file:
+            np.save(file, np.char.encode(names, "utf-8"), allow_pickle=False)
+        files = {name: of_file(part / name) for name in ("ids.npy", "index.faiss")}
+        about |= {"identity": of_json(about), "files": files}
+        write_json(part / "index.json", about)
+    return about
+
+
+def open_index(folder: str | Path, metric: str, content: str, recorded: dict[str, Any] | None = None) -> Searcher:
+    """Open a saved index for searching.
+
+    Args:
+        metric: of the release. content: content digest of the space that is to be searched.
+        recorded: what :func:`save` returned, where that was kept in a safe place; then index.json must say the same.
+
+    Raises:
+        BadInput: there is no index, or it was built for another metric.
+        NotPermitted: it was built from another space, or one of its files is missing, truncated or altered.
+    """
+    faiss = _faiss()
+
+    folder = Path(folder)
+    about = read_json(folder / "index.json")
+    todo = "build the index anew"
+    if not isinstance(about, dict) or (recorded is not None and about != recorded):
+        raise NotPermitted("index.json is not what was recorded", where=folder, todo=todo)
+    if about.get("content") != content:
+        raise NotPermitted("the index was built from another space", wanted=content, got=about.get("content"), where=folder, todo=todo)
+    if about.get("metric") != metric:
+        raise BadInput("the index was built for another metric", wanted=metric, got=about.get("metric"), where=folder, todo=todo)
+    for name in ("ids.npy", "index.faiss"):
+        if not (folder / name).is_file():
+            raise NotPermitted("a file of the index is missing", got=name, where=folder, todo=todo)
+        if of_file(folder / name) != about.get("files", {}).get(name):
+            raise NotPermitted("a file of the index was altered", got=name, where=folder, todo=todo)
+    ids = np.char.decode(np.load(folder / "ids.npy", allow_pickle=False), "utf-8")
+    return Searcher(faiss.read_index(str(folder / "index.faiss")), ids, metric)
+
+
+def recall(searcher: Searcher, vectors: np.ndarray, queries: np.ndarray, k: int = 10) -> np.ndarray:
+    """Recall at ``k`` of an index against exact search, one number a query: (Q,) float64 in 0–1.
+
+    The share of the k nearest rows that the index found. A row found in the place of another with the same score is no miss.
+
+    Args:
+        vectors: (N, D) rows the index was built from, in its order. queries: (Q, D).
+    """
+    check("vectors", vectors, dim=searcher.index.d, rows=len(searcher.ids))
+    found, _ = searcher.rows(queries, k)
+    rows, asked = _prepared(vectors, searcher.metric), _prepared(queries, searcher.metric)
+    depth = min(k, len(rows))
+    result = np.zeros(len(asked))
+    step = max(1, SCORES_AT_ONCE // len(rows))
+    for start in range(0, len(asked), step):
+        block = asked[start : start + step]
+        scores = block @ rows.T
+        if searcher.metric == "l2":
+            scores = 2 * scores - (rows**2).sum(axis=1)
+        last = np.partition(scores, -depth, axis=1)[:, -depth]
+        good = scores >= (last - TIE * np.maximum(1, np.abs(last)))[:, None]
+        for i, mine in enumerate(found[start : start + step]):
+            result[start + i] = good[i, np.unique(mine[mine >= 0])].sum() / depth
+    return result

@@ -1,0 +1,142 @@
+"""Exported programs: one ``.pt2`` that returns (φ, ψ), written by torch.export and loaded by one loader that refuses pickle.
+
+``torch.export.load`` by itself unpickles and can load compiled payloads, so :func:`load` looks at every record of the archive
+first. Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of ψ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fct.errors import BadInput
+from fct.files import whole_file
+
+LARGEST_BATCH = 4096
+_JSON = re.compile(r"(models/[^/]+|data/(weights|constants)/[^/]+_config)\.json")
+_RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
+_PLAIN = {"archive_format", "archive_version", "byteorder", "version", ".data/version", ".data/serialization_id"}
+_SAMPLES = re.compile(r"data/sample_inputs/[^/]+\.pt")
+_PICKLE_OPCODE = b"\x80"
+
+Embed = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+def export(program: nn.Module, channels: int, size: int, path: str | Path) -> None:
+    """Export ``program`` ((N, C, S, S) uint8 → φ (N, D) float, ψ (N, P) int8) with a dynamic N of 1 … 4096.
+
+    Raises:
+        BadInput: the program does not return that, or torch cannot export it.
+    """
+    example = torch.zeros(2, channels, size, size, dtype=torch.uint8)
+    program = program.eval()
+    with torch.inference_mode():
+        out = program(example)
+    if not (isinstance(out, tuple) and len(out) == 2):
+        raise BadInput("the program does not return (φ, ψ)", wanted="a tuple of two tensors", got=type(out).__name__)
+    phi, psi = out
+    if phi.ndim != 2 or not phi.is_floating_point() or psi.ndim != 2 or psi.dtype != torch.int8 or len(psi) != 2 or len(phi) != 2:
+        raise BadInput("the program's outputs have the wrong form", wanted="φ (N, D) float and ψ (N, P) int8", got=f"{tuple(phi.shape)} {phi.dtype} and {tuple(psi.shape)} {psi.dtype}")
+    try:
+        exported = torch.export.export(program, (example,), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=LARGEST_BATCH)},))
+    except Exception as error:  # torch.export raises many kinds; the user needs the first line of the reason
+        raise BadInput("torch.export cannot export the program", got=str(error).strip().splitlines()[0], todo="see torch.export's documentation on control flow and dynamic shapes") from error
+    with whole_file(path) as part:
+        buffer = io.BytesIO()
+        torch.export.save(exported, buffer)
+        part.write_bytes(buffer.getvalue())
+
+
+def _records(path: Path) -> dict[str, bytes]:
+    """Name without the archive's own first folder → bytes."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist() if "/" in name and not name.endswith("/")}
+    except FileNotFoundError as error:
+        raise BadInput("the program is missing", wanted=path.name, where=path.parent) from error
+    except (zipfile.BadZipFile, OSError, EOFError) as error:
+        raise BadInput("the program is not a readable .pt2 archive", got=str(error), where=path) from error
+
+
+def _refuse(path: Path, record: str, reason: str) -> BadInput:
+    return BadInput(f"the program holds {reason}", got=record, where=path, todo="export it anew with torch.export; pickles and compiled payloads are never loaded")
+
+
+def inspect(path: str | Path) -> dict[str, bytes]:
+    """Records of the archive, if every one is JSON, a raw tensor, or accepted by weights-only loading.
+
+    Raises:
+        BadInput: missing or damaged archive; a pickle, a compiled payload or an unknown record, by name.
+    """
+    path = Path(path)
+    records = _records(path)
+    if "models/model.json" not in records:
+        raise BadInput("the program is not a torch.export archive", wanted="a record models/model.json", where=path)
+    for name, data in records.items():
+        if name in _PLAIN:
+            continue
+        if _JSON.fullmatch(name):
+            try:
+                config = json.loads(data)
+            except ValueError as error:
+                raise _refuse(path, name, "a record that is not JSON") from error
+            entries = config.get("config", {}) if isinstance(config, dict) else {}
+            if any(isinstance(entry, dict) and entry.get("use_pickle") for entry in entries.values()):
+                raise _refuse(path, name, "a pickle")
+        elif _SAMPLES.fullmatch(name):
+            try:
+                torch.load(io.BytesIO(data), weights_only=True)
+            except Exception as error:
+                raise _refuse(path, name, "a pickle that weights-only loading refuses") from error
+        elif not _RAW.fullmatch(name):
+            raise _refuse(path, name, "a record of an unknown kind (a pickle or a compiled payload)")
+        elif data[:1] == _PICKLE_OPCODE and data[-1:] == b"." or data[:4] == b"PK\x03\x04":
+            raise _refuse(path, name, "a pickle in place of a raw tensor")
+    return records
+
+
+def fingerprint(path: str | Path, preprocessing: dict[str, object]) -> str:
+    """SHA-256 over the program's records (not the zip around them) and the preprocessing: who made a vector."""
+    digest = hashlib.sha256(json.dumps(preprocessing, sort_keys=True).encode())
+    for name, data in sorted(_records(Path(path)).items()):
+        if name != ".data/serialization_id":
+            digest.update(name.encode() + hashlib.sha256(data).digest())
+    return digest.hexdigest()
+
+
+def load(path: str | Path, device: torch.device | None = None) -> Embed:
+    """Load a program after :func:`inspect` found nothing to refuse.
+
+    Returns:
+        a function (N, C, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8; N at most 4096.
+    """
+    inspect(path)
+    module = torch.export.load(Path(path)).module()
+    return module.to(device) if device is not None else module
+
+
+def embed(program: Embed, images: np.ndarray, *, device: torch.device, batch: int = 512, title: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Run a program over (N, C, S, S) uint8 images.
+
+    Returns:
+        φ (N, D) float32 and ψ (N, P) int8.
+    """
+    phi, psi = [], []
+    with torch.inference_mode(), tqdm(total=len(images), desc=title, unit="image", disable=title is None, mininterval=1) as bar:
+        for start in range(0, len(images), batch):
+            block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(device)
+            first, second = program(block)
+            phi.append(first.float().cpu().numpy())
+            psi.append(second.cpu().numpy())
+            bar.update(len(block))
+    return np.concatenate(phi), np.concatenate(psi)

@@ -1,0 +1,228 @@
+"""A release folder: everything version n is released with.
+
+``program.pt2`` (φ, ψ) in one exported program · ``head.safetensors`` the classification head, where there is one ·
+``canaries.safetensors`` images of no user · ``release.json`` preprocessing, dimensions, measurements, digest of every file.
+
+Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of ψ, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import nn
+
+from fct import digests
+from fct import program as programs
+from fct.errors import BadInput, NotPermitted
+from fct.files import read_json, whole_folder, write_json
+
+FORMAT = 1
+PIECES = ("program.pt2", "canaries.safetensors", "release.json")
+HEAD = "head.safetensors"
+KEYS = {"format", "fingerprint", "preprocessing", "dims", "metric", "side", "classes", "measurements", "files"}
+
+
+@dataclass(frozen=True)
+class Release:
+    """A release folder that was opened and found complete. ``about`` is release.json."""
+
+    folder: Path
+    about: dict[str, Any]
+
+    @property
+    def fingerprint(self) -> str:
+        return str(self.about["fingerprint"])
+
+    @property
+    def dim(self) -> int:
+        return int(self.about["dims"]["phi"])
+
+    @property
+    def side_bytes(self) -> int:
+        return int(self.about["dims"]["psi"])
+
+    @property
+    def metric(self) -> str:
+        return str(self.about["metric"])
+
+    @property
+    def size(self) -> int:
+        return int(self.about["preprocessing"]["size"])
+
+    @property
+    def mode(self) -> str:
+        return str(self.about["preprocessing"]["mode"])
+
+    @property
+    def classes(self) -> list[str]:
+        return list(self.about["classes"])
+
+    def program(self, device: torch.device | None = None) -> programs.Embed:
+        return programs.load(self.folder / "program.pt2", device)
+
+    def canaries(self) -> tuple[np.ndarray, np.ndarray]:
+        """ids (K,) strings and images (K, C, S, S) uint8."""
+        images = load_file(self.folder / "canaries.safetensors")["images"]
+        return np.array(self.about["canaries"], dtype=str), images
+
+    def head(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """weight (K, D) and bias (K,), or None for a release without a head."""
+        path = self.folder / HEAD
+        return read_head(path) if path.exists() else None
+
+    def digest(self) -> str:
+        """One digest for the whole folder."""
+        return digests.of_json(self.about)
+
+
+def read_head(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read ``weight`` (K, D) and ``bias`` (K,) from a safetensors file.
+
+    Raises:
+        BadInput: missing, damaged, or without these two tensors.
+    """
+    try:
+        tensors = load_file(path)
+        return tensors["weight"].astype(np.float32), tensors["bias"].astype(np.float32)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise BadInput("the head cannot be read", wanted="a safetensors file with weight (classes, dimensions) and bias (classes,)", got=str(error), where=path) from error
+
+
+def write(
+    folder: str | Path,
+    program: nn.Module,
+    *,
+    size: int,
+    mode: str,
+    canary_ids: list[str],
+    canary_images: np.ndarray,
+    head: tuple[np.ndarray, np.ndarray] | None = None,
+    classes: list[str] | None = None,
+    metric: str = "cosine",
+    side: dict[str, Any] | None = None,
+    measurements: dict[str, float] | None = None,
+) -> Release:
+    """Write a release folder from any torch module that returns (φ, ψ) for (N, C, S, S) uint8 images.
+
+    Args:
+        program: on the CPU; φ (N, D) float, ψ (N, P) int8 with P ≥ 1.
+        size, mode: what an image is converted to before the program sees it (S; ``L`` or ``RGB``).
+        canary_ids, canary_images: K ids and (K, C, S, S) uint8 images of no user.
+        head: weight (classes, D) and bias; ``classes`` names its rows.
+        side: anything worth knowing about ψ; shown to people.
+        measurements: metric → fraction 0–1, as measured by whoever trained it.
+
+    Raises:
+        BadInput: a piece is missing or has the wrong form, by name.
+    """
+    channels = {"L": 1, "RGB": 3}.get(mode)
+    if channels is None:
+        raise BadInput("unknown image mode", wanted="L or RGB", got=mode)
+    if canary_images.dtype != np.uint8 or canary_images.shape[1:] != (channels, size, size) or len(canary_images) != len(canary_ids):
+        raise BadInput("the canaries have the wrong form", wanted=f"({len(canary_ids)}, {channels}, {size}, {size}) uint8", got=f"{canary_images.shape} {canary_images.dtype}")
+    if len(set(canary_ids)) != len(canary_ids) or len(canary_ids) < 8:
+        raise BadInput("too few canaries, or ids that repeat", wanted="at least 8 different ids", got=f"{len(set(canary_ids))} different of {len(canary_ids)}")
+    if head is not None and (classes is None or len(classes) != len(head[0])):
+        raise BadInput("the head's classes are not named", wanted=f"{len(head[0])} class names", got=0 if classes is None else len(classes))
+    if metric not in ("cosine", "l2"):
+        raise BadInput("unknown metric", wanted="cosine or l2", got=metric)
+    with whole_folder(folder) as part:
+        programs.export(program, channels, size, part / "program.pt2")
+        phi, psi = programs.embed(program.eval(), canary_images[:2], device=torch.device("cpu"))
+        if psi.shape[1] == 0:
+            raise BadInput("the release has no side-information ψ", wanted="at least one byte per item", todo="see fct.side.prepare, or docs/bring-your-own.md")
+        if head is not None and head[0].shape[1] != phi.shape[1]:
+            raise BadInput("the head does not fit φ", wanted=f"weight (classes, {phi.shape[1]})", got=head[0].shape)
+        save_file({"images": np.ascontiguousarray(canary_images)}, part / "canaries.safetensors")
+        if head is not None:
+            save_file({"weight": np.ascontiguousarray(head[0], dtype=np.float32), "bias": np.ascontiguousarray(head[1], dtype=np.float32)}, part / HEAD)
+        preprocessing: dict[str, object] = {"size": size, "mode": mode, "resize": "bilinear", "background": "white"}
+        about = {
+            "format": FORMAT,
+            "fingerprint": programs.fingerprint(part / "program.pt2", preprocessing),
+            "preprocessing": preprocessing,
+            "dims": {"phi": phi.shape[1], "psi": psi.shape[1]},
+            "metric": metric,
+            "side": {"bytes": psi.shape[1], **(side or {})},
+            "classes": list(classes or []),
+            "canaries": list(canary_ids),
+            "measurements": measurements or {},
+            "files": digests.of_folder(part),
+        }
+        write_json(part / "release.json", about)
+    return open_release(folder)
+
+
+def problems(folder: str | Path) -> list[str]:
+    """What a folder lacks to be a release, one sentence each; empty when the contract is kept.
+
+    The program is inspected (no pickle), run on two canaries and compared with the declared dimensions and fingerprint.
+    """
+    folder = Path(folder)
+    found = [f"{piece} is missing" for piece in PIECES if not (folder / piece).is_file()]
+    if "release.json is missing" in found:
+        return found
+    try:
+        about = read_json(folder / "release.json")
+    except BadInput as error:
+        return [str(error)]
+    if not isinstance(about, dict):
+        return ["release.json is not an object"]
+    if about.get("format") != FORMAT:
+        return [f"release.json has format {about.get('format')}, wanted {FORMAT}"]
+    lacking = sorted(KEYS - about.keys())
+    if lacking:
+        return [*found, *(f"release.json lacks {key}" for key in lacking)]
+    for name, digest in about["files"].items():
+        path = folder / name
+        if not path.is_file():
+            if f"{name} is missing" not in found:
+                found.append(f"{name} is missing")
+        elif digests.of_file(path) != digest:
+            found.append(f"{name} is not the file the release was written with")
+    if found:
+        return found
+    try:
+        release = Release(folder, about)
+        ids, images = release.canaries()
+        phi, psi = programs.embed(release.program(), images[:2], device=torch.device("cpu"))
+    except (BadInput, SafetensorError, RuntimeError) as error:
+        return [str(error).splitlines()[0]]
+    if phi.shape[1] != release.dim or psi.shape[1] != release.side_bytes:
+        found.append(f"the program gives φ {phi.shape[1]} and ψ {psi.shape[1]}, release.json says {release.dim} and {release.side_bytes}")
+    if release.side_bytes == 0:
+        found.append("side-information ψ is missing")
+    if len(ids) != len(images) or len(ids) < 8:
+        found.append("canaries are missing")
+    if programs.fingerprint(folder / "program.pt2", about["preprocessing"]) != release.fingerprint:
+        found.append("the fingerprint is not that of program and preprocessing")
+    return found
+
+
+def open_release(folder: str | Path, *, check: bool = True) -> Release:
+    """Open a release folder.
+
+    Args:
+        check: run :func:`problems` (loads and runs the program); leave out only where that was done a moment ago.
+
+    Raises:
+        BadInput: pieces are missing, all named. NotPermitted: a file was altered after the release was written.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise BadInput("there is no such release folder", where=folder)
+    if check:
+        found = problems(folder)
+        altered = [problem for problem in found if "is not the file" in problem]
+        if altered:
+            raise NotPermitted("the release was altered: " + "; ".join(altered), where=folder, todo="restore it, or release a new version")
+        if found:
+            raise BadInput("the release is incomplete: " + "; ".join(found), where=folder)
+    return Release(folder, read_json(folder / "release.json"))

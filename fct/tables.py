@@ -1,0 +1,315 @@
+"""The door to Lance: tables whose rows have one unique id, and what it takes to trust one version of them.
+
+A table is created once with its schema and then only gains rows (:func:`insert_new`), loses rows (:func:`delete_rows`)
+or is dropped. ``id`` is declared the table's key, and rows are inserted by merging on it: of two writers that race to add
+the same id, Lance lets one commit and tells the other to look again, in whatever process it runs. (A plain append would let both in.)
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fct.digests import of_file, of_json, of_rows
+from fct.errors import BadInput, NotPermitted, OperationFailed
+from fct.files import disk_errors
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from lance import LanceDataset as Dataset
+    from pyarrow import Table as Rows
+
+KEY = {"lance-schema:unenforced-primary-key": "true"}
+ATTEMPTS = 12
+HASHING_THREADS = 4
+
+
+def path_of(root: Path, name: str) -> Path:
+    """Folder of the table ``name``, for example ``features/v1``."""
+    return root / f"{name}.lance"
+
+
+def names(root: Path) -> list[str]:
+    """Names of the tables below ``root``, sorted."""
+    found = [path for pattern in ("*.lance", "*/*.lance") for path in root.glob(pattern) if (path / "_versions").is_dir()]
+    return sorted(path.relative_to(root).as_posix().removesuffix(".lance") for path in found if not path.name.startswith("."))
+
+
+@contextmanager
+def lance_errors(where: Path) -> Iterator[None]:
+    """Turn what Lance raises for a full disk or a damaged file into one sentence (:class:`OperationFailed`).
+
+    Lance reports the system's error number in its message only, so it is read from there.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        text = str(error)
+        number = re.search(r"os error (\d+)", text)
+        code = getattr(error, "errno", None) or (int(number[1]) if number else errno.ENOSPC if "No space left" in text else None)
+        with disk_errors(where):
+            if code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+                raise OSError(code, os.strerror(code)) from error
+        reason = os.strerror(code) if code else text.split(", /")[0]
+        raise OperationFailed(
+            "a table could not be read or written", got=reason, where=where, todo="nothing half-written is visible"
+        ) from error
+
+
+def schema_of(columns: Mapping[str, tuple[str, int | None]], metadata: Mapping[str, str]) -> pa.Schema:
+    """Schema with the key ``id`` and ``columns``: name → (Arrow type name, length of a fixed-size list or None)."""
+    import pyarrow as pa
+
+    fields = [pa.field("id", pa.string(), nullable=False, metadata=KEY)]
+    for name, (kind, length) in columns.items():
+        scalar = pa.type_for_alias(kind)
+        fields.append(pa.field(name, scalar if length is None else pa.list_(scalar, length), nullable=False))
+    return pa.schema(fields, metadata=dict(metadata))
+
+
+def table_of(schema: pa.Schema, columns: dict[str, np.ndarray | Sequence[str]]) -> Rows:
+    """Arrow table of arrays: strings, (N,) numbers or (N, D) numbers for fixed-size lists."""
+    import pyarrow as pa
+
+    arrays = []
+    for field in schema:
+        values = np.asarray(columns[field.name])
+        if values.ndim == 2:
+            arrays.append(pa.FixedSizeListArray.from_arrays(pa.array(np.ascontiguousarray(values).ravel()), type=field.type))
+        else:
+            arrays.append(pa.array(values.tolist() if values.dtype.kind in "OUS" else values, type=field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def arrays_of(table: Rows) -> dict[str, np.ndarray]:
+    """Numpy arrays of an Arrow table's columns: (N,) str, (N,) numbers or (N, D) numbers."""
+    import pyarrow as pa
+
+    arrays = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_fixed_size_list(column.type):
+            parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+            empty = np.empty(0, dtype=column.type.value_type.to_pandas_dtype())
+            arrays[name] = np.concatenate([empty, *parts]).reshape(len(column), column.type.list_size)
+        else:
+            values = column.to_numpy()
+            arrays[name] = values.astype(str) if pa.types.is_string(column.type) else values
+    return arrays
+
+
+def open_table(root: Path, name: str, at: int | None = None) -> Dataset:
+    """The table at its latest version, or at the Lance version ``at``.
+
+    Raises:
+        BadInput: no such table or version; the sentence names those that exist.
+    """
+    import lance
+
+    path = path_of(root, name)
+    if not (path / "_versions").is_dir():
+        raise BadInput(f"the gallery has no table {name}", wanted="one of " + (", ".join(names(root)) or "none yet"), where=root)
+    with lance_errors(path):
+        try:
+            return lance.dataset(path, version=at)
+        except (ValueError, OverflowError) as error:
+            if at is None:
+                raise OperationFailed(f"the table {name} cannot be opened", got=str(error).split(", /")[0], where=root) from error
+            latest = lance.dataset(path).version
+            raise BadInput(f"the table {name} has no version {at}", wanted=f"one kept, at most {latest}", where=root) from error
+
+
+def create(root: Path, name: str, schema: pa.Schema) -> bool:
+    """Create an empty table in one commit. False where the table is there already (also when another writer was faster)."""
+    import lance
+
+    path = path_of(root, name)
+    if (path / "_versions").is_dir():
+        return False
+    with lance_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lance.write_dataset(schema.empty_table(), path, schema=schema, mode="create")
+        except OSError as error:
+            if "already exists" in str(error) or _conflict(error):
+                return False
+            raise
+    return True
+
+
+def drop(root: Path, name: str) -> bool:
+    """Remove a table for good; it leaves the gallery in one rename. False where there was none."""
+    path = path_of(root, name)
+    if not path.is_dir():
+        return False
+    going = path.with_name(f".{path.name}.{os.getpid()}.dropped")
+    with disk_errors(path):
+        os.replace(path, going)
+        shutil.rmtree(going)
+    return True
+
+
+def _conflict(error: OSError) -> bool:
+    return any(mark in str(error) for mark in ("commit conflict", "Too many concurrent writers"))
+
+
+def insert_new(root: Path, name: str, choose: Callable[[Dataset], Rows]) -> np.ndarray:
+    """Add the rows that ``choose`` picks, in one commit, and return their ids.
+
+    ``choose`` is shown the table as it is and asked again when another writer got in between, so what it decides on
+    (which ids are there already) still holds at the commit. It may raise; then nothing is written.
+    """
+    path = path_of(root, name)
+    for attempt in range(ATTEMPTS):
+        dataset = open_table(root, name)
+        with lance_errors(path):
+            rows = choose(dataset)
+            if rows.num_rows == 0:
+                return np.empty(0, dtype=str)
+            try:
+                dataset.merge_insert("id").when_not_matched_insert_all().conflict_retries(0).execute(rows)
+                return arrays_of(rows.select(["id"]))["id"]
+            except OSError as error:
+                if not _conflict(error):
+                    raise
+        time.sleep(0.005 * 2**attempt * (1 + os.getpid() % 8 / 8))  # processes that collided once should not march in step
+    raise OperationFailed(f"other writers keep changing the table {name}", where=root, todo="run the same command again")
+
+
+def positions(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
+    """Row offset of each id in the table, -1 where it is absent. (N,) int64."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    there = dataset.to_table(columns=["id"])["id"].combine_chunks()
+    return pc.index_in(pa.array(ids.tolist(), type=pa.string()), there).fill_null(-1).to_numpy().astype(np.int64)
+
+
+def take(dataset: Dataset, offsets: np.ndarray, columns: list[str]) -> dict[str, np.ndarray]:
+    """Rows at ``offsets`` in that order, as arrays."""
+    return arrays_of(dataset.take(offsets.tolist(), columns=columns))
+
+
+def delete_rows(root: Path, name: str, ids: np.ndarray) -> int:
+    """Mark the rows of these ids deleted, in one commit; ids that are absent are ignored. Returns how many went.
+
+    The bytes stay in older versions until those are cleaned up.
+    """
+    with lance_errors(path_of(root, name)):
+        dataset = open_table(root, name)
+        there = ids[positions(dataset, ids) >= 0]
+        if len(there) == 0:
+            return 0
+        quoted = ", ".join("'" + one.replace("'", "''") + "'" for one in there.tolist())
+        return int(dataset.delete(f"id IN ({quoted})")["num_deleted_rows"])
+
+
+@dataclass(frozen=True)
+class TableState:
+    """One version of one table and what it must look like.
+
+    Attributes:
+        table: name, for example ``spaces/v2-0123456789ab``.
+        version: Lance version.
+        rows: number of rows.
+        content: content digest over sorted ids and named columns; equal for two runs that made the same rows.
+        files: SHA-256 of every file that version refers to, keyed by path relative to the gallery.
+    """
+
+    table: str
+    version: int
+    rows: int
+    content: str
+    files: dict[str, str]
+
+    @property
+    def files_digest(self) -> str:
+        """One digest for all the files."""
+        return of_json(self.files)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> TableState:
+        try:
+            return cls(**value)
+        except TypeError as error:
+            raise BadInput(
+                "this does not describe a table state", wanted="table, version, rows, content, files", got=sorted(value)
+            ) from error
+
+
+def content_of(dataset: Dataset) -> str:
+    """Content digest of the rows of a table version; the schema's metadata is not part of it."""
+    columns = arrays_of(dataset.to_table())
+    return of_rows(columns.pop("id"), **columns)
+
+
+def files_of(dataset: Dataset, path: Path) -> list[Path]:
+    """The manifest, data files and deletion files that a table version refers to; nothing else in the folder counts."""
+    # Lance counts manifest names down from 2^64 - 1, so that the latest sorts first.
+    found = [path / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"]
+    for fragment in dataset.get_fragments():
+        found += [path / "data" / file.path for file in fragment.data_files()]
+        deletion = fragment.deletion_file()
+        found += [path / deletion] if deletion else []
+    return found
+
+
+def snapshot(root: Path, name: str, at: int | None = None) -> TableState:
+    """State of a table now, or at the Lance version ``at``. Reads the whole table."""
+    path = path_of(root, name)
+    dataset = open_table(root, name, at)
+    with lance_errors(path):
+        files = files_of(dataset, path)
+        with ThreadPoolExecutor(HASHING_THREADS) as pool:
+            digests = dict(zip((file.relative_to(root).as_posix() for file in files), pool.map(of_file, files), strict=True))
+        return TableState(name, dataset.version, dataset.count_rows(), content_of(dataset), dict(sorted(digests.items())))
+
+
+def verify(root: Path, state: TableState) -> None:
+    """Compare every file of the state with its digest. The table itself is not opened.
+
+    Raises:
+        NotPermitted: a file is missing or was altered; the sentence names file and table.
+    """
+
+    def now(name: str) -> str | None:
+        try:
+            return of_file(root / name)
+        except FileNotFoundError:
+            return None
+
+    with lance_errors(path_of(root, state.table)), ThreadPoolExecutor(HASHING_THREADS) as pool:
+        for name, wanted, got in zip(state.files, state.files.values(), pool.map(now, state.files), strict=True):
+            if got != wanted:
+                what = "is missing" if got is None else "was altered"
+                todo = "restore it from a backup or roll back to a release that does not need it"
+                raise NotPermitted(f"a file of the table {state.table} (version {state.version}) {what}", got=name, where=root, todo=todo)
+
+
+def verify_content(root: Path, state: TableState) -> None:
+    """Read the rows of the state's version and compare their content digest.
+
+    Raises:
+        NotPermitted: the rows are not those of the state, or cannot be read.
+    """
+    try:
+        dataset = open_table(root, state.table, state.version)
+        with lance_errors(path_of(root, state.table)):
+            content = content_of(dataset)
+    except (BadInput, OperationFailed) as error:
+        raise NotPermitted(f"the rows of {state.table} (version {state.version}) cannot be read", got=str(error), where=root) from error
+    if content != state.content:
+        raise NotPermitted(f"the rows of {state.table} (version {state.version}) changed", wanted=state.content, got=content, where=root)

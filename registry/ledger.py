@@ -1,0 +1,250 @@
+"""The ledger: a chain of JSON entries whose highest one says what serves.
+
+One file per entry, ``0000001.json``, ``0000002.json``, …, each naming the digest of its predecessor and written with put-if-absent.
+That single write is the commit point of every operation: it compares (the number must be free), it swaps (the highest entry serves),
+it fences (a process that slept through somebody else's entry finds its number taken) and it is the audit trail.
+A ledger belongs to one registered model; keep one folder or bucket prefix for each.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import unquote, urlparse
+
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import LocalStore, from_url
+
+from fct import digests
+from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
+from fct.files import disk_errors
+
+ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "approve", "reject")
+DECISIONS = ("approve", "reject")  # a person's word: recorded, changes nothing that serves
+REVISIONS = ("ingest", "delete", "backfill")  # a new revision of the release that serves already
+
+T = TypeVar("T")
+Json = dict[str, Any]  # an object of plain JSON
+
+_FILE = re.compile(r"(\d{7,})\.json", re.ASCII)
+_TYPES: dict[str, tuple[type, ...]] = {"number": (int,), "previous": (str, type(None)), "serving": (dict, type(None)), "detail": (dict,)}
+
+
+class Overtaken(OperationFailed):
+    """Somebody else appended an entry first. Nothing was changed; running the command again starts from the new head."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the ledger.
+
+    Args:
+        number: 1 for the first entry, without gaps.
+        previous: digest of the entry before, None for the first.
+        action: one of :data:`ACTIONS`, done ``at`` (ISO 8601, UTC, microseconds) by ``by``; ``why`` in their words.
+        model: name of the registered model.
+        serving: the revision that serves from this entry on, or None when nothing serves yet. Plain JSON, opaque here
+            but for its integers ``release`` and ``revision``.
+        detail: plain JSON about the operation.
+        token: random; tells apart two writers that would write the same words at the same instant.
+    """
+
+    number: int
+    previous: str | None
+    action: str
+    at: str
+    by: str
+    why: str
+    model: str
+    serving: Json | None
+    detail: Json = field(default_factory=dict)
+    token: str = ""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON of the entry."""
+        return digests.of_json(self.to_json())
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Entry:
+        """Build an entry from parsed JSON; missing, unknown or ill-typed keys are :class:`~fct.errors.BadInput`."""
+        keys = sorted(value) if isinstance(value, dict) else type(value).__name__
+        if keys != sorted(item.name for item in fields(cls)):
+            raise BadInput("this is not a ledger entry", wanted=f"the keys {[item.name for item in fields(cls)]}", got=keys)
+        for name in keys:
+            if type(value[name]) not in _TYPES.get(name, (str,)):
+                raise BadInput("a ledger entry has a key of the wrong type", got=repr(value[name]), where=name)
+        if value["action"] not in ACTIONS:
+            raise BadInput("this action is unknown", wanted=" or ".join(ACTIONS), got=value["action"])
+        if not value["by"].strip() or not value["model"]:
+            raise BadInput("a ledger entry needs a name in 'by' and in 'model'", got=[value["by"], value["model"]])
+        serving = value["serving"]
+        if serving is not None and not all(type(serving.get(name)) is int for name in ("release", "revision")):
+            raise BadInput("a revision lacks its numbers", wanted="integers named release and revision", got=sorted(serving))
+        try:
+            digests.of_json(value)
+        except ValueError as error:  # NaN or half a surrogate pair: Python reads them, other readers would not
+            raise BadInput("a ledger entry is not plain JSON", got=error) from error
+        return cls(**value)
+
+
+def follows(entry: Entry, before: Entry | None) -> str | None:
+    """Say in one sentence why ``entry`` cannot stand right after ``before``, or None when it can."""
+    if entry.number != (before.number if before else 0) + 1:
+        return f"its number is {entry.number}, after {before.number if before else 'nothing'}"
+    if entry.previous != (before.digest if before else None):
+        return "the digest of its predecessor is not the one it names"
+    if before is not None and entry.model != before.model:
+        return f"it is about the model {entry.model!r}, in the ledger of {before.model!r}"
+    old, new = before.serving if before else None, entry.serving
+    if entry.action in DECISIONS and new != old:
+        return f"{entry.action} must leave unchanged what serves"
+    if entry.action in REVISIONS and (new or {}).get("release") != (old or {}).get("release"):
+        return f"{entry.action} must leave unchanged which release serves"
+    if entry.action in ("promote", "rollback") and new is None:
+        return f"{entry.action} must name the revision that serves"
+    if old and new and old != new and (old["release"], old["revision"]) == (new["release"], new["revision"]):
+        return f"revision {new['release']}.{new['revision']} is taken by another content"
+    return None
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk: success is reported only for what outlives a power cut."""
+    with disk_errors(path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+class Ledger:
+    """The entries below one folder or object-store URL (``s3://…``, ``gs://…``, ``az://…``). Reading creates nothing."""
+
+    def __init__(self, place: str | Path):
+        self.place = str(place)
+        remote = "://" in self.place and not self.place.startswith("file://")
+        self._folder = None if remote else Path(unquote(urlparse(self.place).path) if self.place.startswith("file://") else place)
+        self._remote = self._talk(lambda: from_url(self.place)) if remote else None
+
+    def head(self) -> Entry | None:
+        """The highest entry, its link to the one before checked; None in an empty ledger."""
+        pair = [self._read(number) for number in self._numbers()[-2:]]
+        return self._chained(pair, pair[0] if len(pair) == 2 else None)[-1] if pair else None
+
+    def entries(self) -> list[Entry]:
+        """Every entry, oldest first. A gap, a changed or a damaged entry is :class:`~fct.errors.NotPermitted` naming it."""
+        numbers = self._numbers()
+        with ThreadPoolExecutor(8) as readers:  # an object store answers many small reads at once
+            return self._chained(list(readers.map(self._read, numbers)), None)
+
+    def serving(self) -> Json | None:
+        """The revision that serves, or None."""
+        head = self.head()
+        return head.serving if head else None
+
+    def append(
+        self, expected: Entry | None, *, action: str, by: str, why: str, model: str, serving: Json | None, detail: Json | None = None
+    ) -> Entry:
+        """Append one entry after ``expected``, or change nothing.
+
+        ``expected`` is the head the caller's work is based on (None: the ledger was empty). ``serving`` and ``detail`` are
+        JSON values; their keys become strings and tuples become lists, as in the entry that is returned.
+
+        Raises:
+            Overtaken: the head is no longer ``expected``.
+            BadInput: the entry breaks a rule of :func:`follows` or is not JSON. OperationFailed: the store cannot be written.
+        """
+        number, previous = (expected.number + 1, expected.digest) if expected else (1, None)
+        at = datetime.now(UTC).isoformat(timespec="microseconds")
+        draft: Json = {"number": number, "previous": previous, "action": action, "at": at, "by": by, "why": why, "model": model}
+        draft |= {"serving": serving, "detail": detail or {}, "token": secrets.token_hex(8)}
+        try:
+            data = json.dumps(draft, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"
+        except (TypeError, ValueError) as error:
+            raise BadInput("a ledger entry must be plain JSON", got=error, where=action) from error
+        entry = Entry.from_json(json.loads(data))  # what readers will see: the digest must be theirs
+        problem = follows(entry, expected)
+        if problem:
+            raise BadInput(f"ledger entry {entry.number} cannot be appended: {problem}", where=self.place)
+        head = self.head()
+        if (head and head.digest) == entry.previous and self._put(entry, data):
+            return entry
+        head = self.head()
+        wanted = f"entry {expected.number} at the head" if expected else "an empty ledger"
+        got = f"entry {head.number} ({head.action} by {head.by} at {head.at})" if head else "an empty ledger"
+        raise Overtaken("the ledger moved on meanwhile", wanted=wanted, got=got, where=self.place, todo="run the command again")
+
+    def _put(self, entry: Entry, data: bytes) -> bool:
+        """Write the entry if its number is free; say whether it is ours that stands there now."""
+        store, name = self._store(create=True), f"{entry.number:07d}.json"
+        try:
+            self._talk(lambda: obstore.put(store, name, data, mode="create"))
+        except AlreadyExistsError:
+            # A retried request finds its own entry when only the first answer was lost.
+            return self._read(entry.number) == entry
+        except FctError:
+            if entry.number not in self._numbers() or self._read(entry.number) != entry:
+                raise  # else the write was done and only its answer lost
+        if self._folder is not None:
+            flush(self._folder / name)
+            flush(self._folder)
+        return True
+
+    def _numbers(self) -> list[int]:
+        if self._folder is not None and not self._folder.is_dir():
+            return []
+        listing = self._talk(lambda: obstore.list_with_delimiter(self._store()))
+        names = (Path(item["path"]).name for item in listing["objects"])  # obstore's unfinished writes have other names
+        return sorted(int(match[1]) for match in map(_FILE.fullmatch, names) if match)
+
+    def _read(self, number: int) -> Entry:
+        name = f"{number:07d}.json"
+        try:
+            data = bytes(self._talk(lambda: obstore.get(self._store(), name).bytes()))
+            entry = Entry.from_json(json.loads(data))
+        except (FileNotFoundError, ValueError, BadInput) as error:
+            todo = "restore it from a backup"
+            if isinstance(error, ValueError) and not data:  # a power cut between the file's name and its content
+                todo = "if it is the highest entry its write never ended: remove the empty file and run the command again"
+            message = f"ledger entry {number} is missing or damaged"
+            raise NotPermitted(message, got=error, where=f"{self.place}/{name}", todo=todo) from error
+        if entry.number != number:
+            raise NotPermitted(f"ledger entry {number} says it is entry {entry.number}", where=f"{self.place}/{name}")
+        return entry
+
+    def _chained(self, entries: list[Entry], before: Entry | None) -> list[Entry]:
+        """Check each entry against the one before it; an entry equal to ``before`` is where a partial check starts."""
+        for entry in entries:
+            problem = None if entry is before else follows(entry, before)
+            if problem:
+                todo = "an entry was changed or removed by hand: restore the ledger from a backup"
+                raise NotPermitted(f"the ledger is broken at entry {entry.number}: {problem}", where=self.place, todo=todo)
+            before = entry
+        return entries
+
+    def _store(self, create: bool = False) -> Any:
+        return self._remote if self._folder is None else self._talk(lambda: LocalStore(self._folder, mkdir=create))
+
+    def _talk(self, ask: Callable[[], T]) -> T:
+        """Ask the store; its long failures become one sentence, "already there" and "not there" stay what they are."""
+        try:
+            with disk_errors(Path(self.place)):
+                return ask()
+        except (AlreadyExistsError, FileNotFoundError, FctError):
+            raise
+        except (BaseError, OSError) as error:
+            got = (str(error) or type(error).__name__).splitlines()[0]
+            raise OperationFailed("the ledger's store failed", got=got, where=self.place, todo="run the command again") from error
