@@ -134,6 +134,7 @@ class Searcher:
     def __init__(self, index: Any, ids: Sequence[str] | np.ndarray, metric: str) -> None:
         faiss = _faiss()
 
+        self._owner = index  # a downcast index is a view that does not keep the memory alive
         self.index, self.metric = faiss.downcast_index(index), metric
         self.ids = np.asarray(ids, dtype=str)
         if len(self.ids) != index.ntotal:

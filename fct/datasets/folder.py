@@ -19,6 +19,10 @@ LEAST_IMAGES = 6  # two to evaluate in each of two splits, one to fit on, one to
 CANARY_SPARE = 6
 
 
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
 def read_folder(root: Path) -> dict[str, list[Path]]:
     """Class → its image files, both sorted by name. Hidden files and files that are no images by their suffix are passed over.
 
@@ -29,7 +33,7 @@ def read_folder(root: Path) -> dict[str, list[Path]]:
         raise BadInput("there is no such folder of images", wanted="root/class/image.png", where=root, todo="set data.source")
     found: dict[str, list[Path]] = {}
     for place in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        files = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
+        files = sorted(path for path in place.iterdir() if _is_image(path))
         if not files:
             raise BadInput("a class has no images", wanted=" ".join(sorted(SUFFIXES)), where=place, todo="add images or remove the folder")
         stems: dict[str, Path] = {}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fct import digests
 from fct.errors import BadInput, OperationFailed
@@ -29,13 +29,16 @@ PACKS = {part: tuple(names.split()) for part, names in _LISTED.items()}
 PART_OF = {pack: part for part, packs in PACKS.items() for pack in packs}
 
 
+Box = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Pack:
     """One pack: ``icons`` maps a name to (SVG body, (left, top, width, height) of its view box)."""
 
     name: str
     licence: str
-    icons: dict[str, tuple[str, tuple[float, float, float, float]]]
+    icons: dict[str, tuple[str, Box]]
 
 
 def fetch_packs(cache: Path = DEFAULT_CACHE) -> Path:
@@ -46,7 +49,7 @@ def fetch_packs(cache: Path = DEFAULT_CACHE) -> Path:
     Raises:
         OperationFailed: npm is missing, or could not install (registry unreachable, integrity differs).
     """
-    cache = Path(cache).absolute()
+    cache = Path(cache).absolute() / "icon-packs"  # replaced as a whole, so it is a folder of its own
     packs = cache / "node_modules" / "@iconify-json"
     marker = cache / "lock.sha256"
     wanted = digests.of_file(LOCKED / "package-lock.json")
@@ -89,12 +92,13 @@ def read_pack(packs: Path, name: str) -> Pack:
     licence = str(info.get("license", {}).get("spdx"))
     if licence not in LICENCES:
         raise BadInput(f"the licence of the icon pack {name} is not permissive", wanted=" or ".join(sorted(LICENCES)), got=licence)
-    data = json.loads((packs / name / "icons.json").read_text(encoding="utf-8"))
-    # 16 is what the format says when a pack names no size.
-    usual = {"left": data.get("left", 0), "top": data.get("top", 0), "width": data.get("width", 16), "height": data.get("height", 16)}
-    icons = {
-        icon: (value["body"], tuple(float(value.get(side, default)) for side, default in usual.items()))
-        for icon, value in sorted(data["icons"].items())
-        if not value.get("hidden")
-    }
+    data = read_json(packs / name / "icons.json")
+
+    def box(icon: dict[str, Any]) -> Box:
+        def side(key: str, default: float) -> float:
+            return float(icon.get(key, data.get(key, default)))
+
+        return side("left", 0), side("top", 0), side("width", 16), side("height", 16)  # 16 where the pack names no size
+
+    icons = {icon: (value["body"], box(value)) for icon, value in sorted(data["icons"].items()) if not value.get("hidden")}
     return Pack(name, licence, icons)

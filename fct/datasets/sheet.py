@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from fct.datasets.items import SPLITS, UNLABELLED, Item
+from fct.datasets.items import SPLITS, UNLABELLED, Item, lot
 from fct.datasets.settings import DataSettings
 
 FILE = "contact_sheet.png"
@@ -50,12 +50,12 @@ def contact_sheet(root: Path, items: list[Item], settings: DataSettings) -> None
     big, middle, small, tiny = (ImageFont.load_default(size) for size in (24, 15, 13, 10))
     pen.text((MARGIN, 22), "Forward-compatible releases: the data", INK, big)
     what = "icon packs" if settings.source == "icons" else Path(settings.source).name
-    pen.text((MARGIN, 54), f"{len(items):,} images of {settings.image_size} × {settings.image_size} pixels from {what}", SOFT, small)
+    pen.text((MARGIN, 54), f"{len(items):,} images of {settings.image_size} by {settings.image_size} pixels from {what}", SOFT, small)
     top = TITLE
     for split, found in bands.items():
         pen.rectangle((MARGIN, top + 16, MARGIN + 6, top + 34), COLOURS[split])
         pen.text((MARGIN + 14, top + 16), split.replace("_", " "), INK, middle)
-        pen.text((MARGIN + LABEL, top + 18), f"{_counts(found)} — {MEANING[split]}", SOFT, small)
+        pen.text((MARGIN + LABEL, top + 18), f"{_counts(found)}: {MEANING[split]}", SOFT, small)
         pen.line((MARGIN, top + 42, sheet.width - MARGIN, top + 42), LINE)
         top += BAND
         if heads[split]:
@@ -68,11 +68,12 @@ def contact_sheet(root: Path, items: list[Item], settings: DataSettings) -> None
         for name, row in grids[split]:
             pen.text((MARGIN + 14, top + CELL // 2), name[:20], INK, small, anchor="lm")
             for column, item in enumerate(row):
-                corner = (MARGIN + LABEL + column * CELL + (CELL - PICTURE) // 2, top + (CELL - PICTURE) // 2)
+                left, upper = MARGIN + LABEL + column * CELL, top
                 if item is None:
-                    centre = (corner[0] + PICTURE // 2, corner[1] + PICTURE // 2)
-                    pen.ellipse((centre[0] - 2, centre[1] - 2, centre[0] + 2, centre[1] + 2), LINE)
+                    x, y = left + CELL // 2, upper + CELL // 2
+                    pen.ellipse((x - 2, y - 2, x + 2, y + 2), LINE)
                     continue
+                corner = (left + (CELL - PICTURE) // 2, upper + (CELL - PICTURE) // 2)
                 with Image.open(root / item.file) as picture:
                     sheet.paste(picture.convert("RGB").resize((PICTURE, PICTURE), Image.Resampling.BICUBIC), corner)
             top += CELL
@@ -93,8 +94,8 @@ def _grid(split: str, found: list[Item], items: list[Item]) -> list[tuple[str, l
     """Rows of a band: (name, images); None where a source has no drawing."""
     if split in UNLABELLED:
         count = min(len(found), 2 * COLUMNS)
-        chosen = [found[place * len(found) // count] for place in range(count)]
-        return [("", list(chosen[start : start + COLUMNS])) for start in range(0, count, COLUMNS)]
+        chosen: list[Item | None] = [found[place * len(found) // count] for place in range(count)]
+        return [("", chosen[start : start + COLUMNS]) for start in range(0, count, COLUMNS)]
     by_class: dict[str, dict[str, Item]] = defaultdict(dict)
     for item in found:
         by_class[item.name].setdefault(item.source or item.id, item)
@@ -102,13 +103,14 @@ def _grid(split: str, found: list[Item], items: list[Item]) -> list[tuple[str, l
     width: dict[str, set[str]] = defaultdict(set)
     for item in items:
         width[item.name].add(item.source or item.id)
-    names = sorted(by_class, key=lambda name: (-len(width[name]), name))[:ROWS]
+    names = sorted(by_class, key=lambda name: (-len(width[name]), lot(0, name)))[:ROWS]
     if not found[0].source:
-        return [(name, list(by_class[name].values())[:COLUMNS]) for name in names]
-    sources = sorted({item.source for item in found})[:COLUMNS]
-    return [(name, [by_class[name].get(source) for source in sources]) for name in names]
+        sources = {name: list(by_class[name])[:COLUMNS] for name in names}
+    else:
+        sources = dict.fromkeys(names, sorted({item.source for item in found})[:COLUMNS])
+    return [(name, [by_class[name].get(source) for source in sources[name]]) for name in names]
 
 
 def _two_lines(name: str) -> list[str]:
     words = name.split("-")
-    return [name] if len(name) <= 10 else ["-".join(words[:-1]) + "-", words[-1]]
+    return [name] if len(name) <= 10 or len(words) == 1 else ["-".join(words[:-1]) + "-", words[-1]]

@@ -86,7 +86,10 @@ def clean(
             rows = np.flatnonzero(keep & (group == name))
             earlier = np.flatnonzero(keep & np.isin(group, order[:first]))
             if len(rows) and len(earlier):
-                _drop(keep, rows[near_duplicates(inks[rows], inks[earlier], cosine, centred, bar)], items, "near_duplicate", removed)
+                twins = near_duplicates(inks[rows], inks[earlier], cosine, centred, bar)
+                there = {pixels[row] for row in earlier}  # equal images of one colour have no direction
+                twins |= np.array([pixels[row] in there for row in rows])
+                _drop(keep, rows[twins], items, "near_duplicate", removed)
             if name == "canary":
                 rows = np.flatnonzero(keep & (group == name))
                 chosen = distinct(inks[rows], canaries, min(CANARY_COSINE, cosine), centred)

@@ -15,7 +15,7 @@ from fct import digests
 from fct.datasets import folder, icons, splits
 from fct.datasets.images import ink, write_image
 from fct.datasets.items import EVALUATED, SPLITS, Item
-from fct.datasets.manifest import write_manifest
+from fct.datasets.manifest import FILE, write_manifest
 from fct.datasets.packs import DEFAULT_CACHE, fetch_packs
 from fct.datasets.settings import ICONS, DataSettings
 from fct.datasets.sheet import contact_sheet
@@ -36,6 +36,9 @@ def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) 
         OperationFailed: the icon packs cannot be fetched, or the disk is full.
         FctError: a leak rule is broken.
     """
+    out = Path(out)
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / FILE).is_file())):
+        raise BadInput("the output folder holds something else, which would be lost", where=out, todo="choose a new or empty folder")
     draw: Callable[[Item], np.ndarray]
     notes: list[str] = []
     from_icons = settings.source == ICONS

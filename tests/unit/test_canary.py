@@ -187,6 +187,22 @@ def test_ties_count_against_a_canary():
     assert check(native, ids, ids, np.ones((4, 4), dtype=np.float32), k=3, **same).rate == 0
 
 
+def test_rate_and_cosine_each_catch_what_the_other_does_not_see():
+    rng = np.random.default_rng(0)
+    vectors, common = rng.normal(size=(400, D)), np.zeros(D)
+    common[0] = 40
+    ids = np.array([f"{i:03d}" for i in range(400)])
+    told = {"metric": "cosine", "k": 3, "promised_rate": 1.0, "promised_cosine": 1.0, "margin": 0.05}
+    narrow = vectors + common  # all vectors of an anisotropic embedder point the same way, so shuffled rows still look alike
+    shuffled = check(narrow[:K], ids[:K], ids, np.roll(narrow, 1, axis=0), **told)
+    assert (
+        not shuffled.passed and shuffled.mean_cosine > 0.95 and "find their own row" in shuffled.why and "mean cosine" not in shuffled.why
+    )
+    vectors[:, 0] = 0
+    moved = check(vectors[:K], ids[:K], ids, vectors + common / 2, **told | {"k": 20})
+    assert not moved.passed and moved.rate > 0.95 and "mean cosine" in moved.why and "find their own row" not in moved.why
+
+
 def test_a_promise_that_chance_would_keep_protects_nothing(worlds):
     world = worlds[0, "cosine"]
     result = check(

@@ -1,0 +1,270 @@
+"""Compatibility gates: what must hold before a person is asked to approve.
+
+A gate consists of one or more *measurements*, each with a bound. Whether a measurement keeps its bound is decided by Great
+Expectations (:mod:`registry.expectations`); this module computes values and intervals and turns answers into outcomes:
+``passed``, ``refused``, ``inconclusive`` (the interval straddles the bound) or ``not applicable`` (with the reason).
+
+oo = old/old (the champion as served), nh = new/h(old), nn = new/new, each a mean over queries of the evaluation sample.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from fct.canary import CanaryResult
+from fct.coverage import Coverage
+from fct.evaluation import bootstrap
+from fct.intervals import Estimate, recovered
+from registry.settings import GateSettings
+
+OUTCOMES = ("passed", "refused", "inconclusive", "not applicable")
+TITLES = {
+    "worth_it": "the new model is better here",
+    "compatible": "the carried-over gallery beats today's",
+    "recovered": "enough of the gain comes back",
+    "recovered_unseen": "classes nobody labelled are not hurt",
+    "new_intact": "the query embedder is the registered one",
+    "worst_class": "no group of classes pays for the others",
+    "coverage": "h was fitted on items like the gallery's",
+    "index_faithful": "the index finds what exact search finds",
+    "canary": "known answers are found in the new space",
+}
+GATES = tuple(TITLES)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of a gate against its bound.
+
+    Args:
+        gate, subject: the gate, and what of it (``known top-1``).
+        test: the number that must keep the bound: ``lower`` (a lower confidence bound) or ``value``.
+        strict: whether the bound itself fails (``>`` instead of ``≥``); ``most`` whether it is an upper bound (``≤``).
+        outcome: filled in by :func:`decide`. ``note``: a sentence for people.
+    """
+
+    gate: str
+    subject: str
+    value: float
+    lower: float
+    upper: float
+    n: int
+    bound: float
+    test: str = "lower"
+    strict: bool = False
+    most: bool = False
+    applies: bool = True
+    outcome: str = ""
+    note: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of its column in the measurement table."""
+        return f"{self.gate}: {self.subject}".replace(" ", "_")
+
+    @property
+    def tested(self) -> float:
+        return self.lower if self.test == "lower" else self.value
+
+    def to_json(self) -> dict[str, Any]:
+        def number(x: float) -> float | None:
+            return round(float(x), 6) if math.isfinite(x) else None
+
+        return {
+            "gate": self.gate, "subject": self.subject, "value": number(self.value), "lower": number(self.lower), "upper": number(self.upper),
+            "n": self.n, "bound": number(self.bound), "relation": ("≤" if self.most else ">" if self.strict else "≥"), "tested": self.test,
+            "outcome": self.outcome, "note": self.note,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LiveChecks:
+    """What was measured on the gallery itself: coverage by native version, recall per query, canaries, the query embedder."""
+
+    coverage: dict[int, Coverage]
+    recall: np.ndarray
+    canary: CanaryResult
+    promised_rate: float
+    fingerprint_ok: bool
+    new_measured: dict[str, float]
+    new_declared: dict[str, float]
+
+
+def more_queries(value: float, lower: float, upper: float, bound: float, n: int) -> int | None:
+    """How many more queries would settle an interval that straddles its bound: widths shrink with 1/√n. None: no number would."""
+    distance = abs(value - bound)
+    half = value - lower if value >= bound else upper - value
+    if distance <= 1e-9 or half <= 0 or not math.isfinite(half):
+        return None
+    return max(1, math.ceil(n * (half / distance) ** 2) - n)
+
+
+def _from(gate: str, subject: str, estimate: Estimate, bound: float, **more: Any) -> Measurement:
+    return Measurement(gate, subject, estimate.value, estimate.lower, estimate.upper, estimate.n, bound, **more)
+
+
+def _absent(gate: str, reason: str) -> Measurement:
+    return Measurement(gate, "", math.nan, math.nan, math.nan, 0, math.nan, applies=False, outcome="not applicable", note=reason)
+
+
+def worst_groups(values: dict[str, np.ndarray], queries: int, seed: int) -> list[tuple[list[str], Estimate, float]]:
+    """Known classes pooled, by name, into equal groups of at least ``queries`` queries.
+
+    Returns:
+        for each group: its classes, the estimate of nh − oo (top-1), and the bootstrap standard error.
+    """
+    known = values["populations"] == "known"
+    labels = values["labels"][known]
+    groups: list[list[str]] = [[]]
+    count = 0
+    sizes = dict(zip(*np.unique(labels, return_counts=True), strict=True))
+    for label in sorted(sizes):
+        groups[-1].append(str(label))
+        count += int(sizes[label])
+        if count >= queries:
+            groups.append([])
+            count = 0
+    if len(groups) > 1:
+        rest = groups.pop()
+        groups[-1].extend(rest)
+    found = []
+    difference = (values["nh_top1"] - values["oo_top1"])[known]
+    for group in groups:
+        rows = np.isin(labels, group)
+        # queries are drawn here, not classes: a group holds too few classes to resample them
+        rng = np.random.default_rng(seed)
+        draws = difference[rows][rng.integers(0, int(rows.sum()), (2000, int(rows.sum())))].mean(axis=1)
+        estimate = Estimate(float(difference[rows].mean()), float(np.quantile(draws, 0.05)), float(np.quantile(draws, 0.95)), int(rows.sum()))
+        found.append((group, estimate, float(draws.std())))
+    return found
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's step-down adjustment of p-values (Holm 1979)."""
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    running = 0.0
+    for rank, row in enumerate(order):
+        running = max(running, min(1.0, p[row] * (len(p) - rank)))
+        adjusted[row] = running
+    return adjusted.tolist()
+
+
+def _worst_class(values: dict[str, np.ndarray], settings: GateSettings, seed: int) -> Measurement:
+    groups = worst_groups(values, settings.worst_class_queries, seed)
+    tolerance = -settings.worst_class_tolerance
+    p = [_below(estimate.value, error, tolerance) for _, estimate, error in groups]
+    adjusted = holm(p)
+    worst = int(np.argmin([estimate.value for _, estimate, _ in groups]))
+    classes, estimate, _ = groups[worst]
+    hurt = min(adjusted) < 0.05
+    names = ", ".join(classes[:4]) + (" …" if len(classes) > 4 else "")
+    note = f"worst of {len(groups)} groups: {names}; Holm-adjusted p of more harm than tolerated {min(adjusted):.2f}"
+    upper = estimate.value if hurt else max(estimate.upper, tolerance)  # evidence of harm in any group refuses
+    return Measurement("worst_class", "known top-1, worst group", estimate.value, estimate.lower, upper, estimate.n, tolerance, test="value", note=note)
+
+
+def _below(value: float, error: float, bound: float) -> float:
+    """One-sided p-value of H0: the group's true difference is at least ``bound`` (normal approximation of the bootstrap)."""
+    if error <= 0:
+        return 1.0 if value >= bound else 0.0
+    return 0.5 * math.erfc((bound - value) / (error * math.sqrt(2)))
+
+
+def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: GateSettings, *, seed: int) -> list[Measurement]:
+    """All measurements of all gates.
+
+    Args:
+        values: per-query values of :func:`fct.evaluation.measure`; None for a first release, where there is nothing to compare.
+        live: what was measured on the gallery.
+    """
+    found: list[Measurement] = []
+    if values is None:
+        reason = "a first release: there is no champion to compare with"
+        found += [_absent(gate, reason) for gate in ("worth_it", "compatible", "recovered", "recovered_unseen", "worst_class", "coverage")]
+    else:
+        known = bootstrap(values, "known", seed)
+        for name, label in (("top1", "known top-1"), ("mAP", "known mAP")):
+            found.append(_from("worth_it", label, known.estimate(lambda m, n=name: m[f"nn_{n}"] - m[f"oo_{n}"]), 0.0, strict=True))  # type: ignore[misc]
+        for name, label in (("top1", "known top-1"), ("mAP", "known mAP")):
+            found.append(_from("compatible", label, known.estimate(lambda m, n=name: m[f"nh_{n}"] - m[f"oo_{n}"]), 0.0, strict=True))  # type: ignore[misc]
+        for name, label, bound in (("top1", "known ρ top-1", settings.recovered_top1), ("mAP", "known ρ mAP", settings.recovered_mAP)):
+            found.append(_from("recovered", label, known.estimate(lambda m, n=name: recovered(m, f"oo_{n}", f"nh_{n}", f"nn_{n}")), bound))  # type: ignore[misc]
+        if (values["populations"] == "unseen").any():
+            unseen = bootstrap(values, "unseen", seed)
+            for name, label in (("top1", "unseen top-1"), ("mAP", "unseen mAP")):
+                rho = unseen.estimate(lambda m, n=name: recovered(m, f"oo_{n}", f"nh_{n}", f"nn_{n}"))  # type: ignore[misc]
+                note = f"ρ {rho.value:.2f}" if math.isfinite(rho.value) else "ρ undefined: new/new is not above old/old here"
+                difference = unseen.estimate(lambda m, n=name: m[f"nh_{n}"] - m[f"oo_{n}"])  # type: ignore[misc]
+                found.append(_from("recovered_unseen", label, difference, -settings.unseen_tolerance, strict=True, note=note))
+        else:
+            found.append(_absent("recovered_unseen", "the evaluation sample has no unseen classes"))
+        found.append(_worst_class(values, settings, seed))
+        for version, coverage in live.coverage.items():
+            note = f"{int(coverage.far.sum())} of {len(coverage.far)} items are further out than the fitting set's 99th percentile"
+            found.append(
+                Measurement("coverage", f"items native to v{version}", coverage.share, coverage.share, coverage.share, len(coverage.far), settings.coverage_most, test="value", most=True, note=note)
+            )
+    found.append(_new_intact(live, settings))
+    recall = live.recall
+    spread = float(recall.std() / math.sqrt(len(recall))) * 1.6449
+    mean = float(recall.mean())
+    found.append(Measurement("index_faithful", "recall@10", mean, mean - spread, min(1.0, mean + spread), len(recall), settings.index_recall))
+    rate = live.canary.rate
+    ok = 1.0 if live.canary.passed else 0.0
+    found.append(Measurement("canary", "kept promise", ok, ok, ok, len(live.canary.missing), 1.0, test="value", note=f"{rate:.2f} found at once, promised {live.promised_rate:.2f}; {live.canary.why}"))
+    return found
+
+
+def _new_intact(live: LiveChecks, settings: GateSettings) -> Measurement:
+    shared = sorted(live.new_measured.keys() & live.new_declared.keys())
+    gap = max((abs(live.new_measured[key] - live.new_declared[key]) for key in shared), default=0.0)
+    if not live.fingerprint_ok:
+        gap, note = math.inf, "the fingerprint of the program that embedded is not the registered one"
+    elif shared:
+        note = f"same fingerprint; {len(shared)} of the release's own measurements measured again"
+    else:
+        note = "same fingerprint; the release declares no measurement on these queries"
+    value = gap if math.isfinite(gap) else 1.0
+    return Measurement("new_intact", "largest difference", value, value, value, len(shared), settings.new_intact_tolerance, test="value", most=True, note=note)
+
+
+def decide(measurements: list[Measurement], kept: dict[str, bool]) -> list[Measurement]:
+    """Fill in outcomes from the answers of Great Expectations (key → whether the tested number keeps its bound)."""
+    found = []
+    for m in measurements:
+        if not m.applies:
+            found.append(m)
+            continue
+        if not math.isfinite(m.value):
+            found.append(replace(m, outcome="inconclusive", note="; ".join(filter(None, [m.note, "undefined: new/new is not above old/old"]))))
+            continue
+        if kept[m.key]:
+            found.append(replace(m, outcome="passed"))
+            continue
+        beyond = m.lower > m.bound if m.most else m.upper < m.bound or (m.strict and m.upper <= m.bound)
+        if beyond or m.lower == m.upper:
+            found.append(replace(m, outcome="refused"))
+            continue
+        more = more_queries(m.value, m.lower, m.upper, m.bound, m.n)
+        settle = f"about {more} more queries would settle it" if more is not None else "no number of queries would settle it: the value lies on the bound"
+        found.append(replace(m, outcome="inconclusive", note="; ".join(filter(None, [m.note, settle]))))
+    return found
+
+
+def overall(measurements: list[Measurement], must_apply: tuple[str, ...], *, first: bool) -> tuple[str, list[str]]:
+    """The verdict: refused if any gate is, else inconclusive if any is, else passed; and sentences on what stands in the way.
+
+    A gate that must apply and does not makes the verdict inconclusive (except in a first release).
+    """
+    problems = [f"{m.gate} ({m.subject}) is {m.outcome}: {m.value:.3f}, wanted {m.to_json()['relation']} {m.bound:g}. {m.note}".strip() for m in measurements if m.outcome in ("refused", "inconclusive")]
+    absent = [m.gate for m in measurements if m.outcome == "not applicable" and m.gate in must_apply and not first]
+    problems += [f"{gate} must apply and does not" for gate in absent]
+    outcomes = {m.outcome for m in measurements}
+    if "refused" in outcomes:
+        return "refused", problems
+    return ("inconclusive" if "inconclusive" in outcomes or absent else "passed"), problems

@@ -1,0 +1,165 @@
+"""params.yaml, read once into frozen, validated settings. One block per stage, with the stage's name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, ClassVar, get_type_hints
+
+from fct.datasets.settings import DataSettings
+from fct.errors import BadInput, FctError
+from fct.forward.settings import FitSettings
+from fct.index import IndexSettings
+from fct.pairs import EmbedSettings
+from fct.side import SideSettings
+from fct.training import EmbedderSettings
+
+_FORBID: dict[str, object] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
+class ReleaseSettings:
+    """How one version is made: its embedder and its side-information."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    embedder: EmbedderSettings
+    side: SideSettings
+
+
+@dataclass(frozen=True)
+class TransformSettings:
+    """``batch_rows``: rows of the gallery a commit."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    batch_rows: int
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """``seed`` of the bootstrap."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    seed: int
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """Bounds of the gates (params.yaml, ``validate``); fractions 0–1. See docs/gates.md."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    recovered_top1: float
+    recovered_mAP: float
+    unseen_tolerance: float
+    worst_class_tolerance: float
+    worst_class_queries: int
+    coverage_most: float
+    index_recall: float
+    canary_margin: float
+    new_intact_tolerance: float
+    must_apply: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PromoteSettings:
+    """``max_delta``: largest share of rows that may differ from the evaluated ones without a new verdict. ``lock_lease_s``: seconds."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    max_delta: float
+    lock_lease_s: float
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything in params.yaml. Paths are relative to the file's folder, which is ``root``."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    model: str
+    workspace: str
+    tracking_uri: str
+    seed: int
+    device: str
+    threads: int
+    data: DataSettings
+    train: dict[str, ReleaseSettings]
+    embed: EmbedSettings
+    fit: FitSettings
+    transform: TransformSettings
+    index: IndexSettings
+    evaluate: EvaluateSettings
+    validate: GateSettings
+    promote: PromoteSettings
+
+
+def _missing(kind: Any, value: Any, where: str) -> str | None:
+    """The first key that the dataclass has and the mapping has not: params.yaml is complete, defaults hide typos."""
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        for field in fields(kind):
+            path = f"{where}{field.name}"
+            if field.name not in value:
+                return path
+            found = _missing(hints[field.name], value[field.name], f"{path}.")
+            if found:
+                return found
+    elif isinstance(value, dict) and getattr(kind, "__origin__", None) is dict:
+        for key, item in value.items():
+            found = _missing(kind.__args__[1], item, f"{where}{key}.")
+            if found:
+                return found
+    return None
+
+
+def read(path: str | Path = "params.yaml") -> Settings:
+    """Read and validate ``path``.
+
+    Raises:
+        BadInput: missing file, not YAML, an unknown or missing key, a value of the wrong type or out of range; names the key.
+    """
+    import yaml
+    from pydantic import TypeAdapter, ValidationError
+
+    path = Path(path)
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadInput("there is no params.yaml here", wanted=path.name, where=path.absolute().parent, todo="run the command in the project's folder or pass --params") from error
+    except yaml.YAMLError as error:
+        raise BadInput("params.yaml is not valid YAML", got=" ".join(str(error).split()), where=path) from error
+    if not isinstance(raw, dict):
+        raise BadInput("params.yaml is not a mapping", got=type(raw).__name__, where=path)
+    lacking = _missing(Settings, raw, "")
+    try:
+        # as JSON, because strict validation then takes mappings for dataclasses and lists for tuples
+        settings = TypeAdapter(Settings).validate_json(json.dumps(raw), strict=True)  if lacking is None else None
+        if settings is None:
+            unknown = _unknown(Settings, raw, "")
+            hint = f"; is {unknown} a typo?" if unknown else ""
+            raise BadInput(f"params.yaml lacks the key {lacking}{hint}", where=path)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if isinstance(first.get("ctx", {}).get("error"), FctError):
+            raise BadInput(f"params.yaml, {key}: {first['ctx']['error']}", where=path) from error
+        kinds = {"unexpected_keyword_argument": "is not a known key", "extra_forbidden": "is not a known key"}
+        problem = kinds.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
+        raise BadInput(f"params.yaml, {key}: {problem}", got=repr(first["input"]), where=path) from error
+    return settings
+
+
+def _unknown(kind: Any, value: Any, where: str) -> str | None:
+    if is_dataclass(kind) and isinstance(value, dict):
+        hints = get_type_hints(kind)
+        for key, item in value.items():
+            if key not in hints:
+                return f"{where}{key}"
+            found = _unknown(hints[key], item, f"{where}{key}.")
+            if found:
+                return found
+    return None
