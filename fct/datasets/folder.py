@@ -60,19 +60,31 @@ def class_roles(classes: list[str], settings: DataSettings) -> dict[str, str]:
     pool = int(len(classes) * settings.pool_fraction)
     while half * 2 + pool > len(classes) - LEAST_KNOWN:
         half, pool = (half, pool - 1) if pool else (half - 1, 0)
-    roles: dict[str, str] = {}
-    home: dict[str, str] = {}
     plan = ["validation_unseen"] * half + ["gallery_unseen"] * half + ["pool"] * pool
-    for name in sorted(classes, key=lambda name: lot(settings.seed, "class", name)):
-        keys = spellings(name)
-        known = next((home[key] for key in sorted(keys) if key in home), None)
-        role = known or (plan.pop(0) if plan else "known")
-        roles[name] = role
-        home.update(dict.fromkeys(keys, role))
+    roles: dict[str, str] = {}
+    known = len(classes)
+    for group in _spelling_groups(sorted(classes, key=lambda name: lot(settings.seed, "class", name))):
+        role = plan[0] if plan and known - len(group) >= LEAST_KNOWN else "known"
+        for name in group:
+            roles[name] = role
+            if role in plan:
+                plan.remove(role)
+        known -= len(group) if role != "known" else 0
     known_names = sorted((name for name, role in roles.items() if role == "known"), key=lambda name: lot(settings.seed, "known", name))
     for name in known_names[settings.known_classes or len(known_names) :]:
         roles[name] = "left_out"
     return roles
+
+
+def _spelling_groups(names: list[str]) -> list[list[str]]:
+    groups: list[tuple[set[str], list[str]]] = []
+    for name in names:
+        keys, members = set(spellings(name)), [name]
+        for group in [group for group in groups if not group[0].isdisjoint(keys)]:
+            groups.remove(group)
+            keys, members = keys | group[0], group[1] + members
+        groups.append((keys, members))
+    return [members for _, members in groups]
 
 
 def shares(count: int, settings: DataSettings) -> dict[str, int]:

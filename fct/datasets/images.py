@@ -34,7 +34,9 @@ def from_pil(image: Image.Image, size: int, mode: str) -> np.ndarray:
         image = Image.alpha_composite(white, image)
     image = image.convert(mode) if image.mode in ("L", "RGB", "1") else image.convert("RGB").convert(mode)
     if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 

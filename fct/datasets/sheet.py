@@ -29,7 +29,7 @@ COLOURS = {
 MEANING = {
     "train": "known classes; the embedders learn from these",
     "pool": "other names, unlabelled",
-    "fitting": "known classes that no embedder saw; h is fitted on these",
+    "fitting": "known classes in images that no embedder saw; h is fitted on these",
     "validation": "known classes",
     "validation_unseen": "classes that nothing saw",
     "gallery": "known classes; the final evaluation",

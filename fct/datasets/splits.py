@@ -102,10 +102,13 @@ def clean(
 
 def distinct(inks: np.ndarray, count: int, cosine: float, centred: bool) -> list[int]:
     """The first ``count`` rows of ``inks`` (N, D) that are pairwise no more alike than ``cosine``."""
-    rows = directions(inks, centred)
     chosen: list[int] = []
-    for row in range(len(rows)):
-        if len(chosen) < count and (not chosen or (rows[chosen] @ rows[row]).max() <= cosine):
+    held = np.empty((min(count, len(inks)), inks.shape[1]), np.float32)
+    for row, direction in enumerate(directions(inks, centred)):
+        if len(chosen) == count:
+            break
+        if not chosen or (held[: len(chosen)] @ direction).max() <= cosine:
+            held[len(chosen)] = direction
             chosen.append(row)
     return chosen
 

@@ -21,13 +21,13 @@ from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
 from fct.forward import closed
 from fct.forward.fitting import Pairs, fit_network
-from fct.forward.network import ForwardNetwork
+from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.settings import METHODS, FitSettings
 
 FORMAT = 1
 RIDGE_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 HELD_OUT = 0.05
-BLOCK = 8192
+BLOCK = 1024
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Forward:
     old_dim: int
     side_dim: int
     new_dim: int
-    network: ForwardNetwork | None = None
+    network: ForwardEnsemble | None = None
     weight: np.ndarray | None = None
     bias: np.ndarray | None = None
     about: dict[str, Any] = field(default_factory=dict)
@@ -64,17 +64,22 @@ class Forward:
         sigma = np.full(len(old), np.nan, dtype=np.float32)
         for start in range(0, len(old), BLOCK):
             rows = slice(start, start + BLOCK)
-            first = np.asarray(old[rows], dtype=np.float32)
-            second = np.asarray(side[rows], dtype=np.float32) if side is not None else np.zeros((len(first), 0), dtype=np.float32)
+            count = len(old[rows])
+            # every block has the same number of rows: the last bits of a matrix product depend on it, and a gallery carried over
+            # in other batches, or resumed, must come out the same
+            first, second = np.zeros((BLOCK, self.old_dim), dtype=np.float32), np.zeros((BLOCK, self.side_dim), dtype=np.float32)
+            first[:count] = old[rows]
+            if side is not None:
+                second[:count] = side[rows]
             if network is None:
                 assert self.weight is not None and self.bias is not None  # one of the two kinds, by construction
-                out[rows] = np.concatenate([first, second], axis=1).astype(np.float64) @ self.weight + self.bias
+                out[rows] = (np.concatenate([first, second], axis=1).astype(np.float64) @ self.weight + self.bias)[:count]
                 continue
             with torch.inference_mode():
-                predicted, log_variance = network(torch.from_numpy(first).to(chosen), torch.from_numpy(second).to(chosen))
-                out[rows] = network.restore(predicted).cpu().numpy()
+                predicted, spread = network(torch.from_numpy(first).to(chosen), torch.from_numpy(second).to(chosen))
+                out[rows] = predicted[:count].cpu().numpy()
                 if self.about.get("settings", {}).get("uncertainty"):
-                    sigma[rows] = (0.5 * log_variance).exp().cpu().numpy()
+                    sigma[rows] = spread[:count].cpu().numpy()
         return out, sigma
 
     @property
@@ -126,7 +131,8 @@ def load(folder: str | Path) -> Forward:
     if manifest["method"] in ("procrustes", "ridge"):
         h = Forward(manifest["method"], dims["old"], dims["side"], dims["new"], weight=tensors["weight"].numpy(), bias=tensors["bias"].numpy(), about=about)
     else:
-        network = ForwardNetwork(dims["old"], dims["side"], dims["new"], int(about["settings"]["width"]))
+        width, members = int(about["settings"]["width"]), int(about["settings"]["members"])
+        network = ForwardEnsemble([ForwardNetwork(dims["old"], dims["side"], dims["new"], width) for _ in range(members)])
         try:
             network.load_state_dict(tensors)
         except RuntimeError as error:
@@ -221,8 +227,10 @@ def fit(
         h = _fit_closed(settings.method, pairs, rest, pool, dims, about)
     else:
         usable = head if labels is not None and settings.head_weight > 0 else None
-        network = fit_network(pairs, pool, usable, settings, seed=seed, device=devices.pick(device), title=title)
-        h = Forward(settings.method, **dims, network=network, about=about)
+        chosen = devices.pick(device)
+        names = [f"{title} {number + 1}/{settings.members}" if settings.members > 1 else title for number in range(settings.members)]
+        members = [fit_network(pairs, pool, usable, settings, seed=seed + 1000 * number, device=chosen, title=name) for number, name in enumerate(names)]
+        h = Forward(settings.method, **dims, network=ForwardEnsemble(members).eval(), about=about)
     about["inputs"] = {
         name: digests.of_array(np.asarray(array))
         for name, array in (("old", old), ("side", side), ("new", new), ("labels", labels), ("pool_old", pool_old), ("pool_side", pool_side), ("pool_new", pool_new))

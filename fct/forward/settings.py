@@ -12,7 +12,7 @@ METHODS = ("procrustes", "ridge", "fct", "fastfill-pool")
 class FitSettings:
     """How h is fitted (params.yaml, ``fit``; the defaults are the shipped recipe for files without a params.yaml).
 
-    ``epochs``: passes over the labelled pairs, all views of an image counted. ``width``: of the two hidden layers after the
+    ``members``: networks fitted alike and averaged. ``epochs``: passes over the labelled pairs, all views of an image counted. ``width``: of the two hidden layers after the
     branches. ``head_weight``: of the cross-entropy through the frozen head of the new model (needs labels and head).
     ``pool_share``: part of every batch that is drawn from the unlabelled pool. ``freeze_norm``: BatchNorm keeps its statistics
     fixed in the second half (FCT's recipe). ``uncertainty``: predict a log-variance (FastFill, arXiv 2303.04766, eq. 3).
@@ -21,6 +21,7 @@ class FitSettings:
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
 
     method: str = "fastfill-pool"
+    members: int = 3
     width: int = 768
     epochs: int = 16
     batch: int = 512
@@ -39,6 +40,6 @@ def published_fct(settings: FitSettings, views: int) -> FitSettings:
     only a couple of steps an epoch on a few thousand images.
     """
     return replace(
-        settings, method="fct", width=2048, epochs=max(1, round(80 / views)), batch=256, learning_rate=5e-4, weight_decay=3.05e-5,
+        settings, method="fct", members=1, width=2048, epochs=max(1, round(80 / views)), batch=256, learning_rate=5e-4, weight_decay=3.05e-5,
         head_weight=0.0, pool_share=0.0, uncertainty=False, freeze_norm=True,
     )

@@ -1,0 +1,183 @@
+"""Everything a report is made from, and the words and numbers that the page and the description share.
+
+Fractions are 0–1 with 3 digits, ρ with 2; what is undefined is said to be, never shown as 0. Legend: N rows of the evaluation
+sample, R queries that count, G gallery rows, E dimensions of the new space.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct.evaluation import ROWS
+from fct.pairs import Sample
+from registry.gates import TITLES
+
+NAMES = {"top1": "top-1", "mAP": "mAP", "top5": "top-5"}
+POPULATIONS = {"known": "known classes", "unseen": "unseen classes"}
+ICONS = {"passed": "✓", "refused": "✗", "inconclusive": "?", "not applicable": "–"}
+HEADLINES = {"passed": "passed its gates", "refused": "is refused by its gates", "inconclusive": "could not be judged"}
+COSTS = {
+    "fit_s": "fitting h",
+    "transform_us_per_item": "transforming an item with h",
+    "native_us_per_item": "embedding an item natively",
+    "side_bytes_per_item": "side-information of an item",
+    "gallery_rows": "gallery items carried over",
+    "gallery_images_read": "gallery images read",
+}
+UNITS = (("_us_per_item", "µs"), ("_bytes_per_item", "bytes"), ("_bytes", "bytes"), ("_s", "s"))
+
+
+@dataclass(frozen=True)
+class Review:
+    """What was measured of one version, as :func:`~registry.report.page.html` and :func:`~registry.report.description.markdown` show it.
+
+    Args:
+        verdict: ``model``, ``version``, ``from`` (None for a first release), ``outcome``, ``problems``, ``gates`` (measurements as
+            JSON), ``metrics`` (of :func:`fct.evaluation.summarise`, or empty), ``covers`` (name → digest or list) and ``digest``.
+        values: per-query values of :func:`fct.evaluation.measure`; None for a first release.
+        sample: the evaluation sample; carried: (N, E) its rows transformed by h; both None for a first release.
+        metric: ``cosine`` or ``l2``.
+        sigma: (G,) uncertainty of the gallery rows, NaN where none is predicted. far: (G,) bool, beyond coverage.
+        gallery_ids: (G,) ids of these rows.
+        image_of: item id → image file of the evaluation sample, None where it cannot be read.
+        costs: numbers whose names end with their unit (``fit_s``). provenance: name → text.
+        approve_value: value of the tag ``fct.approve`` that approves this verdict.
+    """
+
+    verdict: dict[str, Any]
+    values: dict[str, np.ndarray] | None
+    sample: Sample | None
+    carried: np.ndarray | None
+    metric: str
+    sigma: np.ndarray | None
+    gallery_ids: np.ndarray | None
+    far: np.ndarray | None
+    image_of: Callable[[str], Path | None]
+    costs: dict[str, float | int | str]
+    provenance: dict[str, str]
+    approve_value: str
+
+    @property
+    def name(self) -> str:
+        return f"{plain(self.verdict['model'])} version {self.verdict['version']}"
+
+    @property
+    def outcome(self) -> str:
+        """One of passed, refused, inconclusive."""
+        return str(self.verdict["outcome"])
+
+    @property
+    def first(self) -> bool:
+        """Whether there is no champion to compare with."""
+        return self.verdict.get("from") is None
+
+
+def plain(text: object, most: int = 2000) -> str:
+    """One line of printable text: white space collapsed, invisible and direction-changing characters shown as �, the rest cut at ``most``."""
+    line = " ".join(str(text).split())
+    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[: most + 1])
+    return line if len(line) <= most else line[: most - 1].rstrip() + "…"
+
+
+def number(x: float | None, digits: int = 3) -> str:
+    """``0.512``, ``−0.020``, ``1.0e−06`` where the digits would hide it, ``—`` where there is none."""
+    if x is None or not math.isfinite(x):
+        return "—"
+    if x != 0 and abs(x) < 0.5 * 10**-digits:
+        return f"{x:.1e}".replace("-", "−")
+    return f"{x + 0.0:.{digits}f}".replace("-", "−")
+
+
+def interval(estimate: dict[str, Any], digits: int = 3) -> str:
+    """``0.512 [0.480, 0.543]``; a bound that is missing although the value is there lies at −∞ (ρ is undefined in those resamples)."""
+    value, lower, upper = (estimate.get(key) for key in ("value", "lower", "upper"))
+    if value is None:
+        return "undefined"
+    if upper is None:
+        return f"{number(value, digits)} [undefined]"
+    return f"{number(value, digits)} [{'−∞' if lower is None else number(lower, digits)}, {number(upper, digits)}]"
+
+
+def metric_rows(review: Review) -> list[dict[str, Any]]:
+    """One row per population and metric: words and texts of old/old, new/h(old), new/new and ρ."""
+    found = []
+    metrics = review.verdict.get("metrics") or {}
+    for population in sorted(metrics, key=lambda p: (list(POPULATIONS).index(p) if p in POPULATIONS else len(POPULATIONS), p)):
+        table = metrics[population]
+        for name, words in NAMES.items():
+            row: dict[str, Any] = {"population": POPULATIONS.get(population, plain(population, 40)), "metric": words}
+            row |= {key: interval(table[key][name]) for key in ROWS}
+            row["rho"] = interval(table["recovered"][name], 2) if name in table["recovered"] else ""
+            row["n"] = int(table["oo"][name]["n"])
+            found.append(row)
+    return found
+
+
+def gate_rows(review: Review) -> list[dict[str, str]]:
+    """One row per measurement: gate, title in words, subject, value, interval, bound, outcome, icon, note."""
+    found = []
+    for gate in review.verdict["gates"]:
+        value, lower, upper, bound = (gate.get(key) for key in ("value", "lower", "upper", "bound"))
+        spread = "" if value is None or lower == upper else interval(gate).partition(" ")[2]
+        digits = 2 if gate["gate"] == "recovered" else 3
+        outcome = plain(gate["outcome"], 30)
+        found.append(
+            {
+                "gate": plain(gate["gate"], 60),
+                "title": TITLES.get(gate["gate"], plain(gate["gate"], 60)),
+                "subject": plain(gate["subject"], 80),
+                "value": number(value, digits),
+                "interval": spread if digits == 3 or not spread else interval(gate, 2).partition(" ")[2],
+                "bound": "" if bound is None else f"{plain(gate['relation'], 3)} {number(bound, digits)}",
+                "outcome": outcome,
+                "icon": ICONS.get(outcome, "·"),
+                "note": plain(gate["note"], 400),
+            }
+        )
+    return found
+
+
+def cost_rows(review: Review) -> list[tuple[str, str]]:
+    """(what, how much with its unit), and what h costs beside the embedder it stands in for."""
+    found = []
+    for key, value in review.costs.items():
+        unit = next((unit for suffix, unit in UNITS if key.endswith(suffix)), "")
+        if isinstance(value, str):
+            amount = plain(value, 120)
+        elif isinstance(value, int | np.integer):
+            amount = f"{value:,}"
+        else:
+            amount = "—" if not math.isfinite(value) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+        found.append((COSTS.get(key, plain(key.replace("_", " "), 80)), f"{amount} {unit}".strip()))
+    native, carried = review.costs.get("native_us_per_item"), review.costs.get("transform_us_per_item")
+    if isinstance(native, int | float) and isinstance(carried, int | float) and native > 0:
+        found.append(("h beside the embedder it stands in for", f"{number(carried / native)} of its time"))
+    return found
+
+
+def gain_sentence(review: Review, population: str) -> str:
+    """What a search gains, in one sentence; empty where it was not measured."""
+    table = (review.verdict.get("metrics") or {}).get(population)
+    if not table:
+        return ""
+    old, carried, new = (number(table[row]["top1"]["value"]) for row in ROWS)
+    return f"On {POPULATIONS.get(population, plain(population, 40))}, top-1 is {old} today, {carried} with the carried-over gallery, and would be {new} if every item were embedded again."
+
+
+def per_class(review: Review) -> list[dict[str, Any]]:
+    """Top-1 of every class: label, population, queries, oo, nh; those that lose most first."""
+    if review.values is None:
+        return []
+    v = review.values
+    found = []
+    for population in np.unique(v["populations"]):
+        for label in np.unique(v["labels"][v["populations"] == population]):
+            rows = (v["labels"] == label) & (v["populations"] == population)
+            found.append({"label": str(label), "population": str(population), "n": int(rows.sum()), "oo": float(v["oo_top1"][rows].mean()), "nh": float(v["nh_top1"][rows].mean())})
+    return sorted(found, key=lambda row: (row["nh"] - row["oo"], -row["n"], row["label"]))

@@ -1,0 +1,121 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fct.datasets import images
+from fct.datasets.images import ink, read_image, read_images, write_image
+from fct.errors import BadInput
+
+
+@pytest.fixture
+def noise():
+    return np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_what_is_written_is_read_back(tmp_path, noise, mode):
+    pixels = noise[: images.CHANNELS[mode]]
+    write_image(tmp_path / "a.png", pixels)
+    assert np.array_equal(read_image(tmp_path / "a.png", 16, mode), pixels)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I"])
+@pytest.mark.parametrize("wanted", ["L", "RGB"])
+def test_every_kind_of_white_left_and_black_right_is_read_alike(tmp_path, mode, wanted):
+    halves = np.full((8, 8), 255, np.uint8)
+    halves[:, 4:] = 0
+    if mode in ("I;16", "I"):
+        wide = halves.astype(np.uint16 if mode == "I;16" else np.int32) * 257
+        image = Image.fromarray(wide)
+    else:
+        image = Image.fromarray(halves).convert("RGB").convert(mode)
+    path = tmp_path / ("a.tif" if mode in ("CMYK", "I") else "a.png")
+    image.save(path)
+    read = read_image(path, 8, wanted)
+    assert read.shape == (images.CHANNELS[wanted], 8, 8) and read.dtype == np.uint8
+    assert (read == halves).all()
+
+
+def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
+    Image.fromarray(np.full((4, 4), 128 * 257 + 100, np.uint16)).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png", 4, "L") == 128).all()
+
+
+def test_what_is_transparent_becomes_white(tmp_path):
+    rgba = np.zeros((4, 4, 4), np.uint8)
+    rgba[:2, :, 3] = 255  # upper half opaque black, lower half transparent black
+    Image.fromarray(rgba).save(tmp_path / "a.png")
+    palette = Image.fromarray(np.repeat([[0], [0], [1], [1]], 4, axis=1).astype(np.uint8), "L").convert("P")
+    palette.putpalette([0, 0, 0, 0, 0, 0])
+    palette.putdata([0] * 8 + [1] * 8)
+    palette.save(tmp_path / "b.png", transparency=1)
+    for name in ("a.png", "b.png"):
+        grey = read_image(tmp_path / name, 4, "L")[0]
+        assert (grey[:2] == 0).all() and (grey[2:] == 255).all()
+
+
+def test_the_turn_in_exif_is_applied(tmp_path):
+    pixels = np.zeros((8, 8), np.uint8)
+    pixels[0] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise: the first row becomes the last column
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "a.png", 8, "L")[0], np.rot90(pixels, -1))
+
+
+def test_the_centre_square_of_a_wide_image_is_kept(tmp_path):
+    wide = np.zeros((8, 24), np.uint8)
+    wide[:, 8:16] = 200
+    Image.fromarray(wide).save(tmp_path / "a.png")
+    assert (read_image(tmp_path / "a.png", 8, "L") == 200).all()
+    assert (read_image(tmp_path / "a.png", 4, "L") == 200).all()
+
+
+def png(pixels):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "cut", "header"])
+def test_a_damaged_image_is_refused_by_name(tmp_path, noise, kind):
+    whole = png(noise.transpose(1, 2, 0))
+    content = {"empty": b"", "text": b"not an image", "cut": whole[: len(whole) // 2], "header": whole[:8]}[kind]
+    (tmp_path / "bad.png").write_bytes(content)
+    with pytest.raises(BadInput, match=r"bad\.png"):
+        read_image(tmp_path / "bad.png", 16, "RGB")
+
+
+def test_a_missing_image_is_refused_by_name(tmp_path):
+    with pytest.raises(BadInput, match=r"none\.png"):
+        read_image(tmp_path / "none.png", 16, "L")
+
+
+def test_an_image_that_unpacks_to_too_many_pixels_is_refused(tmp_path):
+    Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")
+    assert (tmp_path / "bomb.png").stat().st_size < 100_000
+    with pytest.raises(BadInput, match=r"too large.*bomb\.png"):
+        read_image(tmp_path / "bomb.png", 8, "L")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "larger.png")  # Pillow itself refuses to open this one
+    with pytest.raises(BadInput, match=r"too large.*larger\.png"):
+        read_image(tmp_path / "larger.png", 8, "L")
+
+
+def test_many_images_come_in_the_order_of_their_paths(tmp_path):
+    paths = []
+    for value in (30, 10, 20):
+        paths.append(tmp_path / f"{value}.png")
+        write_image(paths[-1], np.full((1, 4, 4), value, np.uint8))
+    stack = read_images(paths, 4, "RGB", "test")
+    assert stack.shape == (3, 3, 4, 4) and stack[:, 0, 0, 0].tolist() == [30, 10, 20]
+    assert read_images([], 4, "L").shape == (0, 1, 4, 4)
+
+
+def test_ink_is_darkness_at_the_given_side():
+    pixels = np.full((1, 64, 64), 255, np.uint8)
+    pixels[:, :32] = 0
+    dark = ink(pixels).reshape(32, 32)
+    assert (dark[:16] == 255).all() and (dark[16:] == 0).all()
+    assert np.array_equal(ink(np.repeat(pixels, 3, axis=0)), dark.reshape(-1))
