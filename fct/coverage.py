@@ -43,9 +43,13 @@ def measure(fitting: np.ndarray, gallery: np.ndarray, *, seed: int = 0) -> Cover
         fitting: (N, D) φ and ψ of the clean fitting images side by side, one row an image, N ≥ 2.
         gallery: (G, D) the same of the gallery.
     """
-    std = np.maximum(fitting.std(axis=0), 1e-6)
-    y = torch.from_numpy((fitting / std).astype(np.float32))
-    x = torch.from_numpy((gallery / std).astype(np.float32))
+    mean, std = fitting.mean(axis=0, dtype=np.float64), np.maximum(fitting.std(axis=0, dtype=np.float64), 1e-6)
+
+    def scaled(rows: np.ndarray) -> torch.Tensor:
+        # centred first: cdist works with squared norms, and a large offset (or a column that never varies) would drown every difference
+        return torch.from_numpy(((rows - mean) / std).astype(np.float32))
+
+    y, x = scaled(fitting), scaled(gallery)
     rows = np.random.default_rng(seed).permutation(len(fitting))[:REFERENCE_ROWS]
     own = _nearest(y[rows], y, torch.from_numpy(rows))
     radius = float(np.percentile(own, PERCENTILE))

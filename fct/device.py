@@ -24,8 +24,12 @@ def pick(device: str = "auto") -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise BadInput("unknown device", wanted="auto, cpu, cuda or cuda:N", got=device) from error
+    if chosen.type not in ("cpu", "cuda"):  # torch knows many names of devices that are not there
+        raise BadInput("unknown device", wanted="auto, cpu, cuda or cuda:N", got=device)
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise BadInput("no GPU is visible to torch", wanted=device, got="cpu only", todo="set device to auto or cpu")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise BadInput("there is no such GPU", wanted=device, got=f"{torch.cuda.device_count()} visible", todo="set device to auto or cuda")
     return chosen
 
 

@@ -27,11 +27,16 @@ def search(sample: Sample, query: np.ndarray, gallery: np.ndarray, metric: str) 
     return metrics.per_query(query, gallery, sample.labels, sample.labels, metric=metric, **same)
 
 
-def measure(sample: Sample, carried: np.ndarray, metric: str) -> dict[str, np.ndarray]:
-    """Per-query values of all rows and metrics, paired: ``oo_top1``, ``nh_mAP`` …, with ``labels``, ``populations`` and ``rows``."""
+def measure(sample: Sample, carried: np.ndarray, metric: str, served: tuple[np.ndarray, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+    """Per-query values of all rows and metrics, paired: ``oo_top1``, ``nh_mAP`` …, with ``labels``, ``populations`` and ``rows``.
+
+    Args:
+        carried: (N, E) the sample's old vectors carried over by h.
+        served: query and gallery vectors of the champion as served; by default the sample's old vectors on both sides.
+    """
     vectors.check("transformed sample", carried, rows=len(sample.ids), dim=sample.new.shape[1])
     found = {
-        "oo": search(sample, sample.old, sample.old, metric),
+        "oo": search(sample, *(served or (sample.old, sample.old)), metric),
         "nh": search(sample, sample.new, carried, metric),
         "nn": search(sample, sample.new, sample.new, metric),
     }
@@ -71,15 +76,18 @@ def summarise(values: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     return out
 
 
-def write(sample: Sample, carried: np.ndarray, metric: str, out: str | Path, *, seed: int) -> dict[str, Any]:
+def write(
+    sample: Sample, carried: np.ndarray, metric: str, out: str | Path, *, seed: int, served: tuple[np.ndarray, np.ndarray] | None = None
+) -> dict[str, Any]:
     """Measure and write ``per_query.npz`` (for the gates), ``metrics.json`` (dvc metrics) and ``recovery.csv`` (dvc plots)."""
-    values = measure(sample, carried, metric)
+    values = measure(sample, carried, metric, served)
     summary = summarise(values, seed)
     with whole_folder(out) as part:
         np.savez(part / "per_query.npz", **values)  # type: ignore[arg-type]
         write_json(part / "metrics.json", summary)
         lines = ["population,row,metric,value"]
         lines += [f"{population},{label},{name},{summary[population][row][name]['value']}" for population in summary for row, label in ROWS.items() for name in NAMES]
+        vectors.save(part / "carried.npy", carried)
         (part / "recovery.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return summary
 

@@ -36,12 +36,17 @@ class Bootstrap:
         values: name → (Q,) per-query values, paired: row i is the same query everywhere.
         clusters: (Q,) the class of each query.
         seed: of the resampling.
+
+    Raises:
+        BadInput: lengths that differ, or no queries.
     """
 
     def __init__(self, values: Mapping[str, np.ndarray], clusters: np.ndarray, *, seed: int = 0, resamples: int = RESAMPLES):
         lengths = {name: len(value) for name, value in values.items()}
         if set(lengths.values()) != {len(clusters)}:
             raise BadInput("values are not paired", wanted=f"{len(clusters)} each", got=lengths)
+        if len(clusters) == 0:
+            raise BadInput("there are no queries to resample", wanted="at least one", got=0)
         _, inverse = np.unique(np.asarray(clusters), return_inverse=True)
         count = int(inverse.max()) + 1
         rng = np.random.default_rng(seed)

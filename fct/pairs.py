@@ -4,6 +4,7 @@
 ``pool/``     the same of an unlabelled pool
 ``sample/``   the evaluation sample: old, side, new of held-out images, with ids, labels, sources, populations
 ``canaries/`` the old release's canaries: ids, old, side, new
+``gallery/``  ids, old, side of sample and canaries: what the development pipeline carries over in the live gallery's place
 
 A view is one random augmentation of an image, the same for both programs. The first view is the image itself.
 Legend: N images, V views.
@@ -104,6 +105,8 @@ def write_pairs(old: Release, new: Release, data: str | Path, out: str | Path, s
         counts = {}
         for name, splits, views in (("fitting", settings.fitting, settings.views), ("pool", settings.pool, settings.pool_views)):
             rows = manifest.rows(*splits)
+            if old.fingerprint == new.fingerprint:
+                continue  # a first release: there is no h to fit, only a sample and canaries to measure
             if len(rows) == 0:
                 if name == "fitting":
                     raise BadInput("there are no fitting images", wanted=" or ".join(splits), where=manifest.root)
@@ -131,6 +134,8 @@ def write_pairs(old: Release, new: Release, data: str | Path, out: str | Path, s
         second, _ = programs.embed(new.program(chosen), convert(images, old, new), device=chosen)
         for file, array in (("ids", ids), ("old", first), ("side", side), ("new", second)):
             vectors.save(part / "canaries" / f"{file}.npy", array)
+            if file != "new":  # the development pipeline's gallery: the sample, then the canaries
+                vectors.save(part / "gallery" / f"{file}.npy", np.concatenate([vectors.load(part / "sample" / f"{file}.npy"), array]))
         counts["canaries"] = len(ids)
         write_json(part / "pairs.json", {"counts": counts, "old": old.fingerprint, "new": new.fingerprint, "metric": new.metric})
     return counts

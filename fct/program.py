@@ -6,13 +6,16 @@ first. Legend: N images, C channels, S side in pixels, D dimensions of φ, P byt
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +31,15 @@ _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 _PLAIN = {"archive_format", "archive_version", "byteorder", "version", ".data/version", ".data/serialization_id"}
 _SAMPLES = re.compile(r"data/sample_inputs/[^/]+\.pt")
 _PICKLE_OPCODE = b"\x80"
+# what the graph may call: operators of a library, integer arithmetic on sizes
+_OPERATOR = re.compile(r"torch\.ops\.(?!load|_)\w+\.(?!__)\w+(\.\w+)?|torch\.ops\.aten\.__(and|or|xor|lshift|rshift)__\.\w+")
+_ARITHMETIC = re.compile(r"torch\._?sym_\w+|math\.[a-z]\w*|_operator\.(?!methodcaller|attrgetter|itemgetter|call)[a-z]\w*")
+_SPEC = re.compile(r'null|"builtins\.(tuple|list|dict)"')
+_SHAPE = {"size", "stride", "storage_offset", "dim", "numel", "shape", "ndim"}
+_EXPRESSION = (
+    ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Call, ast.keyword, ast.Attribute, ast.Subscript, ast.Tuple, ast.Compare, ast.BoolOp, ast.BinOp,
+    ast.UnaryOp, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
+)  # fmt: skip
 
 Embed = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -51,6 +63,9 @@ def export(program: nn.Module, channels: int, size: int, path: str | Path) -> No
         exported = torch.export.export(program, (example,), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=LARGEST_BATCH)},))
     except Exception as error:  # torch.export raises many kinds; the user needs the first line of the reason
         raise BadInput("torch.export cannot export the program", got=str(error).strip().splitlines()[0], todo="see torch.export's documentation on control flow and dynamic shapes") from error
+    for graph in exported.graph_module.modules():
+        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # paths and line numbers of this machine; they would make the fingerprint depend on both
     with whole_file(path) as part:
         buffer = io.BytesIO()
         torch.export.save(exported, buffer)
@@ -61,10 +76,16 @@ def _records(path: Path) -> dict[str, bytes]:
     """Name without the archive's own first folder → bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
-            return {name.split("/", 1)[1]: archive.read(name) for name in archive.namelist() if "/" in name and not name.endswith("/")}
+            names = archive.namelist()
+            # zip readers disagree on which of two equal names counts, so that one would inspect what the other does not load
+            if len(set(names)) < len(names):
+                raise BadInput("the program holds a record twice", got=next(name for name in names if names.count(name) > 1), where=path)
+            if len({name.partition("/")[0] for name in names}) > 1 or not all("/" in name for name in names):
+                raise BadInput("the program's records are not in one folder", got=sorted({name.partition("/")[0] for name in names})[:4], where=path)
+            return {name.split("/", 1)[1]: archive.read(name) for name in names if not name.endswith("/")}
     except FileNotFoundError as error:
         raise BadInput("the program is missing", wanted=path.name, where=path.parent) from error
-    except (zipfile.BadZipFile, OSError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, OSError, EOFError, ValueError) as error:
         raise BadInput("the program is not a readable .pt2 archive", got=str(error), where=path) from error
 
 
@@ -72,11 +93,54 @@ def _refuse(path: Path, record: str, reason: str) -> BadInput:
     return BadInput(f"the program holds {reason}", got=record, where=path, todo="export it anew with torch.export; pickles and compiled payloads are never loaded")
 
 
+def _plain(expression: Any) -> bool:
+    """Whether an expression over sizes is arithmetic only: torch evaluates these strings as Python (sympy.sympify, guards)."""
+    try:
+        nodes = list(ast.walk(ast.parse(expression, mode="eval")))
+    except (SyntaxError, ValueError, TypeError, RecursionError):
+        return False
+    for node in nodes:
+        if not isinstance(node, _EXPRESSION):
+            return False
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.fullmatch(r"\w*", node.value):
+            return False
+        if isinstance(node, ast.Name) and node.id.startswith("__") or isinstance(node, ast.Attribute) and node.attr not in _SHAPE:
+            return False
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Attribute) or isinstance(node.func, ast.Name) and node.func.id[:1].isupper()):
+            return False
+    return True
+
+
+def _code(value: Any) -> str | None:
+    """The first thing in a graph's JSON that torch would run and that is neither an operator nor arithmetic over sizes, or None."""
+    if isinstance(value, list):
+        return next((found for item in value if (found := _code(item))), None)
+    if not isinstance(value, dict):
+        return None
+    target = value.get("target") if "inputs" in value and "outputs" in value else None
+    if target is not None and not (isinstance(target, str) and (_OPERATOR.fullmatch(target) or _ARITHMETIC.fullmatch(target))):
+        return str(target)
+    if "expr_str" in value and not _plain(value["expr_str"]):
+        return str(value["expr_str"])
+    for guard in value.get("guards_code") or []:
+        if not _plain(guard):
+            return str(guard)
+    for key in ("in_spec", "out_spec"):
+        for kind in re.findall(r'"type"\s*:\s*("[^"]*"|[^,}\s]+)', str(value.get(key) or "")):
+            if not _SPEC.fullmatch(kind):
+                return kind
+    for symbol in value.get("range_constraints") or {}:
+        if not re.fullmatch(r"\w+", symbol):
+            return str(symbol)
+    return next((found for item in value.values() if (found := _code(item))), None)
+
+
 def inspect(path: str | Path) -> dict[str, bytes]:
     """Records of the archive, if every one is JSON, a raw tensor, or accepted by weights-only loading.
 
     Raises:
-        BadInput: missing or damaged archive; a pickle, a compiled payload or an unknown record, by name.
+        BadInput: missing or damaged archive, records outside of its one folder or twice; a pickle, a compiled payload, an unknown
+            record, or code in the graph, by name.
     """
     path = Path(path)
     records = _records(path)
@@ -90,8 +154,14 @@ def inspect(path: str | Path) -> dict[str, bytes]:
                 config = json.loads(data)
             except ValueError as error:
                 raise _refuse(path, name, "a record that is not JSON") from error
-            entries = config.get("config", {}) if isinstance(config, dict) else {}
-            if any(isinstance(entry, dict) and entry.get("use_pickle") for entry in entries.values()):
+            if name.startswith("models/"):
+                if (found := _code(config)) is not None:
+                    raise _refuse(path, f"{name}: {found[:80]}", "code in place of operators and sizes")
+                continue
+            entries = config.get("config") if isinstance(config, dict) else None
+            if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+                raise _refuse(path, name, "a configuration of another form")
+            if any(entry.get("use_pickle") for entry in entries.values()):
                 raise _refuse(path, name, "a pickle")
         elif _SAMPLES.fullmatch(name):
             try:
@@ -121,7 +191,10 @@ def load(path: str | Path, device: torch.device | None = None) -> Embed:
         a function (N, C, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8; N at most 4096.
     """
     inspect(path)
-    module = torch.export.load(Path(path)).module()
+    try:
+        module = torch.export.load(Path(path)).module()
+    except Exception as error:  # torch raises almost anything on records that do not fit each other
+        raise BadInput("torch cannot load the program", got=(str(error).strip() or type(error).__name__).splitlines()[0][:200], where=path, todo="export it anew") from error
     return module.to(device) if device is not None else module
 
 
@@ -130,7 +203,12 @@ def embed(program: Embed, images: np.ndarray, *, device: torch.device, batch: in
 
     Returns:
         φ (N, D) float32 and ψ (N, P) int8.
+
+    Raises:
+        BadInput: no images.
     """
+    if len(images) == 0:
+        raise BadInput("there are no images to embed", got=0, where=title)
     phi, psi = [], []
     with torch.inference_mode(), tqdm(total=len(images), desc=title, unit="image", disable=title is None, mininterval=1) as bar:
         for start in range(0, len(images), batch):

@@ -68,9 +68,9 @@ class Release:
         return programs.load(self.folder / "program.pt2", device)
 
     def canaries(self) -> tuple[np.ndarray, np.ndarray]:
-        """ids (K,) strings and images (K, C, S, S) uint8."""
+        """ids (K,) strings as they stand in a gallery (``canary:…``), and images (K, C, S, S) uint8."""
         images = load_file(self.folder / "canaries.safetensors")["images"]
-        return np.array(self.about["canaries"], dtype=str), images
+        return np.array([f"canary:{one}" for one in self.about["canaries"]], dtype=str), images
 
     def head(self) -> tuple[np.ndarray, np.ndarray] | None:
         """weight (K, D) and bias (K,), or None for a release without a head."""

@@ -178,11 +178,11 @@ def prepare(embedder: nn.Module, images: np.ndarray, settings: SideSettings, *, 
         images: (N, C, S, S) uint8, the images the embedder was trained on.
 
     Raises:
-        BadInput: unknown kind of side-information.
+        BadInput: unknown, repeated or no kind of side-information.
     """
     unknown = [kind for kind in settings.kinds if kind not in KINDS]
-    if unknown or not settings.kinds:
-        raise BadInput("unknown kind of side-information", wanted=" and ".join(KINDS), got=list(settings.kinds))
+    if unknown or not settings.kinds or len(set(settings.kinds)) < len(settings.kinds):
+        raise BadInput("unknown, repeated or no kind of side-information", wanted=" and ".join(KINDS), got=list(settings.kinds))
     simclr = train_simclr(images, settings, seed=seed, device=device, title=title) if "simclr" in settings.kinds else None
     program = Program(embedder, simclr, {}).eval()
     generator = torch.Generator().manual_seed(seed)

@@ -14,7 +14,7 @@ from registry.report.review import HEADLINES, ICONS, POPULATIONS, Review, cost_r
 
 MOST = 4500
 REPORT = "report.html in this version's run"
-SPECIAL = re.compile(r"[&<>\"'`|*_\[\]\\~$#!@{}^=]|:(?=//)|(?<=www)\.", re.I)
+SPECIAL = re.compile(r"[&<>`|*_\[\]\\~$@]|:(?=//)|(?<=www)\.", re.I)
 # (characters of a note, of a problem, most problems, most rows of the gate table, whether passed gates are listed, items of costs and covers)
 DETAIL = ((240, 300, 8, 40, True, 12), (110, 200, 6, 30, True, 10), (0, 160, 5, 24, True, 8), (0, 110, 4, 8, False, 6), (0, 70, 2, 5, False, 3))
 
@@ -29,8 +29,8 @@ def escape(text: object, most: int) -> str:
     for length in range(min(len(line), most), -1, -1):
         cut = line if length == len(line) else line[:length].rstrip() + "…"
         found = SPECIAL.sub(reference, cut)
-        found = re.sub(r"^(\d+)([.)])", lambda m: f"{m[1]}&#{ord(m[2])};", found)  # an ordered list
-        found = re.sub(r"^[-+]", reference, found)  # a list, a rule
+        found = re.sub(r"^(\d+)([.)])(?=\s|$)", lambda m: f"{m[1]}&#{ord(m[2])};", found)  # an ordered list
+        found = re.sub(r"^[-+#=]", reference, found)  # a list, a heading
         if len(found) <= most:
             return found
     return ""
@@ -55,7 +55,7 @@ def _approve_value(review: Review) -> str:
 
 def decisions(review: Review) -> list[tuple[str, str]]:
     """What a person can do now: (sentence before, command or tag value to copy); the page shows the same."""
-    version = review.verdict["version"]
+    version = plain(review.verdict["version"], 20)
     reject = ("To reject it", f"fct reject {version} --by NAME --why TEXT")
     if review.outcome == "passed":
         return [
@@ -70,8 +70,8 @@ def decisions(review: Review) -> list[tuple[str, str]]:
 
 def consequence(review: Review) -> str:
     """What an approval changes, in plain words (no Markdown, nothing of a user)."""
-    version, before = review.verdict["version"], review.verdict.get("from")
-    if before is None:
+    version, before = plain(review.verdict["version"], 20), plain(review.verdict.get("from"), 20)
+    if review.first:
         return f"An approval lets version {version} and its gallery serve, once promoted. It holds for exactly what is listed here; anything else needs a new verdict."
     return (
         f"Until someone promotes it, version {before} serves unchanged. An approval lets version {version} and its carried-over gallery take over together;"
@@ -110,7 +110,7 @@ def _write(review: Review, detail: tuple[int, int, int, int, bool, int]) -> str:
     came = "a first release" if review.first else f"upgrade from version {escape(verdict['from'], 20)}"
     icon = ICONS.get(review.outcome, "·")
     name = f"{escape(verdict['model'], 100)} version {escape(verdict['version'], 20)}"
-    out = [f"**{icon} {name} {HEADLINES.get(review.outcome, escape(review.outcome, 30))}** ({came}; verdict {escape(verdict['digest'], 12)})", ""]
+    out = [f"**{icon} {name} {HEADLINES.get(review.outcome, escape(review.outcome, 30))}** ({came}; verdict {escape(plain(verdict['digest'])[:12], 80)})", ""]
     found = list(verdict["problems"])
     if found:
         out += ["What stands in the way:", "", *(f"- {escape(text, problem)}" for text in found[:problems])]

@@ -91,7 +91,7 @@ def number(x: float | None, digits: int = 3) -> str:
         return "—"
     if x != 0 and abs(x) < 0.5 * 10**-digits:
         return f"{x:.1e}".replace("-", "−")
-    return f"{x + 0.0:.{digits}f}".replace("-", "−")
+    return (f"{x + 0.0:.{digits}f}" if abs(x) < 1e6 else f"{x:.2e}").replace("-", "−")
 
 
 def interval(estimate: dict[str, Any], digits: int = 3) -> str:

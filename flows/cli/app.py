@@ -1,0 +1,21 @@
+"""All commands, in two groups: files in, files out (development) and the life of a release (operations)."""
+
+from __future__ import annotations
+
+import typer
+
+from flows.cli import development, operations
+
+app = typer.Typer(
+    name="fct",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Forward-compatible releases for embedding models: register version 2, and the gallery follows without re-reading an image.\n\n"
+    "A first release:  fct register build/releases/v1  →  fct ingest build/data  →  fct reconcile --once  →  fct approve 1 --by ana --why first  →  fct promote 1\n\n"
+    "The next one:  fct register build/releases/v2  →  fct reconcile --once  →  (look at the report)  →  fct approve 2 …  →  fct promote 2\n\n"
+    "Exit codes: 0 done · 1 an operation failed · 2 bad input · 3 not permitted by verdict, approval or digest · 130 interrupted.",
+)
+development.add_to(app)
+operations.add_to(app)

@@ -1,0 +1,30 @@
+"""What the commands share."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Params = Annotated[Path, typer.Option("--params", help="The project's params.yaml.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+
+
+def say(text: str = "") -> None:
+    """A sentence for people, on stderr."""
+    print(text, file=sys.stderr)
+
+
+def give(value: Any, as_json: bool, text: str) -> None:
+    """The result: JSON or a text, on stdout."""
+    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) if as_json else text)
+
+
+def workspace(params: Path) -> Any:
+    """Open the workspace and set torch's threads."""
+    from registry.workspace import open_workspace
+
+    return open_workspace(params)

@@ -1,0 +1,234 @@
+"""The life of a release: register, ingest, upgrade, approve, promote, roll back, search."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from flows.cli.common import Json, Params, give, say, workspace
+
+OPS = "The life of a release"
+DEFAULT = Path("params.yaml")
+Version = Annotated[int, typer.Argument(help="Version of the registered model.", min=1)]
+By = Annotated[str, typer.Option("--by", help="Your name; it goes into the ledger.")]
+Why = Annotated[str, typer.Option("--why", help="Why; it goes into the ledger.")]
+
+
+def _open(params: Path) -> Any:
+    from fct.device import use_threads
+
+    ws = workspace(params)
+    use_threads(ws.settings.threads)
+    return ws
+
+
+def register(folder: Annotated[Path, typer.Argument(help="A release folder, as fct train or fct.release.write made it.")], params: Params = DEFAULT, json: Json = False) -> None:
+    """Publish a release folder to MLflow as the next version. An incomplete one is refused, naming what is missing.
+
+    Example: fct register build/releases/v2
+    """
+    ws = workspace(params)
+    number = ws.releases.register(folder, str(ws.settings.workspace))
+    give({"model": ws.settings.model, "version": number}, json, f"{ws.settings.model} version {number}")
+    say("Next: fct ingest build/data, then fct reconcile --once" if ws.ledger.serving() is None else "Next: fct reconcile --once")
+
+
+def ingest(
+    folder: Annotated[Path, typer.Argument(help="Images (any tree of folders), or a folder with a manifest.")],
+    version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.")] = None,
+    by: By = getpass.getuser(),
+    why: Why = "",
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Embed images and store φ and ψ in the gallery. Running it again changes nothing.
+
+    Example: fct ingest build/data
+    """
+    from registry.ingest import ingest as run
+
+    result = run(_open(params), folder, version=version, by=by, why=why)
+    give(result, json, f"{result['added']} items added, {result['unchanged']} were there, embedded by version {result['version']}")
+    say("Next: fct status")
+
+
+def _report(ws: Any, results: list[dict[str, Any]]) -> None:
+    for r in results:
+        if r["version"] is None:
+            say(f"corrected: {r['problems'][0]}")
+            continue
+        say(f"version {r['version']}: {r['outcome']}" + "".join(f"\n  {problem}" for problem in r.get("problems", [])))
+        page = ws.upgrade_folder(r["version"]) / "report.html"
+        if page.exists():
+            say(f"  report: {page}")
+    say("Next: fct status")
+
+
+def reconcile(once: Annotated[bool, typer.Option("--once", help="One pass (the only mode so far).")] = False, params: Params = DEFAULT, json: Json = False) -> None:
+    """Find registered versions that wait for their upgrade and run it; let MLflow's alias and tags follow the ledger.
+
+    Example: fct reconcile --once
+    """
+    from flows.reconcile import once as run
+
+    ws = _open(params)
+    results = run(ws)
+    if json:
+        give(results, True, "")
+    if not results:
+        say("Nothing to do.")
+    _report(ws, results)
+
+
+def upgrade(version: Version, params: Params = DEFAULT, json: Json = False) -> None:
+    """Run (or continue) the upgrade to one version, whatever its status.
+
+    Example: fct upgrade 2
+    """
+    from flows.upgrade import run
+    from registry import promotion
+
+    ws = _open(params)
+    ws.releases.version(version)
+    result = {"version": version} | run(ws, version)
+    promotion.follow(ws)
+    if json:
+        give(result, True, "")
+    _report(ws, [result])
+
+
+def status(params: Params = DEFAULT, json: Json = False) -> None:
+    """What serves, what waits, and what to do next.
+
+    Example: fct status
+    """
+    from registry import facts
+    from registry.status import next_step
+
+    ws = workspace(params)
+    model = ws.settings.model
+    found = facts.statuses(ws)
+    serving = ws.ledger.serving()
+    now = "nothing serves" if serving is None else f"{model} {serving['release']}.{serving['revision']} serves (space {serving['space']}, {serving['tables'][serving['space']]['rows']} rows)"
+    steps = {version: next_step(one, version, model) for version, one in found.items()}
+    table = {"model": model, "serving": None if serving is None else {"release": serving["release"], "revision": serving["revision"]}, "versions": {str(v): {"status": s.value, "next": steps[v]} for v, s in found.items()}}
+    lines = [now] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
+    if not found:
+        lines.append(f"  no version of {model} is registered; type `fct register build/releases/v1`")
+    champion = ws.releases.champion() if found else None
+    if serving is not None and champion != serving["release"]:
+        lines.append(f"  the MLflow alias champion points at {champion}: it was moved by hand and decides nothing; `fct reconcile --once` puts it back")
+    give(table, json, "\n".join(lines))
+
+
+def approve(version: Version, by: By, why: Why, params: Params = DEFAULT) -> None:
+    """Approve exactly the verdict that was reached. The same as setting the tag fct.approve in the MLflow UI as the description shows.
+
+    Example: fct approve 2 --by ana --why "report looks right"
+    """
+    from registry import promotion
+
+    verdict = promotion.approve(workspace(params), version, by=by, why=why)
+    say(f"version {version}: verdict {verdict['digest'][:12]} approved by {by}. Next: fct promote {version}")
+
+
+def reject(version: Version, by: By, why: Why, params: Params = DEFAULT) -> None:
+    """Reject a version; an approval is withdrawn.
+
+    Example: fct reject 2 --by ana --why "arrows got worse"
+    """
+    from registry import promotion
+
+    promotion.reject(workspace(params), version, by=by, why=why)
+    say(f"version {version} is rejected by {by}. Next: fct status")
+
+
+def promote(version: Version, by: Annotated[str | None, typer.Option(help="Your name; by default the one who approved.")] = None, why: Why = "", params: Params = DEFAULT, json: Json = False) -> None:
+    """Promote model and gallery together, by one ledger entry. Needs a passed verdict and an approval of exactly that verdict.
+
+    Example: fct promote 2
+    """
+    from registry import promotion
+
+    ws = _open(params)
+    entry = promotion.promote(ws, version, by=by, why=why)
+    assert entry.serving is not None
+    give(entry.to_json(), json, f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves, ledger entry {entry.number}")
+    say("Next: fct search IMAGE, or fct rollback --by NAME --why TEXT")
+
+
+def rollback(by: By = getpass.getuser(), why: Why = "", params: Params = DEFAULT, json: Json = False) -> None:
+    """Return to the release that served before, model and gallery together.
+
+    Example: fct rollback --by ana --why "customers complain"
+    """
+    from registry import promotion
+
+    ws = _open(params)
+    entry = promotion.rollback(ws, by=by, why=why)
+    assert entry.serving is not None
+    give(entry.to_json(), json, f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves again, ledger entry {entry.number}")
+    say("Next: fct status")
+
+
+def search(
+    image: Annotated[Path, typer.Argument(help="Any image file.")],
+    k: Annotated[int, typer.Option("-k", "--top", help="How many answers.")] = 10,
+    release: Annotated[int | None, typer.Option(help="Insist on this release; refused when another one serves.")] = None,
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Search the gallery that serves with the model that serves.
+
+    Example: fct search query.png -k 5
+    """
+    from dataclasses import asdict
+
+    from fct.datasets.images import read_image
+    from registry.serving import open_serving
+
+    ws = _open(params)
+    serving = open_serving(ws, release)
+    hits = serving.search(read_image(image, serving.release.size, serving.release.mode)[None], k)[0]
+    number = serving.revision["release"]
+    give(
+        {"release": number, "revision": serving.revision["revision"], "hits": [asdict(hit) for hit in hits]},
+        json,
+        "\n".join([f"release {number}.{serving.revision['revision']}"] + [f"{rank:>3}  {hit.score:7.4f}  {hit.label:<20} {hit.id:<45} {hit.origin}" for rank, hit in enumerate(hits, 1)]),
+    )
+
+
+def log(params: Params = DEFAULT, json: Json = False) -> None:
+    """The ledger: who did what, when and why. Its highest entry is what serves.
+
+    Example: fct log
+    """
+    entries = workspace(params).ledger.entries()
+    lines = []
+    for e in entries:
+        serves = "–" if e.serving is None else f"{e.serving['release']}.{e.serving['revision']}"
+        what = f"{e.action} {e.detail.get('version', '')}".strip()
+        lines.append(f"{e.number:>4}  {e.at[:19]}  {what:<12} serves {serves:<6} by {e.by:<12} {e.why}  [{e.digest[:12]}]")
+    give([e.to_json() for e in entries], json, "\n".join(lines) or "the ledger is empty")
+
+
+def demo(
+    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier life and start over.")] = False,
+    params: Params = DEFAULT,
+) -> None:
+    """The main job from beginning to end, on real images. A second run verifies the finished life and shows its table.
+
+    Example: fct demo
+    """
+    from flows.demo import run
+
+    raise typer.Exit(run(_open(params), fresh=fresh))
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (register, ingest, reconcile, upgrade, status, approve, reject, promote, rollback, search, log, demo):
+        app.command(rich_help_panel=OPS)(command)

@@ -1,0 +1,126 @@
+"""What is measured on a gallery in its new space: coverage, index against exact search, canaries.
+
+The upgrade calls this with the live gallery, the development pipeline with the evaluation sample in its place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct import canary, coverage, vectors
+from fct import device as devices
+from fct import program as programs
+from fct import index as indexes
+from fct.canary import CanaryPromise, CanaryResult
+from fct.coverage import Coverage
+from fct.forward import Forward
+from fct.making import measure as measure_release
+from fct.pairs import Sample, load_sample
+from fct.release import Release
+from registry.gates import LiveChecks
+from registry.settings import Settings
+
+CANARY_DEPTH = 5
+QUERIES = 500
+
+
+def fitting_rows(pairs: Path, limit: int = 20000) -> np.ndarray:
+    """(N, D + P) φ and ψ of the clean views of fitting images and pool, one row an image (at most ``limit`` of each)."""
+    parts = []
+    for name in ("fitting", "pool"):
+        if (pairs / name).is_dir():
+            sources = vectors.load(pairs / name / "sources.npy")
+            images = len(np.unique(sources))  # views follow each other, the image itself first
+            rows = slice(0, min(images, limit))
+            parts.append(np.concatenate([vectors.load(pairs / name / "old.npy")[rows], vectors.load(pairs / name / "side.npy")[rows]], axis=1).astype(np.float32))
+    return np.concatenate(parts)
+
+
+def covered(pairs: Path, phi: np.ndarray, psi: np.ndarray) -> Coverage:
+    """Coverage of items by what their h was fitted on. phi (G, D), psi (G, P)."""
+    return coverage.measure(fitting_rows(pairs), np.concatenate([phi, psi], axis=1).astype(np.float32))
+
+
+def promised(h: Forward, pairs: Path, carried_sample: np.ndarray, metric: str) -> tuple[CanaryPromise, np.ndarray]:
+    """What the canaries reach outside of any table; and their native new vectors (K, E)."""
+    folder = pairs / "canaries"
+    native = np.array(vectors.load(folder / "new.npy"))
+    carried, _ = h.transform(vectors.load(folder / "old.npy"), vectors.load(folder / "side.npy") if h.side_dim else None)
+    return canary.promise(native, carried, carried_sample, metric=metric, k=CANARY_DEPTH), native
+
+
+def ask(promise: CanaryPromise, native: np.ndarray, canary_ids: np.ndarray, ids: np.ndarray, rows: np.ndarray, metric: str, margin: float) -> CanaryResult:
+    """Ask the canaries for their rows in a space: ids (M,), rows (M, E)."""
+    return canary.check(
+        native, canary_ids, ids, rows, metric=metric, k=promise.k, promised_rate=promise.rate, promised_cosine=promise.mean_cosine,
+        margin=margin, promised_scale=promise.scale, others=promise.others,
+    )  # fmt: skip
+
+
+def index_recall(searcher: indexes.Searcher, rows: np.ndarray, sample: Sample) -> np.ndarray:
+    """(Q,) recall@10 of the index against exact search, for at most 500 native new queries of the evaluation sample."""
+    queries = sample.new[np.random.default_rng(0).permutation(len(sample.new))[:QUERIES]]
+    return indexes.recall(searcher, rows, queries, 10)
+
+
+def canary_json(promise: CanaryPromise, result: CanaryResult) -> dict[str, Any]:
+    return {
+        "promised": {"rate": promise.rate, "mean_cosine": promise.mean_cosine, "scale": promise.scale, "k": promise.k, "others": promise.others},
+        "measured": {"rate": result.rate, "mean_cosine": result.mean_cosine, "scale": result.scale, "missing": list(result.missing), "passed": result.passed, "why": result.why},
+    }
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What an h is judged on: its pairs, and (G, D) φ and (G, P) ψ of the gallery items it carried over. No h in a first release."""
+
+    pairs: Path
+    h: Forward | None
+    phi: np.ndarray
+    psi: np.ndarray
+
+
+def measure(
+    natives: dict[int, Carried],
+    ids: np.ndarray,
+    rows: np.ndarray,
+    searcher: indexes.Searcher,
+    new: Release,
+    data: Path,
+    settings: Settings,
+    *,
+    space_fingerprint: str,
+) -> tuple[LiveChecks, dict[str, Any], dict[int, Coverage]]:
+    """Measure a gallery in its new space.
+
+    Args:
+        natives: native version → what its h is judged on.
+        ids: (M,) sorted ids of the space; rows: (M, E) their vectors. searcher: the index of them.
+        data: folder with the evaluation sample's images, for new/new.
+        space_fingerprint: of the embedder that the space says its vectors belong to.
+
+    Returns:
+        the checks, the canaries' promise and answers as JSON, coverage by native version.
+    """
+    first = next(iter(natives.values()))
+    sample = load_sample(first.pairs / "sample")
+    canary_ids = np.array(vectors.load(first.pairs / "canaries" / "ids.npy"))
+    if first.h is not None:
+        background, _ = first.h.transform(sample.old, sample.side if first.h.side_dim else None)
+        promise, native = promised(first.h, first.pairs, background, new.metric)
+    else:
+        native = np.array(vectors.load(first.pairs / "canaries" / "new.npy"))
+        promise = canary.promise(native, native, sample.new, metric=new.metric, k=CANARY_DEPTH)
+    result = ask(promise, native, canary_ids, ids, rows, new.metric, settings.validate.canary_margin)
+    coverage_of = {m: covered(c.pairs, c.phi, c.psi) for m, c in natives.items() if c.h is not None}
+    device = devices.pick(settings.device)
+    measured = measure_release(new.program(device), data, size=new.size, mode=new.mode, device=device, metric=new.metric)
+    fingerprint = programs.fingerprint(new.folder / "program.pt2", new.about["preprocessing"])
+    aligned = rows[np.searchsorted(ids, searcher.ids)]
+    intact = fingerprint == new.fingerprint == space_fingerprint
+    live = LiveChecks(coverage_of, index_recall(searcher, aligned, sample), result, promise.rate, intact, measured, new.about["measurements"])
+    return live, canary_json(promise, result), coverage_of

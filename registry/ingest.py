@@ -1,0 +1,111 @@
+"""Items enter the gallery: embedded natively, φ and ψ stored, images never needed again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fct import device as devices
+from fct import program as programs
+from fct.datasets.images import read_image
+from fct.datasets.manifest import read_manifest
+from fct.errors import BadInput
+from fct.files import read_json
+from registry import lock
+from registry.upgrade import pin
+from registry.workspace import Workspace
+
+GALLERY_SPLITS = ("gallery", "gallery_unseen")
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
+CHUNK = 1024
+
+
+def find(folder: Path) -> list[tuple[str, str, str, Path]]:
+    """(id, label, source, file) of every image: from the manifest's gallery splits where there is one, else by walking the folder.
+
+    Raises:
+        BadInput: no such folder, or no image in it.
+    """
+    if not folder.is_dir():
+        raise BadInput("there is no such folder", where=folder)
+    if (folder / "manifest.csv").exists():
+        rows = read_manifest(folder).rows(*GALLERY_SPLITS)
+        found = list(zip(rows.id.tolist(), rows.label.tolist(), rows.source.tolist(), rows.files, strict=True))
+    else:
+        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
+        found = [(path.relative_to(folder).as_posix(), path.parent.name if path.parent != folder else "", "", path) for path in files]
+    if not found:
+        raise BadInput("there are no images to ingest", wanted="image files, or a manifest with gallery splits", where=folder)
+    return found
+
+
+def default_version(workspace: Workspace) -> int:
+    """The release that serves, else the only one registered."""
+    serving = workspace.ledger.serving()
+    if serving is not None:
+        return int(serving["release"])
+    versions = workspace.releases.versions()
+    if len(versions) != 1:
+        raise BadInput("which release should embed the items?", wanted="--version N", got=f"registered versions {[v.number for v in versions]}", todo="nothing serves yet")
+    return versions[0].number
+
+
+def ingest(workspace: Workspace, folder: str | Path, *, version: int | None = None, by: str, why: str = "") -> dict[str, int]:
+    """Embed the images of a folder with a release and store φ and ψ; running it again changes nothing.
+
+    Where a release serves already, its space and index follow in the same run and a new revision is recorded.
+
+    Returns:
+        added, unchanged, version.
+
+    Raises:
+        BadInput: no images, an unreadable one, ids that are there with another content, or a release that does not serve.
+    """
+    ledger, gallery = workspace.ledger, workspace.gallery
+    number = version or default_version(workspace)
+    serving = ledger.serving()
+    if serving is not None and number != serving["release"]:
+        raise BadInput(f"release {serving['release']} serves, so new items are embedded by it", wanted=serving["release"], got=number)
+    release = workspace.releases.release(number)
+    found = find(Path(folder))
+    device = devices.pick(workspace.settings.device)
+    program = release.program(device)
+    added = unchanged = 0
+    with lock.hold(workspace.locks, f"{workspace.settings.model}-ingest", f"{by}: ingest", lease_s=workspace.settings.promote.lock_lease_s):
+        if not len(gallery.item_ids(role="canary")):
+            ids, images = release.canaries()
+            phi, psi = programs.embed(program, images, device=device)
+            empty = [""] * len(ids)
+            gallery.ingest(number, release.fingerprint, ids, phi, psi, empty, empty, empty, role="canary")
+        with tqdm(total=len(found), desc="ingesting", unit="image", mininterval=1) as bar:
+            for start in range(0, len(found), CHUNK):
+                part = found[start : start + CHUNK]
+                images = np.stack([read_image(file, release.size, release.mode) for *_, file in part])
+                phi, psi = programs.embed(program, images, device=device)
+                ids_, labels, sources, files = zip(*part, strict=True)
+                done = gallery.ingest(number, release.fingerprint, list(ids_), phi, psi, list(labels), list(sources), [str(file) for file in files])
+                added, unchanged = added + done.added, unchanged + done.unchanged
+                bar.update(len(part))
+        if serving is not None and added:
+            _extend(workspace, serving, number, by, why, added)
+        elif added:
+            ledger.append(ledger.head(), action="ingest", by=by, why=why, model=workspace.settings.model, serving=None, detail={"added": added, "version": number})
+    return {"added": added, "unchanged": unchanged, "version": number}
+
+
+def _extend(workspace: Workspace, serving: dict[str, Any], number: int, by: str, why: str, added: int) -> None:
+    """New native rows in the space that serves, a new index, a new revision."""
+    gallery = workspace.gallery
+    space = serving["space"]
+    there = set(gallery.space_ids(space).tolist())
+    todo = np.array(sorted(set(gallery.item_ids(native_version=number).tolist()) - there), dtype=str)
+    for batch in gallery.features(number, ids=todo):
+        gallery.append_space(space, batch.ids, batch.phi.astype(np.float32), "native", np.zeros(len(batch.ids), dtype=np.float32))
+    path = workspace.upgrade_folder(number) / "revision-ingested.json"
+    pin(workspace, number, space, workspace.releases.release(number, check=False), serving["forward"], path)
+    used = [int(e.serving["revision"]) for e in workspace.ledger.entries() if e.serving and e.serving["release"] == number]
+    revision = read_json(path) | {"revision": max(used) + 1, "verdict": serving["verdict"]}
+    workspace.ledger.append(workspace.ledger.head(), action="ingest", by=by, why=why, model=workspace.settings.model, serving=revision, detail={"added": added, "version": number})

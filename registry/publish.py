@@ -1,0 +1,116 @@
+"""The last step of an upgrade: put the candidate before people, in MLflow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct import evaluation, pairs, vectors
+from fct.datasets.manifest import read_manifest
+from fct.files import read_json, write_json
+from registry import report
+from registry.steps import once
+from registry.upgrade import Upgrade, mark
+
+
+def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.Review:
+    """Everything a reviewer should see, from the upgrade's files."""
+    verdict = read_json(upgrade.folder / "verdict" / "verdict.json")
+    with np.load(upgrade.folder / "verdict" / "items.npz", allow_pickle=False) as data:
+        ids, sigma, far = data["ids"], data["sigma"], data["far"]
+    manifest = read_manifest(upgrade.workspace.data)
+    files = dict(zip(manifest.id.tolist(), manifest.files, strict=True))
+    natives = upgrade.natives()
+    values = sample = carried = None
+    if natives:
+        target = upgrade.folder / f"evaluation-v{natives[0]}"
+        values, carried = evaluation.load(target), np.array(vectors.load(target / "carried.npy"))
+        sample = pairs.load_sample(upgrade.pairs_folder(natives[0]) / "sample")
+    settings = upgrade.workspace.settings
+    provenance = {
+        "model": f"{settings.model} version {upgrade.version}", "champion": "none" if upgrade.champion is None else f"version {upgrade.champion}",
+        "fingerprint": upgrade.new.fingerprint, "release": upgrade.new.digest(), "space": upgrade.space, "seed": str(settings.seed), "recipe": settings.fit.method,
+        **{f"h v{m} to v{upgrade.version}": h.digest for m, h in upgrade.forwards().items()},
+    }  # fmt: skip
+    return report.Review(
+        verdict=verdict, values=values, sample=sample, carried=carried, metric=upgrade.new.metric, sigma=sigma if natives else None, gallery_ids=ids,
+        far=far if natives else None, image_of=lambda one: _readable(files.get(one)), costs=costs, provenance=provenance, approve_value=f"<your name> {verdict['digest'][:12]}",
+    )  # fmt: skip
+
+
+def _readable(path: Path | None) -> Path | None:
+    return path if path is not None and path.is_file() else None
+
+
+def costs_of(upgrade: Upgrade, images_read: int) -> dict[str, float | int | str]:
+    """What the upgrade cost, measured in this run."""
+    transform = read_json(upgrade.folder / "transform.json")
+    costs: dict[str, float | int | str] = {"gallery_rows": transform["rows"], "gallery_images_read": images_read}
+    for m in upgrade.natives():
+        h = read_json(upgrade.forward_folder(m) / "manifest.json")
+        old = upgrade.release_of(m)
+        costs |= {"fit_s": h["seconds"], "transform_us_per_item": round(1e6 * transform["seconds"] / max(1, transform["changed"]), 1), "side_bytes_per_item": old.side_bytes}
+    return costs
+
+
+def card(upgrade: Upgrade, m: int) -> str:
+    """The card of an h: where it leads, what it was fitted on, when not to use it."""
+    manifest = read_json(upgrade.forward_folder(m) / "manifest.json")
+    verdict = read_json(upgrade.folder / "verdict" / "verdict.json")
+    return (
+        f"# h: version {m} to version {upgrade.version}\n\n"
+        f"- method `{manifest['method']}`, digest `{manifest['digest'][:12]}`, fitted in {manifest['seconds']} s on {manifest['pairs']} pairs and {manifest['pool']} unlabelled pool rows\n"
+        f"- from embedder `{upgrade.release_of(m).fingerprint[:12]}` to `{upgrade.new.fingerprint[:12]}`\n"
+        f"- mean cosine with native vectors on held-out sources: {manifest.get('validation', {}).get('mean_cosine', 'not measured')}\n"
+        f"- verdict of the upgrade it was made for: **{verdict['outcome']}**\n\n"
+        "Do not use it for items of another embedder, or for items far from what it was fitted on (gate *coverage*). "
+        "It carries the new model's strengths and weaknesses over faithfully; it does not improve on them.\n"
+    )
+
+
+def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
+    """Write report and description, log them to a run of their own, register the h's, and mark the version."""
+    releases = upgrade.workspace.releases
+    verdict = read_json(upgrade.folder / "verdict" / "verdict.json")
+    target = upgrade.folder / "candidate.json"
+
+    def make() -> dict[str, Any]:
+        review = review_of(upgrade, costs_of(upgrade, images_read))
+        page = upgrade.folder / "report.html"
+        page.write_text(report.html(review), encoding="utf-8")
+        write_json(upgrade.folder / "costs.json", review.costs)
+        files = {"verdict": upgrade.folder / "verdict" / "verdict.json", "report": page, "costs": upgrade.folder / "costs.json", "canaries": upgrade.folder / "verdict" / "canaries.json"}
+        champion = upgrade.champion
+        name = f"{releases.model}: v{champion} → v{upgrade.version}" if champion is not None else f"{releases.model}: v{upgrade.version}, first release"
+        run_id = releases.publish_candidate(upgrade.version, files, flat_metrics(verdict), name)
+        releases.describe(upgrade.version, report.markdown(review))
+        forwards = {f"v{m}": releases.publish_forward(upgrade.forward_folder(m), h.digest, m, upgrade.version, card(upgrade, m)) for m, h in upgrade.forwards().items()}
+        result = {"run_id": run_id, "verdict": verdict["digest"], "forwards": forwards}
+        write_json(target, result)
+        return result
+
+    result, _ = once(target, {"verdict": verdict["digest"]}, make)
+    mark(upgrade.workspace, upgrade.version, verdict["outcome"], verdict["digest"])
+    return dict(result)
+
+
+def flat_metrics(verdict: dict[str, Any]) -> dict[str, float]:
+    """MLflow metrics: ``known.nh.top1`` … and each gate's value, so that MLflow's compare view is useful."""
+    found: dict[str, float] = {}
+
+    def walk(value: Any, name: str) -> None:
+        if isinstance(value, dict) and "value" in value:
+            if value["value"] is not None:
+                found[name] = float(value["value"])
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, f"{name}.{key}" if name else str(key).replace("→", "-"))
+
+    walk(verdict["metrics"], "")
+    for gate in verdict["gates"]:
+        if gate["value"] is not None:
+            key = f"gate.{gate['gate']}.{gate['subject']}".replace("ρ", "rho").replace("→", "-")
+            found["".join(c if c.isalnum() or c in "._-/ " else "_" for c in key)] = float(gate["value"])
+    return found

@@ -1,0 +1,226 @@
+"""The door to MLflow: releases, forward transformations and candidates as versions of registered models."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from fct.errors import BadInput, NotPermitted, OperationFailed
+from fct.release import Release, open_release
+
+GALLERY_TAG = "fct.gallery"
+STATUS_TAG = "fct.status"
+VERDICT_TAG = "fct.verdict"
+RELEASE_TAG = "fct.release"
+CHAMPION = "champion"
+DESCRIPTION_LIMIT = 4500  # PostgreSQL's column holds 5,000
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version of a registered model, as MLflow tells."""
+
+    number: int
+    run_id: str | None
+    source: str
+    tags: dict[str, str] = field(default_factory=dict)
+    description: str = ""
+
+
+class Releases:
+    """Versions of one registered model in an MLflow registry.
+
+    Args:
+        uri: of the tracking server or store. model: name of the registered model.
+        folder: the workspace; artifacts of an embedded store go below it.
+    """
+
+    def __init__(self, uri: str, model: str, folder: Path):
+        self.uri, self.model, self.folder = uri, model, folder
+
+    @cached_property
+    def client(self) -> Any:
+        if self.uri.startswith("http"):
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+        else:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        logging.getLogger("alembic").setLevel(logging.ERROR)
+        logging.getLogger("mlflow").setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import mlflow
+
+            return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+
+    def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """One MLflow call; an unreachable server becomes one sentence."""
+        from mlflow.exceptions import MlflowException, RestException
+
+        try:
+            return getattr(self.client, method)(*args, **kwargs)
+        except RestException:
+            raise
+        except MlflowException as error:
+            text = str(error)
+            if "failed with exception" in text or "Max retries" in text or "Connection" in text:
+                raise OperationFailed("the MLflow tracking server cannot be reached", where=self.uri, todo="start it or correct tracking_uri, then run the same command again") from error
+            raise
+
+    def _missing(self, error: Exception) -> bool:
+        return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
+
+    def _experiment(self) -> str:
+        found = self._call("get_experiment_by_name", self.model)
+        if found is not None:
+            return str(found.experiment_id)
+        artifacts = None if self.uri.startswith("http") else (self.folder / "artifacts" / self.model).as_uri()
+        return str(self._call("create_experiment", self.model, artifact_location=artifacts))
+
+    def _ensure_model(self, name: str, tags: dict[str, str], description: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._call("get_registered_model", name)
+        except MlflowException as error:
+            if not self._missing(error):
+                raise
+            self._call("create_registered_model", name, tags=tags, description=description)
+
+    def register(self, folder: str | Path, gallery_uri: str) -> int:
+        """Publish a release folder as the next version.
+
+        Returns:
+            the version's number; the same one when exactly this release is registered already.
+
+        Raises:
+            BadInput: a piece of the contract is missing, by name. OperationFailed: MLflow cannot be reached.
+        """
+        release = open_release(folder)
+        for version in self.versions():
+            if version.tags.get(RELEASE_TAG) == release.digest():
+                return version.number
+        self._ensure_model(self.model, {GALLERY_TAG: gallery_uri}, "Embedding model with forward-compatible releases: each version carries side-information, so that the gallery can follow to the next one.")
+        return self._publish(self.model, release.folder, "release", f"{self.model} release", {RELEASE_TAG: release.digest(), "fct.fingerprint": release.fingerprint}, release.about["measurements"])
+
+    def _publish(self, name: str, folder: Path, path: str, run_name: str, tags: dict[str, str], metrics: dict[str, float]) -> int:
+        run = self._call("create_run", self._experiment(), run_name=run_name)
+        run_id = run.info.run_id
+        self._call("log_artifacts", run_id, str(folder), path)
+        for key, value in metrics.items():
+            self._call("log_metric", run_id, key, value)
+        self._call("set_terminated", run_id)
+        version = self._call("create_model_version", name, source=f"{run.info.artifact_uri}/{path}", run_id=run_id, tags=tags)
+        return int(version.version)
+
+    def versions(self) -> list[Version]:
+        """All versions, ascending; none when the model is not registered."""
+        found = self._call("search_model_versions", f"name = '{self.model}'")
+        described = [Version(int(v.version), v.run_id, v.source, dict(v.tags or {}), v.description or "") for v in found]
+        return sorted(described, key=lambda v: v.number)
+
+    def is_ours(self) -> bool:
+        """Whether the registered model exists and carries our gallery tag."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return GALLERY_TAG in dict(self._call("get_registered_model", self.model).tags)
+        except MlflowException as error:
+            if self._missing(error):
+                return False
+            raise
+
+    def version(self, number: int) -> Version:
+        """One version. BadInput when it is not registered; the message names those that are."""
+        known = self.versions()
+        for version in known:
+            if version.number == number:
+                return version
+        raise BadInput(f"{self.model} has no version {number}", wanted=f"one of {[v.number for v in known]}" if known else "a registered version", todo="register it with `fct register FOLDER`")
+
+    def folder_of(self, number: int) -> Path:
+        """The version's artifacts as a local folder: the store's own files where it is local, else a fresh download."""
+        source = self.version(number).source
+        parsed = urlparse(source)
+        if parsed.scheme in ("", "file"):
+            return Path(unquote(parsed.path))
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        target = self.folder / "cache" / f"{self.model}-v{number}"
+        target.mkdir(parents=True, exist_ok=True)
+        try:
+            return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(target), tracking_uri=self.uri))
+        except MlflowException as error:
+            raise OperationFailed("the release cannot be downloaded", got=str(error).splitlines()[0], where=source) from error
+
+    def release(self, number: int, *, check: bool = True) -> Release:
+        """Open the release of a version. NotPermitted when it is not the one that was registered."""
+        version = self.version(number)
+        release = open_release(self.folder_of(number), check=check)
+        declared = version.tags.get(RELEASE_TAG)
+        if declared is not None and declared != release.digest():
+            raise NotPermitted(f"version {number} of {self.model} is not the release that was registered", wanted=declared[:12], got=release.digest()[:12], todo="restore its artifacts or register a new version")
+        return release
+
+    def tag(self, number: int, key: str, value: str) -> None:
+        self._call("set_model_version_tag", self.model, str(number), key, value)
+
+    def untag(self, number: int, key: str) -> None:
+        if key in self.version(number).tags:
+            self._call("delete_model_version_tag", self.model, str(number), key)
+
+    def describe(self, number: int, text: str) -> None:
+        if len(text) > DESCRIPTION_LIMIT:
+            raise BadInput("the description is too long for MLflow", wanted=f"at most {DESCRIPTION_LIMIT} characters", got=len(text))
+        self._call("update_model_version", self.model, str(number), text)
+
+    def champion(self) -> int | None:
+        """The version that the alias ``champion`` points at; for people, it decides nothing."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return int(self._call("get_model_version_by_alias", self.model, CHAMPION).version)
+        except MlflowException:
+            return None
+
+    def follow(self, number: int) -> None:
+        """Let the alias ``champion`` follow the ledger."""
+        self._call("set_registered_model_alias", self.model, CHAMPION, str(number))
+
+    def publish_candidate(self, number: int, files: dict[str, Path], metrics: dict[str, float], run_name: str) -> str:
+        """Log a candidate's verdict, report and tables to a run of their own. Returns the run's id."""
+        run_id = self._call("create_run", self._experiment(), run_name=run_name, tags={"fct.candidate": str(number)}).info.run_id
+        for path in files.values():
+            self._call("log_artifact", run_id, str(path))
+        for key, value in metrics.items():
+            self._call("log_metric", run_id, key, value)
+        self._call("set_terminated", run_id)
+        return str(run_id)
+
+    def candidate_file(self, run_id: str, name: str) -> Path:
+        """A file of a candidate's run, from the store."""
+        uri = self._call("get_run", run_id).info.artifact_uri
+        parsed = urlparse(uri)
+        if parsed.scheme in ("", "file"):
+            return Path(unquote(parsed.path)) / name
+        target = self.folder / "cache" / f"run-{run_id}"
+        target.mkdir(parents=True, exist_ok=True)
+        return Path(self._call("download_artifacts", run_id, name, str(target)))
+
+    def publish_forward(self, folder: Path, digest: str, old: int, new: int, card: str) -> int:
+        """Register an h as a version of ``<model>-forward``; the same version when this h is there already."""
+        name = f"{self.model}-forward"
+        self._ensure_model(name, {"fct.forward_of": self.model}, f"Forward transformations between the spaces of {self.model}.")
+        for version in self._call("search_model_versions", f"name = '{name}'"):
+            if dict(version.tags or {}).get("fct.digest") == digest:
+                return int(version.version)
+        number = self._publish(name, folder, "h", f"h v{old} to v{new}", {"fct.digest": digest, "fct.from": str(old), "fct.to": str(new)}, {})
+        self._call("update_model_version", name, str(number), card[:DESCRIPTION_LIMIT])
+        return number

@@ -1,0 +1,44 @@
+"""The gates in the development pipeline: the evaluation sample stands in for the live gallery."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct import digests, evaluation, forward, pairs, vectors
+from fct import index as indexes
+from fct.files import read_json, whole_folder, write_json
+from fct.release import open_release
+from registry import checks, verdict
+from registry.settings import Settings
+
+
+def validate_sample(pairs_folder: Path, h_folder: Path, transformed: Path, index: Path, evaluated: Path, new: Path, data: Path, out: Path, settings: Settings) -> dict[str, Any]:
+    """Reach a verdict on files alone, with the functions that the upgrade uses on the live gallery.
+
+    Returns:
+        the verdict, also written to ``out`` with a table of gates for ``dvc metrics``.
+    """
+    release = open_release(new, check=False)
+    h = forward.load(h_folder)
+    sample = pairs.load_sample(pairs_folder / "sample")
+    ids, rows = np.array(vectors.load(pairs_folder / "gallery" / "ids.npy")), np.array(vectors.load(transformed))
+    order = np.argsort(ids)
+    content = read_json(index / "index.json")["content"]
+    searcher = indexes.open_index(index, release.metric, content)
+    natives = {1: checks.Carried(pairs_folder, h, sample.old, sample.side)}
+    live, canaries, _ = checks.measure(natives, ids[order], rows[order], searcher, release, data, settings, space_fingerprint=release.fingerprint)
+    values = evaluation.load(evaluated)
+    covers = {"release": release.digest(), "forward": h.digest, "rows": digests.of_array(rows), "bounds": digests.of_json(asdict(settings.validate))}
+    reached = verdict.reach(
+        model=settings.model, version=2, champion=1, per_forward={"v1→v2": values}, live=live,
+        metrics=read_json(evaluated / "metrics.json"), covers=covers, settings=settings.validate, seed=settings.evaluate.seed,
+    )  # fmt: skip
+    with whole_folder(out) as part:
+        write_json(part / "verdict.json", reached)
+        write_json(part / "canaries.json", canaries)
+        write_json(part / "gates.json", {"outcome": reached["outcome"]} | {f"{g['gate']} {g['subject']}": {"value": g["value"], "outcome": g["outcome"]} for g in reached["gates"]})
+    return reached

@@ -1,0 +1,295 @@
+"""The upgrade of a gallery to version n, step by step. Each step is idempotent; the flow only decides when.
+
+contract → embed → fit → transform → index → evaluate → validate → publish. For the first release there is nothing to carry over:
+the space is native, and only the gates that need no champion apply.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct import device as devices
+from fct import digests, evaluation, forward, pairs, vectors
+from fct import index as indexes
+from fct import program as programs
+from fct.datasets.images import read_images
+from fct.datasets.manifest import read_manifest
+from fct.errors import BadInput, NotPermitted
+from fct.files import read_json, whole_folder, write_json
+from fct.gallery import features_name, forward_origin, space_name
+from fct.release import Release, problems
+from fct.tables import TableState
+from registry import checks, expectations, verdict
+from registry.releases import STATUS_TAG, VERDICT_TAG
+from registry.steps import once
+from registry.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Upgrade:
+    """The upgrade of one registered model to version ``version``."""
+
+    workspace: Workspace
+    version: int
+
+    @cached_property
+    def folder(self) -> Path:
+        return self.workspace.upgrade_folder(self.version)
+
+    @cached_property
+    def new(self) -> Release:
+        return self.workspace.releases.release(self.version, check=False)
+
+    @cached_property
+    def champion(self) -> int | None:
+        """The release that serves, by the ledger; fixed at the start of the upgrade."""
+        known = self.folder / "contract.json"
+        if known.exists():
+            found = read_json(known)["champion"]
+            return None if found is None else int(found)
+        serving = self.workspace.ledger.serving()
+        return None if serving is None else int(serving["release"])
+
+    def natives(self) -> list[int]:
+        """Native versions in the gallery that must be carried over (all but n)."""
+        return [m for m in self.workspace.gallery.native_versions() if m != self.version]
+
+    def release_of(self, version: int) -> Release:
+        return self.workspace.releases.release(version, check=False)
+
+    def pairs_folder(self, native: int) -> Path:
+        return self.folder / f"pairs-v{native}"
+
+    def forward_folder(self, native: int) -> Path:
+        return self.folder / f"h-v{native}"
+
+    def forwards(self) -> dict[int, forward.Forward]:
+        return {m: forward.load(self.forward_folder(m)) for m in self.natives()}
+
+    @cached_property
+    def space(self) -> str:
+        return space_name(self.version, {m: h.digest for m, h in self.forwards().items()})
+
+    # ---- steps --------------------------------------------------------------------------------------------------
+
+    def contract(self) -> dict[str, Any]:
+        """Check that release n is complete. An incomplete one is marked ``invalid`` in MLflow and refused by name."""
+        releases = self.workspace.releases
+        path = self.folder / "contract.json"
+        found = problems(releases.folder_of(self.version))
+        if found:
+            write_json(path, {"ok": False, "problems": found, "champion": None})
+            releases.tag(self.version, STATUS_TAG, "invalid")
+            releases.describe(self.version, f"**invalid**: this version is not a complete release. {'; '.join(found)}"[:4000])
+            raise BadInput(f"version {self.version} of {releases.model} is not a complete release: " + "; ".join(found), todo="register a complete one with `fct register FOLDER`")
+        if self.champion == self.version:
+            raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
+        rows = self.workspace.gallery.native_versions()
+        if not rows:
+            raise BadInput("the upgrade would change zero rows: the gallery is empty", where=self.workspace.gallery.root, todo="ingest items first with `fct ingest`")
+        if self.champion is None and self.natives():
+            raise BadInput("the gallery has items of another version but nothing serves", got=f"native versions {sorted(rows)}", todo=f"promote version {min(rows)} first")
+        result = {"ok": True, "problems": [], "champion": self.champion, "release": self.new.digest(), "fingerprint": self.new.fingerprint}
+        write_json(path, result)
+        return result
+
+    def embed(self) -> None:
+        """Native vectors of fitting images, pool, evaluation sample and canaries in both spaces."""
+        settings, data = self.workspace.settings, self.workspace.data
+        for m in self.natives() or [self.version]:
+            old = self.release_of(m)
+            inputs = {"old": old.fingerprint, "new": self.new.fingerprint, "data": digests.of_file(data / "manifest.csv"), "settings": asdict(settings.embed), "seed": settings.seed}
+            once(self.pairs_folder(m), inputs, lambda old=old, m=m: pairs.write_pairs(old, self.new, data, self.pairs_folder(m), settings.embed, seed=settings.seed, device=settings.device))  # type: ignore[misc]
+
+    def fit(self) -> dict[str, Any]:
+        """One h per native version present, always straight from native."""
+        settings = self.workspace.settings
+        results = {}
+        for m in self.natives():
+            inputs = {"pairs": digests.of_file(self.pairs_folder(m) / "pairs.json"), "vectors": self._pairs_digest(m), "settings": asdict(settings.fit), "seed": settings.seed}
+
+            def make(m: int = m) -> dict[str, Any]:
+                h = fit_pairs(self.pairs_folder(m), self.new.head(), settings.fit, seed=settings.seed, device=settings.device, title=f"h v{m} to v{self.version}")
+                h.save(self.forward_folder(m))
+                return {"seconds": h.about["seconds"], "digest": h.digest}
+
+            results[f"v{m}"], _ = once(self.forward_folder(m), inputs, make)
+        return results
+
+    def _pairs_digest(self, m: int) -> str:
+        folder = self.pairs_folder(m)
+        return digests.of_json({path.relative_to(folder).as_posix(): digests.of_file(path) for path in sorted(folder.rglob("*.npy"))})
+
+    def transform(self) -> dict[str, Any]:
+        """Carry the live gallery over into a new space, in batches that are each a commit. Reads features, never an image.
+
+        Raises:
+            BadInput: zero rows to change, or a batch that Great Expectations refuses.
+        """
+        gallery, settings = self.workspace.gallery, self.workspace.settings
+        forwards = self.forwards()
+        gallery.create_space(self.space, self.new.dim, self.new.fingerprint, {m: h.digest for m, h in forwards.items()})
+        done = set(gallery.space_ids(self.space).tolist())
+        suites: list[dict[str, Any]] = []
+        changed, seconds = 0, 0.0
+        for m in sorted(gallery.native_versions()):
+            todo = np.array([one for one in gallery.item_ids(native_version=m).tolist() if one not in done], dtype=str)
+            info = gallery.feature_info(m)
+            for batch in gallery.features(m, ids=todo, batch_rows=settings.transform.batch_rows):
+                suite = expectations.check_batch(f"features v{m}", batch.ids, batch.phi, dim=info.phi_dim, fingerprint=self.release_of(m).fingerprint, found_fingerprint=info.fingerprint)
+                suites.append(suite)
+                started = time.perf_counter()
+                if m == self.version:
+                    rows, sigma, origin = batch.phi.astype(np.float32), np.zeros(len(batch.ids), dtype=np.float32), "native"
+                else:
+                    h = forwards[m]
+                    rows, sigma = h.transform(batch.phi, batch.psi if h.side_dim else None, device=settings.device)
+                    origin = forward_origin(m, self.version)
+                seconds += time.perf_counter() - started
+                changed += gallery.append_space(self.space, batch.ids, rows, origin, np.nan_to_num(sigma, nan=0.0))
+                print(f"transform: {changed} rows carried over", file=sys.stderr)
+        total = len(done) + changed
+        if total == 0:
+            raise BadInput("the upgrade would change zero rows", where=self.space, todo="ingest items first with `fct ingest`")
+        earlier = read_json(self.folder / "transform.json") if (self.folder / "transform.json").exists() else {"suites": [], "changed": 0, "seconds": 0.0}
+        result = {"rows": total, "changed": changed + earlier["changed"], "seconds": seconds + earlier["seconds"], "suites": earlier["suites"] + suites, "space": self.space}
+        write_json(self.folder / "transform.json", result)
+        return {"rows": total, "changed": changed, "space": self.space}
+
+    def index(self) -> dict[str, Any]:
+        """Build the index of the new space anew and pin every table the release needs."""
+        return pin(self.workspace, self.version, self.space, self.new, {str(m): h.digest for m, h in self.forwards().items()}, self.folder / "revision.json")
+
+    def evaluate(self) -> dict[str, Any]:
+        """Exact search on the evaluation sample: the champion as served, new/h(old), new/new, for each h."""
+        settings = self.workspace.settings
+        out = {}
+        for m, h in self.forwards().items():
+            sample = pairs.load_sample(self.pairs_folder(m) / "sample")
+            target = self.folder / f"evaluation-v{m}"
+            served = self._served(m, sample)
+            inputs = {"h": h.digest, "pairs": self._pairs_digest(m), "champion": self.champion, "seed": settings.evaluate.seed}
+
+            def make(h: forward.Forward = h, sample: pairs.Sample = sample, target: Path = target, served: Any = served) -> dict[str, Any]:
+                carried, _ = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
+                return evaluation.write(sample, carried, self.new.metric, target, seed=settings.evaluate.seed, served=served)
+
+            out[f"v{m}→v{self.version}"], _ = once(target, inputs, make)
+        return out
+
+    def _served(self, m: int, sample: pairs.Sample) -> tuple[np.ndarray, np.ndarray] | None:
+        """Query and gallery vectors of the champion as served, where the champion is not the native version itself."""
+        champion = self.champion
+        if champion is None or champion == m:
+            return None
+        release = self.release_of(champion)
+        rows = read_manifest(self.workspace.data).rows(*pairs.POPULATIONS.values())
+        images = read_images(rows.files, release.size, release.mode, "evaluation sample: champion")
+        query, _ = programs.embed(release.program(), images, device=devices.pick(self.workspace.settings.device))
+        old = forward.load(self.workspace.upgrade_folder(champion) / f"h-v{m}")
+        return query, old.transform(sample.old, sample.side if old.side_dim else None)[0]
+
+    def validate(self) -> dict[str, Any]:
+        """Measure all gates and write the verdict. A failed gate is a verdict, not an error."""
+        ws, settings = self.workspace, self.workspace.settings
+        revision = read_json(self.folder / "revision.json")
+        rows = ws.gallery.read_space(self.space, at=revision["tables"][self.space]["version"])
+        if not len(ws.gallery.item_ids(role="canary")):
+            raise BadInput("the gallery holds no canaries", where=ws.gallery.root, todo="`fct ingest` adds the release's canaries")
+        forwards = self.forwards()
+        natives = {m: self._carried(m, forwards.get(m)) for m in self.natives() or [self.version]}
+        searcher = open_revision_index(ws, revision, self.new.metric)
+        fingerprint = ws.gallery.space_info(self.space).fingerprint
+        live, canaries, covered = checks.measure(natives, rows.ids, rows.vectors, searcher, self.new, ws.data, settings, space_fingerprint=fingerprint)
+        values = {f"v{m}→v{self.version}": evaluation.load(self.folder / f"evaluation-v{m}") for m in self.natives()}
+        metrics = {f"v{m}→v{self.version}": read_json(self.folder / f"evaluation-v{m}" / "metrics.json") for m in self.natives()}
+        covers = {
+            "release": self.new.digest(), "fingerprint": self.new.fingerprint, "forward": revision["forward"], "space": self.space,
+            "rows": revision["tables"][self.space]["content"], "index": revision["index"]["identity"], "recipe": digests.of_json([asdict(settings.fit), asdict(settings.embed), settings.seed]),
+            "evaluated": {name: digests.of_array(value["rows"]) for name, value in values.items()}, "bounds": digests.of_json(asdict(settings.validate)),
+        }  # fmt: skip
+        reached = verdict.reach(
+            model=settings.model, version=self.version, champion=self.champion, per_forward=dict(values) or {"": None}, live=live,
+            metrics=next(iter(metrics.values())) if len(metrics) == 1 else metrics, covers=covers, settings=settings.validate, seed=settings.evaluate.seed,
+        )  # fmt: skip
+        with whole_folder(self.folder / "verdict") as part:
+            write_json(part / "verdict.json", reached)
+            write_json(part / "canaries.json", canaries)
+            items = ws.gallery.item_ids(role="item")
+            far = np.zeros(len(items), dtype=bool)
+            for m, found in covered.items():
+                far[np.searchsorted(items, ws.gallery.item_ids(role="item", native_version=m))] = found.far
+            np.savez(part / "items.npz", ids=items, sigma=rows.uncertainty[np.searchsorted(rows.ids, items)], far=far)
+        return reached
+
+    def _carried(self, m: int, h: forward.Forward | None) -> checks.Carried:
+        batches = list(self.workspace.gallery.features(m, ids=self.workspace.gallery.item_ids(role="item", native_version=m)))
+        return checks.Carried(self.pairs_folder(m), h, np.concatenate([b.phi for b in batches]), np.concatenate([b.psi for b in batches]))
+
+
+def fit_pairs(folder: Path, head: tuple[np.ndarray, np.ndarray] | None, settings: forward.FitSettings, *, seed: int, device: str, title: str) -> forward.Forward:
+    """Fit h on a folder of pairs (:func:`fct.pairs.write_pairs`)."""
+    fitting = {name: vectors.load(folder / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")}
+    pool = {f"pool_{name}": vectors.load(folder / "pool" / f"{name}.npy") for name in ("old", "side", "new")} if (folder / "pool").is_dir() else {}
+    return forward.fit(**fitting, **pool, head=head, settings=settings, seed=seed, device=device, title=title)
+
+
+def pin(workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str], path: Path) -> dict[str, Any]:
+    """Build the index of a space and write down the revision: every table with its digests, and the index."""
+    gallery = workspace.gallery
+    needed = ["items", *(features_name(m) for m in gallery.native_versions()), space]
+    states = {name: gallery.snapshot(name) for name in needed}
+    content = states[space].content
+    folder = workspace.index_folder(content)
+
+    def make() -> dict[str, Any]:
+        rows = gallery.read_space(space, at=states[space].version)
+        built = indexes.build(rows.vectors, release.metric, workspace.settings.index)
+        return indexes.save(built, rows.ids, folder, content, workspace.settings.index, release.metric)
+
+    about, _ = once(folder, {"content": content, "settings": asdict(workspace.settings.index), "metric": release.metric}, make)
+    revision = {
+        "release": version, "fingerprint": release.fingerprint, "release_digest": release.digest(), "forward": forwards, "space": space,
+        "tables": {name: state.to_json() for name, state in states.items()}, "index": about | {"folder": str(folder.relative_to(workspace.folder))},
+    }  # fmt: skip
+    write_json(path, revision)
+    return {"rows": states[space].rows, "content": content, "kind": about["kind"]}
+
+
+def open_revision_index(workspace: Workspace, revision: dict[str, Any], metric: str) -> indexes.Searcher:
+    """The index of a revision, refused when a file of it was altered."""
+    recorded = {key: value for key, value in revision["index"].items() if key != "folder"}
+    return indexes.open_index(workspace.folder / revision["index"]["folder"], metric, revision["tables"][revision["space"]]["content"], recorded)
+
+
+def verify(workspace: Workspace, revision: dict[str, Any]) -> None:
+    """Compare every file of a revision with its digests: release, tables, index.
+
+    Raises:
+        NotPermitted: something was altered or deleted since; nothing was changed.
+    """
+    try:
+        release = workspace.releases.release(int(revision["release"]))
+    except BadInput as error:
+        raise NotPermitted(f"release {revision['release']} is not whole any more: {error}") from error
+    if release.digest() != revision["release_digest"]:
+        raise NotPermitted(f"release {revision['release']} is not the one that was measured", wanted=revision["release_digest"][:12], got=release.digest()[:12])
+    for state in revision["tables"].values():
+        workspace.gallery.verify(TableState.from_json(state))
+    open_revision_index(workspace, revision, release.metric)
+
+
+def mark(workspace: Workspace, version: int, status: str, digest: str | None = None) -> None:
+    """Copy a status to MLflow for people."""
+    workspace.releases.tag(version, STATUS_TAG, status)
+    if digest is not None:
+        workspace.releases.tag(version, VERDICT_TAG, digest)
+
+

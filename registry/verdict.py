@@ -1,0 +1,57 @@
+"""A verdict: what was measured, what it covers, and one digest that an approval names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fct import digests
+from registry import expectations, gates
+from registry.gates import LiveChecks, Measurement
+from registry.settings import GateSettings
+
+
+def reach(
+    *,
+    model: str,
+    version: int,
+    champion: int | None,
+    per_forward: dict[str, dict[str, np.ndarray] | None],
+    live: LiveChecks,
+    metrics: dict[str, Any],
+    covers: dict[str, Any],
+    settings: GateSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """Measure all gates, let Great Expectations decide on the bounds, and write down the verdict.
+
+    Args:
+        per_forward: name of each h (``v1→v2``) → per-query values; one entry with None for a first release.
+        live: measurements on the gallery. metrics: summary tables for people.
+        covers: fingerprints and digests that an approval will cover.
+
+    Returns:
+        a JSON object with ``outcome`` (passed, refused, inconclusive), ``gates``, ``problems``, ``suite`` and ``digest``. Two runs that
+        measured the same have the same digest: it holds no time and no random id.
+    """
+    found: list[Measurement] = []
+    for name, values in per_forward.items():
+        for m in gates.measure(values, live, settings, seed=seed):
+            if any(same.key == m.key and same.to_json() == m.to_json() for same in found):
+                continue  # what was measured on the gallery is the same for every h
+            suffix = f" {name}" if len(per_forward) > 1 and m.gate not in ("canary", "index_faithful", "new_intact", "coverage") else ""
+            found.append(Measurement(**{**m.__dict__, "subject": m.subject + suffix}))
+    kept, suite = expectations.check_measurements(found)
+    decided = gates.decide(found, kept)
+    outcome, problems = gates.overall(decided, settings.must_apply, first=champion is None)
+    verdict = {
+        "model": model, "version": version, "from": champion, "outcome": outcome, "problems": problems,
+        "gates": [m.to_json() for m in decided], "suite": suite, "metrics": metrics, "covers": covers,
+    }  # fmt: skip
+    return verdict | {"digest": digest_of(verdict)}
+
+
+def digest_of(verdict: dict[str, Any]) -> str:
+    """SHA-256 of everything in the verdict but its own digest."""
+    return digests.of_json({key: value for key, value in verdict.items() if key != "digest"})

@@ -1,0 +1,88 @@
+"""One folder holds all state: MLflow store, Prefect home, gallery tables, indexes, ledger, locks, work in progress."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry import settings as settings_module
+from registry.settings import Settings
+
+if TYPE_CHECKING:
+    from fct.gallery import Gallery
+    from registry.ledger import Ledger
+    from registry.releases import Releases
+
+QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "GX_ANALYTICS_ENABLED": "false",
+    "DVC_NO_ANALYTICS": "1", "ITERATIVE_DO_NOT_TRACK": "1", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "GIT_PYTHON_REFRESH": "quiet",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Settings and the places they name. ``params`` is the path of params.yaml."""
+
+    params: Path
+    settings: Settings
+
+    @property
+    def root(self) -> Path:
+        return self.params.parent
+
+    @property
+    def folder(self) -> Path:
+        return (self.root / self.settings.workspace).absolute()
+
+    @property
+    def data(self) -> Path:
+        """Output of the stage ``data``: manifest and images."""
+        return self.root / "build" / "data"
+
+    @property
+    def tracking_uri(self) -> str:
+        return self.settings.tracking_uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @cached_property
+    def gallery(self) -> Gallery:
+        from fct.gallery import Gallery
+
+        return Gallery(self.folder / "gallery" / self.settings.model)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        from registry.ledger import Ledger
+
+        return Ledger(self.folder / "ledger" / self.settings.model)
+
+    @cached_property
+    def releases(self) -> Releases:
+        from registry.releases import Releases
+
+        return Releases(self.tracking_uri, self.settings.model, self.folder)
+
+    @property
+    def locks(self) -> Path:
+        return self.folder / "locks"
+
+    def upgrade_folder(self, version: int) -> Path:
+        return self.folder / "upgrades" / f"{self.settings.model}-v{version}"
+
+    def index_folder(self, content: str) -> Path:
+        """An index is identified by what it was built from; a new revision gets a new folder."""
+        return self.folder / "indexes" / self.settings.model / content[:16]
+
+
+def open_workspace(params: str | Path = "params.yaml") -> Workspace:
+    """Read params.yaml and point every tool at the workspace (telemetry off, nothing in the home directory)."""
+    path = Path(params)
+    settings = settings_module.read(path)
+    workspace = Workspace(path.absolute(), settings)
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("PREFECT_HOME", str(workspace.folder / "prefect"))
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    return workspace

@@ -1,0 +1,178 @@
+import numpy as np
+import oracles
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fct import metrics
+from fct.errors import BadInput
+
+A_FEW = settings(deadline=None, max_examples=40)
+
+
+def world(seed, *, metric, n=23, g=31, dim=4, classes=4):
+    """Integer vectors of few values, so that ties abound. For cosine ±1 in four dimensions: norms and products are exact in float32."""
+    rng = np.random.default_rng(seed)
+    values = [-1, 1] if metric == "cosine" else [-2, -1, 1, 2]
+    query, gallery = rng.choice(values, (n, dim)), rng.choice(values, (g, dim))
+    names = np.array([f"class-{i}" for i in range(classes)])
+    return query.astype(np.float32), gallery.astype(np.float32), rng.choice(names, n), rng.choice(names, g)
+
+
+def agree(found, wanted):
+    np.testing.assert_array_equal(found.rows, [row for row, *_ in wanted])
+    np.testing.assert_array_equal(found.rank, [rank for _, rank, _, _ in wanted])
+    np.testing.assert_allclose(found.ap, [ap for _, _, ap, _ in wanted], rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(found.tied, [tied for *_, tied in wanted])
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("seed", range(6))
+def test_ranks_ap_and_ties_are_those_of_a_naive_walk(metric, seed):
+    world_ = world(seed, metric=metric)
+    wanted = oracles.per_query(*world_, metric=metric)
+    assert any(tied for *_, tied in wanted) and any(rank > 1 for _, rank, _, _ in wanted)
+    agree(metrics.per_query(*world_, metric=metric), wanted)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("with_ids", [True, False])
+def test_self_matches_and_own_sources_are_hidden_and_empty_sources_hide_nothing(metric, seed, with_ids):
+    vectors, _, labels, _ = world(seed, metric=metric, n=29)
+    rng = np.random.default_rng(100 + seed)
+    ids = np.array([f"item-{i}" for i in range(29)])
+    sources = rng.choice(np.array(["pack-a", "pack-b", ""]), 29)
+    extra = {"query_sources": sources, "gallery_sources": sources} | ({"query_ids": ids, "gallery_ids": ids} if with_ids else {})
+    wanted = oracles.per_query(vectors, vectors, labels, labels, metric=metric, **extra)
+    agree(metrics.per_query(vectors, vectors, labels, labels, metric=metric, **extra), wanted)
+    assert wanted != oracles.per_query(vectors, vectors, labels, labels, metric=metric)
+
+
+def test_sources_that_are_all_empty_change_nothing():
+    query, gallery, of_query, of_gallery = world(0, metric="l2")
+    empty = {"query_sources": np.full(len(query), ""), "gallery_sources": np.full(len(gallery), "")}
+    agree(metrics.per_query(query, gallery, of_query, of_gallery, metric="l2", **empty), oracles.per_query(query, gallery, of_query, of_gallery, metric="l2"))
+
+
+def test_a_query_without_a_visible_positive_is_left_out():
+    vectors = np.array([[1, 0], [0, 1], [1, 1]], dtype=np.float32)
+    labels, ids = np.array(["a", "a", "alone"]), np.array(["1", "2", "3"])
+    found = metrics.per_query(vectors, vectors, labels, labels, query_ids=ids, gallery_ids=ids)
+    assert found.rows.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("block", [1, 2, 7, 23, 1000])
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_the_size_of_a_block_changes_nothing(block, metric):
+    world_ = world(3, metric=metric)
+    agree(metrics.per_query(*world_, metric=metric, block=block), oracles.per_query(*world_, metric=metric))
+
+
+@A_FEW
+@given(st.integers(0, 10_000), st.sampled_from(["cosine", "l2"]))
+def test_the_order_of_the_gallery_changes_nothing(seed, metric):
+    query, gallery, of_query, of_gallery = world(seed, metric=metric, n=6, g=12)
+    order = np.random.default_rng(seed).permutation(len(gallery))
+    try:
+        first = metrics.per_query(query, gallery, of_query, of_gallery, metric=metric)
+    except BadInput:
+        return
+    second = metrics.per_query(query, gallery[order], of_query, of_gallery[order], metric=metric)
+    for name in ("rows", "rank", "ap", "tied"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+@A_FEW
+@given(st.integers(0, 10_000))
+def test_a_wrong_item_far_away_changes_nothing_and_one_on_the_query_never_helps(seed):
+    query, gallery, of_query, of_gallery = world(seed, metric="l2", n=4, g=10)
+    try:
+        first = metrics.per_query(query, gallery, of_query, of_gallery, metric="l2")
+    except BadInput:
+        return
+    labels = np.append(of_gallery, "another class")
+    far = metrics.per_query(query, np.vstack([gallery, np.full((1, 4), 1000)]), of_query, labels, metric="l2")
+    near = metrics.per_query(query, np.vstack([gallery, query[:1]]), of_query, labels, metric="l2")
+    np.testing.assert_array_equal(first.rank, far.rank)
+    np.testing.assert_array_equal(first.ap, far.ap)
+    np.testing.assert_array_equal(first.tied, far.tied)
+    assert (near.rank >= first.rank).all() and (near.ap <= first.ap).all()
+
+
+@A_FEW
+@given(st.integers(0, 10_000))
+def test_cosine_does_not_see_the_length_of_vectors(seed):
+    rng = np.random.default_rng(seed)
+    query, gallery, of_query, of_gallery = world(seed, metric="cosine", n=5, g=12)
+    try:
+        first = metrics.per_query(query, gallery, of_query, of_gallery)
+    except BadInput:
+        return
+    scale = 2.0 ** rng.integers(-3, 4, (len(gallery), 1))  # powers of two: exact
+    second = metrics.per_query(query * 8, gallery * scale.astype(np.float32), of_query, of_gallery)
+    np.testing.assert_array_equal(first.rank, second.rank)
+    np.testing.assert_array_equal(first.ap, second.ap)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("dim", [7, 64, 129])
+@pytest.mark.parametrize("g", [50, 333, 1001])
+def test_a_wrong_item_with_the_very_vector_of_a_right_one_counts_before_it(metric, dim, g):
+    rng = np.random.default_rng(dim)
+    query, half = rng.normal(size=(20, dim)).astype(np.float32), rng.normal(size=(g, dim)).astype(np.float32)
+    labels = np.array(["right"] * g + ["wrong"] * g)
+    order = rng.permutation(2 * g)
+    found = metrics.per_query(query, np.vstack([half, half])[order], np.full(20, "right"), labels[order], metric=metric)
+    assert found.tied.all()
+    np.testing.assert_array_equal(found.rank, 2)  # the twin of the best comes first
+    assert (found.ap <= 0.5 + 1e-12).all() and (found.ap > 0.499).all()  # below where two pairs have the same score in float32
+
+
+def test_the_example_of_the_docstring():
+    query = np.array([[1.0, 0.0]])
+    gallery = np.array([[np.cos(a), np.sin(a)] for a in np.arccos([0.9, 0.8, 0.7])])
+    found = metrics.per_query(query, gallery, np.array(["a"]), np.array(["a", "b", "a"]))
+    assert found.rank.tolist() == [1]
+    assert found.ap[0] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_top_k_counts_ranks_up_to_k():
+    found = metrics.PerQuery(np.arange(4), np.array([1, 2, 5, 6]), np.array([1, 0.5, 0.2, 0.1]), np.zeros(4, dtype=bool))
+    assert found.top(1).tolist() == [1, 0, 0, 0]
+    assert found.metric("top5").tolist() == [1, 1, 1, 0]
+    assert found.metric("mAP") is found.ap
+
+
+def test_numbers_serve_as_labels_and_ids_too_and_any_float_as_vectors():
+    query, gallery, of_query, of_gallery = world(1, metric="l2")
+    wanted = oracles.per_query(query, gallery, of_query, of_gallery, metric="l2")
+    codes = {name: i for i, name in enumerate(np.unique(of_gallery))}
+    numbers = [np.array([codes.get(name, 99) for name in names]) for names in (of_query, of_gallery)]
+    for dtype in (np.float16, np.float64, np.int8):
+        agree(metrics.per_query(query.astype(dtype), gallery.astype(dtype), *numbers, metric="l2"), wanted)
+
+
+def test_bad_input_is_refused_by_name():
+    query, gallery, of_query, of_gallery = world(0, metric="l2")
+    broken = gallery.copy()
+    broken[3, 1] = np.nan
+    zero = query.copy()
+    zero[0] = 0
+    cases = [
+        ((query, gallery, of_query, of_gallery), {"metric": "dot"}, "unknown metric"),
+        ((query, broken, of_query, of_gallery), {}, "gallery contains NaN"),
+        ((zero, gallery, of_query, of_gallery), {}, "query contains a zero-norm vector"),
+        ((query[:, :3], gallery, of_query, of_gallery), {}, "query has the wrong dimension"),
+        ((query[:0], gallery, of_query[:0], of_gallery), {}, "query is empty"),
+        ((query, gallery, of_query[1:], of_gallery), {}, "labels have another length"),
+        ((query, gallery, of_query, of_gallery[1:]), {}, "labels have another length"),
+        ((query, gallery, of_query, of_gallery), {"query_ids": of_query}, "ids are given for one side only"),
+        ((query, gallery, of_query, of_gallery), {"gallery_sources": of_gallery}, "sources are given for one side only"),
+        ((query, gallery, of_query, of_gallery), {"query_ids": of_query[1:], "gallery_ids": of_gallery}, "ids have another length"),
+        ((query, gallery, np.full(len(query), "x"), of_gallery), {}, "no query has an item of its class"),
+        ((query, gallery, of_query, of_gallery), {"query_sources": np.full(len(query), "s"), "gallery_sources": np.full(len(gallery), "s")}, "no query has an item"),
+    ]
+    for arguments, options, sentence in cases:
+        with pytest.raises(BadInput, match=sentence):
+            metrics.per_query(*arguments, **options)
