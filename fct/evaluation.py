@@ -6,6 +6,7 @@ hidden from it where sources are known. Legend: N rows of the sample.
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -98,5 +99,5 @@ def load(folder: str | Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise BadInput("the measurements cannot be read", got=str(error), where=path, todo="run the evaluate step") from error

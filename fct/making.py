@@ -51,6 +51,8 @@ def make_release(
     labels = np.searchsorted(classes, train.label[keep])
     network, head = train_embedder(images, labels, embedder, seed=seed, device=chosen, title=f"{name}: embedder")
     program = side.prepare(network, images, side_settings, seed=seed, device=chosen, title=f"{name}: side-information")
+    measurements = measure(program.to(chosen), data, size=size, mode=mode, device=chosen)
+    program = program.cpu()
     canaries = manifest.rows("canary")
     weight, bias = head.weight.detach().numpy(), head.bias.detach().numpy()
     return write(
@@ -63,7 +65,7 @@ def make_release(
         head=(weight, bias),
         classes=classes,
         side={"kinds": list(side_settings.kinds), "trained_on": len(images)},
-        measurements=measure(program, data, size=size, mode=mode, device=chosen),
+        measurements=measurements,
     )
 
 

@@ -24,9 +24,10 @@ from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
 
 FORMAT = 1
+METRICS = ("cosine", "l2")
 PIECES = ("program.pt2", "canaries.safetensors", "release.json")
 HEAD = "head.safetensors"
-KEYS = {"format", "fingerprint", "preprocessing", "dims", "metric", "side", "classes", "measurements", "files"}
+KEYS = {"format", "fingerprint", "preprocessing", "dims", "metric", "side", "classes", "canaries", "measurements", "files"}
 
 
 @dataclass(frozen=True)
@@ -131,15 +132,16 @@ def write(
         raise BadInput("too few canaries, or ids that repeat", wanted="at least 8 different ids", got=f"{len(set(canary_ids))} different of {len(canary_ids)}")
     if head is not None and (classes is None or len(classes) != len(head[0])):
         raise BadInput("the head's classes are not named", wanted=f"{len(head[0])} class names", got=0 if classes is None else len(classes))
-    if metric not in ("cosine", "l2"):
-        raise BadInput("unknown metric", wanted="cosine or l2", got=metric)
+    if metric not in METRICS:
+        raise BadInput("unknown metric", wanted=" or ".join(METRICS), got=metric)
     with whole_folder(folder) as part:
         programs.export(program, channels, size, part / "program.pt2")
         phi, psi = programs.embed(program.eval(), canary_images[:2], device=torch.device("cpu"))
         if psi.shape[1] == 0:
             raise BadInput("the release has no side-information ψ", wanted="at least one byte per item", todo="see fct.side.prepare, or docs/bring-your-own.md")
-        if head is not None and head[0].shape[1] != phi.shape[1]:
-            raise BadInput("the head does not fit φ", wanted=f"weight (classes, {phi.shape[1]})", got=head[0].shape)
+        if head is not None and (head[0].shape[1:] != phi.shape[1:] or head[1].shape != head[0].shape[:1]):
+            wanted = f"weight (classes, {phi.shape[1]}) and bias (classes,)"
+            raise BadInput("the head does not fit φ", wanted=wanted, got=f"{head[0].shape} and {head[1].shape}")
         save_file({"images": np.ascontiguousarray(canary_images)}, part / "canaries.safetensors")
         if head is not None:
             save_file({"weight": np.ascontiguousarray(head[0], dtype=np.float32), "bias": np.ascontiguousarray(head[1], dtype=np.float32)}, part / HEAD)
@@ -180,6 +182,9 @@ def problems(folder: str | Path) -> list[str]:
     lacking = sorted(KEYS - about.keys())
     if lacking:
         return [*found, *(f"release.json lacks {key}" for key in lacking)]
+    if not isinstance(about["files"], dict):
+        return [*found, "release.json names no files"]
+    found += [f"release.json has no digest of {piece}" for piece in PIECES if piece != "release.json" and piece not in about["files"]]
     for name, digest in about["files"].items():
         path = folder / name
         if not path.is_file():
@@ -192,9 +197,14 @@ def problems(folder: str | Path) -> list[str]:
     try:
         release = Release(folder, about)
         ids, images = release.canaries()
+        wanted = release.dim, release.side_bytes, release.metric, release.size, release.mode, release.classes
         phi, psi = programs.embed(release.program(), images[:2], device=torch.device("cpu"))
     except (BadInput, SafetensorError, RuntimeError) as error:
         return [str(error).splitlines()[0]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:  # someone else wrote it, in another form
+        return [f"release.json or the canaries have another form than a release's: {type(error).__name__} {error}".strip()]
+    if wanted[2] not in METRICS:
+        found.append(f"release.json has the metric {release.metric}, wanted {' or '.join(METRICS)}")
     if phi.shape[1] != release.dim or psi.shape[1] != release.side_bytes:
         found.append(f"the program gives φ {phi.shape[1]} and ψ {psi.shape[1]}, release.json says {release.dim} and {release.side_bytes}")
     if release.side_bytes == 0:

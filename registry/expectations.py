@@ -84,8 +84,10 @@ def check_batch(name: str, ids: np.ndarray, phi: np.ndarray, *, dim: int, finger
     import pandas as pd
 
     norms = np.linalg.norm(phi.astype(np.float64), axis=1)
-    median = float(np.median(norms))
-    frame = pd.DataFrame({"id": ids.astype(str), "dimension": np.full(len(ids), phi.shape[1]), "finite": np.isfinite(phi).all(axis=1), "norm": norms, "fingerprint": found_fingerprint})
+    finite = norms[np.isfinite(norms)]
+    median = (float(np.median(finite)) if len(finite) else 0.0) or 1.0  # where no row has a norm, every bound fails as it should
+    named = [None if one is None or one != one else str(one) for one in ids.tolist()]  # NaN is a missing id too
+    frame = pd.DataFrame({"id": named, "dimension": np.full(len(ids), phi.shape[1]), "finite": np.isfinite(phi).all(axis=1), "norm": norms, "fingerprint": found_fingerprint})
     e = gx.expectations
     expectations = [
         e.ExpectColumnValuesToNotBeNull(column="id"),

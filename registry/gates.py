@@ -34,6 +34,7 @@ TITLES = {
     "canary": "known answers are found in the new space",
 }
 GATES = tuple(TITLES)
+ON_BOUND = 1e-9
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def more_queries(value: float, lower: float, upper: float, bound: float, n: int)
     """How many more queries would settle an interval that straddles its bound: widths shrink with 1/√n. None: no number would."""
     distance = abs(value - bound)
     half = value - lower if value >= bound else upper - value
-    if distance <= 1e-9 or half <= 0 or not math.isfinite(half):
+    if distance <= ON_BOUND or half <= 0 or not math.isfinite(half):
         return None
     return max(1, math.ceil(n * (half / distance) ** 2) - n)
 
@@ -222,7 +223,8 @@ def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: Ga
 
 def _new_intact(live: LiveChecks, settings: GateSettings) -> Measurement:
     shared = sorted(live.new_measured.keys() & live.new_declared.keys())
-    gap = max((abs(live.new_measured[key] - live.new_declared[key]) for key in shared), default=0.0)
+    gaps = [abs(live.new_measured[key] - live.new_declared[key]) for key in shared]
+    gap = max((gap if math.isfinite(gap) else math.inf for gap in gaps), default=0.0)  # max() may pass over NaN
     if not live.fingerprint_ok:
         gap, note = math.inf, "the fingerprint of the program that embedded is not the registered one"
     elif shared:
@@ -251,7 +253,8 @@ def decide(measurements: list[Measurement], kept: dict[str, bool]) -> list[Measu
             found.append(replace(m, outcome="refused"))
             continue
         more = more_queries(m.value, m.lower, m.upper, m.bound, m.n)
-        settle = f"about {more} more queries would settle it" if more is not None else "no number of queries would settle it: the value lies on the bound"
+        reason = "the value lies on the bound" if abs(m.value - m.bound) <= ON_BOUND else "its interval has no end"
+        settle = f"about {more} more queries would settle it" if more is not None else f"no number of queries is known to settle it: {reason}"
         found.append(replace(m, outcome="inconclusive", note="; ".join(filter(None, [m.note, settle]))))
     return found
 
@@ -262,7 +265,8 @@ def overall(measurements: list[Measurement], must_apply: tuple[str, ...], *, fir
     A gate that must apply and does not makes the verdict inconclusive (except in a first release).
     """
     problems = [f"{m.gate} ({m.subject}) is {m.outcome}: {m.value:.3f}, wanted {m.to_json()['relation']} {m.bound:g}. {m.note}".strip() for m in measurements if m.outcome in ("refused", "inconclusive")]
-    absent = [m.gate for m in measurements if m.outcome == "not applicable" and m.gate in must_apply and not first]
+    applied = {m.gate for m in measurements if m.outcome != "not applicable"}
+    absent = [] if first else [gate for gate in must_apply if gate not in applied]
     problems += [f"{gate} must apply and does not" for gate in absent]
     outcomes = {m.outcome for m in measurements}
     if "refused" in outcomes:

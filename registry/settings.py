@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, get_type_hints
@@ -62,6 +63,13 @@ class GateSettings:
     canary_margin: float
     new_intact_tolerance: float
     must_apply: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        from registry.gates import GATES  # which imports these settings
+
+        unknown = [gate for gate in self.must_apply if gate not in GATES]
+        if unknown:
+            raise BadInput("validate.must_apply names a gate that does not exist", wanted=" ".join(GATES), got=" ".join(unknown))
 
 
 @dataclass(frozen=True)
@@ -132,12 +140,17 @@ def read(path: str | Path = "params.yaml") -> Settings:
         raise BadInput("there is no params.yaml here", wanted=path.name, where=path.absolute().parent, todo="run the command in the project's folder or pass --params") from error
     except yaml.YAMLError as error:
         raise BadInput("params.yaml is not valid YAML", got=" ".join(str(error).split()), where=path) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput("params.yaml cannot be read", wanted="a text file in UTF-8", got=str(error), where=path) from error
     if not isinstance(raw, dict):
         raise BadInput("params.yaml is not a mapping", got=type(raw).__name__, where=path)
+    odd = _odd(raw, "")
+    if odd is not None:
+        raise BadInput(f"params.yaml, {odd[0]}: not a plain number or text", got=repr(odd[1]), where=path, todo="put quotes around text")
     lacking = _missing(Settings, raw, "")
     try:
         # as JSON, because strict validation then takes mappings for dataclasses and lists for tuples
-        settings = TypeAdapter(Settings).validate_json(json.dumps(raw), strict=True)  if lacking is None else None
+        settings = TypeAdapter(Settings).validate_json(json.dumps(raw), strict=True) if lacking is None else None
         if settings is None:
             unknown = _unknown(Settings, raw, "")
             hint = f"; is {unknown} a typo?" if unknown else ""
@@ -162,4 +175,18 @@ def _unknown(kind: Any, value: Any, where: str) -> str | None:
             found = _unknown(hints[key], item, f"{where}{key}.")
             if found:
                 return found
+    elif isinstance(value, dict) and getattr(kind, "__origin__", None) is dict:
+        for key, item in value.items():
+            found = _unknown(kind.__args__[1], item, f"{where}{key}.")
+            if found:
+                return found
     return None
+
+
+def _odd(value: Any, where: str) -> tuple[str, Any] | None:
+    """The first key whose value YAML read as something that is no setting: a date, bytes, NaN or infinity."""
+    if isinstance(value, dict | list):
+        pairs = value.items() if isinstance(value, dict) else enumerate(value)
+        return next((found for key, item in pairs if (found := _odd(item, f"{where}.{key}" if where else str(key)))), None)
+    plain = value is None or isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
+    return None if plain else (where, value)

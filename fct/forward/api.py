@@ -25,6 +25,7 @@ from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.settings import METHODS, FitSettings
 
 FORMAT = 1
+CLOSED = ("procrustes", "ridge")
 RIDGE_STRENGTHS = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 HELD_OUT = 0.05
 BLOCK = 1024
@@ -127,8 +128,13 @@ def load(folder: str | Path) -> Forward:
     except SafetensorError as error:
         raise BadInput("the weights are not a safetensors file", got=str(error), where=weights) from error
     dims = manifest["dims"]
+    known = isinstance(dims, dict) and all(isinstance(dims.get(name), int) for name in ("old", "side", "new")) and manifest["method"] in METHODS
+    closed_form = manifest["method"] in CLOSED
+    settings = manifest.get("settings")
+    if not known or (closed_form and tensors.keys() != {"weight", "bias"}) or not (closed_form or isinstance(settings, dict) and {"width", "members"} <= settings.keys()):
+        raise BadInput("the weights do not fit the manifest", wanted="method, dims and settings of the h that was saved", where=folder / "manifest.json")
     about = {key: value for key, value in manifest.items() if key not in {"format", "method", "dims", "digest", "weights_sha256"}}
-    if manifest["method"] in ("procrustes", "ridge"):
+    if closed_form:
         h = Forward(manifest["method"], dims["old"], dims["side"], dims["new"], weight=tensors["weight"].numpy(), bias=tensors["bias"].numpy(), about=about)
     else:
         width, members = int(about["settings"]["width"]), int(about["settings"]["members"])
@@ -208,8 +214,11 @@ def fit(
             vectors.check("pool-side", pool_side, dim=side.shape[1], rows=len(pool_old), allow_zero=True)
     if head is not None:
         vectors.check("head weight", head[0], dim=new.shape[1])
-        if labels is not None and int(np.max(labels)) >= len(head[0]):
-            raise BadInput("a label has no row in the head", wanted=f"0 … {len(head[0]) - 1} or −1", got=int(np.max(labels)))
+        if np.shape(head[1]) != (len(head[0]),):
+            raise BadInput("head bias has the wrong shape", wanted=(len(head[0]),), got=np.shape(head[1]))
+        if labels is not None and (int(np.max(labels)) >= len(head[0]) or int(np.min(labels)) < -1):
+            wrong = int(np.max(labels)) if int(np.max(labels)) >= len(head[0]) else int(np.min(labels))
+            raise BadInput("a label has no row in the head", wanted=f"0 … {len(head[0]) - 1} or −1", got=wrong)
 
     def none(rows: int) -> np.ndarray:
         return np.zeros((rows, 0), dtype=np.float32)
@@ -218,12 +227,14 @@ def fit(
     everything = Pairs(np.asarray(old), none(len(old)) if side is None else np.asarray(side), np.asarray(new, dtype=np.float32), numbers)
     held = _held_out(sources, len(old), seed)
     pairs, rest = everything.take(~held), everything.take(held)
+    if len(pairs) < 2:
+        raise BadInput("there are too few pairs to fit h on", wanted="at least 2 beside those held out", got=len(pairs))
     pool = None
     if pool_old is not None and pool_new is not None and settings.pool_share > 0:
         pool = Pairs(np.asarray(pool_old), none(len(pool_old)) if pool_side is None else np.asarray(pool_side), np.asarray(pool_new, dtype=np.float32), np.full(len(pool_old), -1))
     dims = {"old_dim": old.shape[1], "side_dim": everything.side.shape[1], "new_dim": new.shape[1]}
     about: dict[str, Any] = {"settings": asdict(settings), "seed": seed, "pairs": len(pairs), "pool": 0 if pool is None else len(pool)}
-    if settings.method in ("procrustes", "ridge"):
+    if settings.method in CLOSED:
         h = _fit_closed(settings.method, pairs, rest, pool, dims, about)
     else:
         usable = head if labels is not None and settings.head_weight > 0 else None

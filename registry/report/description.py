@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from registry.report.review import HEADLINES, ICONS, POPULATIONS, Review, cost_rows, gain_sentence, gate_rows, metric_rows, plain
+from registry.report.review import HEADLINES, ICONS, Review, cost_rows, gains, gate_rows, metric_rows, plain
 
 MOST = 4500
 REPORT = "report.html in this version's run"
-SPECIAL = re.compile(r"[&<>`|*_\[\]\\~$@]|:(?=//)|(?<=www)\.", re.I)
+SPECIAL = re.compile(r"[&<>`|*_\[\]\\~$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 # (characters of a note, of a problem, most problems, most rows of the gate table, whether passed gates are listed, items of costs and covers)
 DETAIL = ((240, 300, 8, 40, True, 12), (110, 200, 6, 30, True, 10), (0, 160, 5, 24, True, 8), (0, 110, 4, 8, False, 6), (0, 70, 2, 5, False, 3))
 
@@ -81,8 +81,10 @@ def consequence(review: Review) -> str:
 
 def _covered(value: Any) -> str:
     """One digest, or how many there are."""
-    if isinstance(value, list | tuple | set | dict):
-        return f"{len(value)} entries"
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return _covered(value[0]) if len(value) == 1 else f"{len(value)} entries"
     text = plain(value)
     return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
@@ -96,7 +98,13 @@ def _gates(review: Review, note: int, most: int, passed: bool) -> list[str]:
     head = ["gate", "of what", "value", "bound", "outcome", *(["note"] if note else [])]
     cells = []
     for row in shown:
-        cell = [escape(row["title"], 60), escape(row["subject"], 60), f"{row['value']} {row['interval']}".strip(), escape(row["bound"], 24), f"{row['icon']} {escape(row['outcome'], 30)}"]
+        cell = [
+            escape(row["title"], 60),
+            escape(row["subject"], 60),
+            f"{row['value']} {row['interval']}".strip(),
+            escape(row["bound"], 24),
+            f"{row['icon']} {escape(row['outcome'], 30)}",
+        ]
         cells.append([*cell, *([escape(row["note"], note)] if note else [])])
     out = _table(head, cells) if cells else []
     if len(shown) < len(rows):
@@ -116,10 +124,13 @@ def _write(review: Review, detail: tuple[int, int, int, int, bool, int]) -> str:
         out += ["What stands in the way:", "", *(f"- {escape(text, problem)}" for text in found[:problems])]
         out += [f"- and {len(found) - problems} more, in the report"] if len(found) > problems else []
         out += [""]
-    out += [sentence + "\n" for sentence in (gain_sentence(review, population) for population in POPULATIONS) if sentence]
-    rows = [row for row in metric_rows(review) if row["metric"] != "top-5"][:4]
+    out += [f"{escape(sentence, 300)}\n" for sentence in gains(review)]
+    rows = [row for row in metric_rows(review) if row["metric"] != "top-5"][: 12 if passed else 4]
     if rows:
-        out += _table(["classes", "metric", "old/old", "new/h(old)", "new/new", "ρ"], [[escape(row["population"], 40), row["metric"], row["oo"], row["nh"], row["nn"], row["rho"]] for row in rows])
+        out += _table(
+            ["classes", "metric", "old/old", "new/h(old)", "new/new", "ρ"],
+            [[escape(row["population"], 60), row["metric"], row["oo"], row["nh"], row["nn"], row["rho"]] for row in rows],
+        )
         out += ["Fractions; in brackets the one-sided 0.95 bounds.", ""]
     out += _gates(review, note, gates, passed)
     costs = [f"{escape(what, 60)} {escape(amount, 60)}" for what, amount in cost_rows(review)[:items]]

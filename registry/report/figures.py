@@ -43,15 +43,15 @@ def _svg(figure: Figure, name: str, words: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
-    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.S)  # its selector * would reach the whole page
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r"<style[^>]*>.*?</style>", "", text, flags=re.DOTALL)  # its selector * would reach the whole page
     text = re.sub(r'<g id="[^"]*">', "<g>", text)  # figure_1, axes_1 … would occur once a chart
     text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text)  # inline SVG in HTML needs none
     text = text.replace("xlink:href", "href").replace("'DejaVu Sans'", "system-ui, sans-serif")
     for colour, variable in VARIABLES.items():
         text = text.replace(colour, f"var(--{variable})")
     head = re.search(r'viewBox="[^"]*"', text)
-    assert head is not None  # noqa: S101 — every matplotlib SVG has one
+    assert head is not None  # every matplotlib SVG has one
     body = text[text.index(">") + 1 :]
     return f'<svg {head[0]} role="img" aria-label="{words}" stroke-linejoin="round">{body}'.strip()
 
@@ -81,9 +81,9 @@ def recovery(metrics: dict[str, Any]) -> str:
                 y = block * 3.9 + line
                 value, lower, upper = (table[row][name][key] for key in ("value", "lower", "upper"))
                 axes.barh(y, value, height=0.78, color=COLOURS[row], linewidth=0)
-                axes.plot([lower, upper], [y, y], color=INK, linewidth=1.4, solid_capstyle="butt")
-                for end in (lower, upper):
-                    axes.plot([end, end], [y - 0.17, y + 0.17], color=INK, linewidth=1.4, solid_capstyle="butt")
+                for colour, width in ((PAPER, 3.6), (INK, 1.4)):  # a halo first: the whisker must show on a bar of its colour
+                    axes.plot([lower, upper], [y, y], color=colour, linewidth=width)
+                    axes.vlines([lower, upper], y - 0.17, y + 0.17, color=colour, linewidth=width)
                 axes.text(max(upper, value) + 0.018, y, number(value), va="center", ha="left", fontsize=9, color=INK)
             ticks.append(block * 3.9 + 1)
             words.append(f"{NAMES[name]}\nρ {number(table['recovered'][name]['value'], 2)}")
@@ -93,7 +93,9 @@ def recovery(metrics: dict[str, Any]) -> str:
         axes.set_xlim(0, 1.12)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
         axes.set_title(f"{POPULATIONS[population]} · {table['oo']['top1']['n']:,} queries", loc="left", fontsize=10.5, color=INK, pad=10)
-    words_aloud = "; ".join(f"{POPULATIONS[p]}, {label}: top-1 {interval(metrics[p][row]['top1'])}, mAP {interval(metrics[p][row]['mAP'])}" for p in populations for row, label in ROWS.items())
+    words_aloud = "; ".join(
+        f"{POPULATIONS[p]}, {label}: top-1 {interval(metrics[p][row]['top1'])}, mAP {interval(metrics[p][row]['mAP'])}" for p in populations for row, label in ROWS.items()
+    )
     return _svg(figure, "recovery", f"Recovery. {words_aloud}")
 
 
@@ -109,14 +111,13 @@ def classes(rows: list[dict[str, Any]]) -> str:
     axes.plot([0, 1], [0, 1], color=SOFT, linewidth=1, linestyle=(0, (4, 3)))
     for population, colour in (("known", CARRIED), ("unseen", WARM)):
         chosen = [row for row in rows if row["population"] == population]
-        axes.scatter(
-            [row["oo"] for row in chosen], [row["nh"] for row in chosen], s=[14 + 4 * min(row["n"], 30) for row in chosen], color=colour, alpha=0.5, linewidths=0.8, edgecolors=PAPER
-        )  # fmt: skip
+        across, up = [row["oo"] for row in chosen], [row["nh"] for row in chosen]
+        axes.scatter(across, up, s=[14 + 4 * min(row["n"], 30) for row in chosen], color=colour, alpha=0.5, linewidths=0.8, edgecolors=PAPER)
     taken: dict[tuple[float, float], list[str]] = {}
     for count, row in enumerate((row for row in rows[:NUMBERED] if row["nh"] < row["oo"]), start=1):
         taken.setdefault((row["oo"], row["nh"]), []).append(str(count))
-    for (across, up), names in taken.items():
-        axes.annotate(", ".join(names), (across, up), xytext=(7, -9), textcoords="offset points", fontsize=9, color=INK, fontweight="bold")
+    for place, names in taken.items():
+        axes.annotate(", ".join(names), place, xytext=(7, -9), textcoords="offset points", fontsize=9, color=INK, fontweight="bold")
     axes.set_xlim(-0.04, 1.06)
     axes.set_ylim(-0.04, 1.06)
     axes.set_aspect("equal")

@@ -9,7 +9,7 @@ import base64
 import io
 import json
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,20 @@ from fct.pairs import Sample
 from registry.report import figures
 from registry.report.description import consequence, decisions
 from registry.report.picture import open_image
-from registry.report.review import HEADLINES, ICONS, POPULATIONS, Review, cost_rows, gain_sentence, gate_rows, metric_rows, number, per_class, plain
+from registry.report.review import (
+    HEADLINES,
+    ICONS,
+    NAMES,
+    POPULATIONS,
+    Review,
+    cost_rows,
+    gains,
+    gate_rows,
+    metric_rows,
+    number,
+    per_class,
+    plain,
+)
 
 FLIPS = 8
 ANSWERS = 5
@@ -66,8 +79,11 @@ def flips(review: Review) -> dict[str, Any]:
     if review.sample is not None and review.carried is not None and len(lost):
         worst = lost[np.argsort(v["nh_mAP"][lost] - v["oo_mAP"][lost], kind="stable")][:FLIPS]
         rows = v["rows"][worst]
-        sides = {"old": (review.sample.old, review.sample.old), "new": (review.sample.new, review.carried)}
+        sides = {"old": review.served or (review.sample.old, review.sample.old), "new": (review.sample.new, review.carried)}
         found = {side: answers(review.sample, query, gallery, review.metric, rows) for side, (query, gallery) in sides.items()}
+        # these queries were right: first answers that are not come from other vectors than those measured, and are not shown
+        if any(review.sample.labels[nearest[0]] != review.sample.labels[row] for nearest, row in zip(found["old"], rows, strict=True)):
+            found["old"] = [np.empty(0, dtype=np.int64) for _ in rows]
         for place, (query_row, row) in enumerate(zip(worst, rows, strict=True)):
             shown.append(
                 {"row": int(row), "before": float(v["oo_mAP"][query_row]), "after": float(v["nh_mAP"][query_row]), "new_right": bool(v["nn_top1"][query_row] > 0)}
@@ -90,9 +106,9 @@ def thumbnail(path: Path | None) -> str:
 def _cards(review: Review, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The flips as the template wants them: every item with id, label, picture and whether it is right."""
     sample = review.sample
-    assert sample is not None  # noqa: S101 — nothing is shown without a sample
+    assert sample is not None  # nothing is shown without a sample
 
-    @lru_cache(maxsize=None)
+    @cache
     def picture(item: str) -> str:
         return thumbnail(review.image_of(item))
 
@@ -124,7 +140,11 @@ def least_certain(review: Review) -> list[tuple[str, str, bool]]:
     known = np.flatnonzero(np.isfinite(review.sigma))
     order = known[np.argsort(-review.sigma[known], kind="stable")][:LEAST_CERTAIN]
     return [
-        (plain(review.gallery_ids[row], 200) if review.gallery_ids is not None else f"row {row}", number(float(review.sigma[row])), bool(review.far[row]) if review.far is not None else False)
+        (
+            plain(review.gallery_ids[row], 200) if review.gallery_ids is not None else f"row {row}",
+            number(float(review.sigma[row])),
+            bool(review.far[row]) if review.far is not None else False,
+        )
         for row in order
     ]
 
@@ -154,7 +174,7 @@ def _context(review: Review) -> dict[str, Any]:
     from markupsafe import Markup
 
     def chart(svg: str) -> str:
-        return Markup(svg)  # noqa: S704 — made by figures.py, which takes no text of a user
+        return Markup(svg)  # made by figures.py, which takes no text of a user
 
     classes = per_class(review)
     found = flips(review)
@@ -169,9 +189,12 @@ def _context(review: Review) -> dict[str, Any]:
         "first": review.first,
         "digest": plain(review.verdict["digest"], 64),
         "problems": [plain(text, 600) for text in review.verdict["problems"]],
-        "gains": [sentence for sentence in (gain_sentence(review, population) for population in POPULATIONS) if sentence],
+        "gains": gains(review),
+        "shown_h": plain(next(iter(review.metrics), ""), 20),  # the per-query values are those of the oldest native version
         "metrics": metric_rows(review),
-        "recovery": chart(figures.recovery(review.verdict.get("metrics") or {})),
+        "first_metric": next(iter(NAMES.values())),
+        "metrics_each": len(NAMES),
+        "recovery": [(plain(h, 20), chart(figures.recovery(tables))) for h, tables in review.metrics.items()],
         "gates": gate_rows(review),
         "scatter": chart(figures.classes(classes)) if classes else "",
         "classes": len(classes),

@@ -85,8 +85,8 @@ def _row(canvas: Image, draw: ImageDraw, x: int, y: int, title: str, answers: li
     width = SHOWN * (THUMBNAIL + GAP) - GAP
     hits = sum(right for _, _, right in answers)
     count = f"{hits} of {len(answers)} right" if answers else "no answers"
-    draw.text((x + width, y), count, font=_font(15), fill=SOFT, anchor="ra")
-    draw.text((x, y - 1), _fit(title, _font(17, True), width - 140), font=_font(17, True), fill=INK, anchor="la")
+    draw.text((x + width + FRAME + 2, y), count, font=_font(15), fill=SOFT, anchor="ra")
+    draw.text((x - FRAME - 3, y - 1), _fit(title, _font(17, True), width - 140), font=_font(17, True), fill=INK, anchor="la")
     top = y + 38
     for place, (path, label, right) in enumerate(answers):
         left = x + place * (THUMBNAIL + GAP)
@@ -97,9 +97,7 @@ def _row(canvas: Image, draw: ImageDraw, x: int, y: int, title: str, answers: li
         draw.text((left + THUMBNAIL / 2, top + THUMBNAIL + FRAME + 9), mark + text, font=_font(14), fill=colour, anchor="ma")
 
 
-def search_picture(
-    query: Path, old: list[tuple[Path | None, str, bool]], new: list[tuple[Path | None, str, bool]], out: Path, title: str, old_title: str, new_title: str
-) -> None:
+def search_picture(query: Path, old: list[tuple[Path | None, str, bool]], new: list[tuple[Path | None, str, bool]], out: Path, title: str, old_title: str, new_title: str) -> None:
     """Write a PNG: the query, and its first five answers in two rows; right ones framed green, wrong ones red, labels below.
 
     Args:
@@ -121,7 +119,7 @@ def search_picture(
     height = top + 2 * row + MARGIN - 18
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
-    draw.text((MARGIN, MARGIN - 8), _fit(title, _font(23, True), width - 2 * MARGIN), font=_font(23, True), fill=INK, anchor="la")
+    draw.text((MARGIN - 5, MARGIN - 8), _fit(title, _font(23, True), width - 2 * MARGIN), font=_font(23, True), fill=INK, anchor="la")
     middle = top + (2 * row - 22 - QUERY) // 2
     _tile(canvas, draw, (MARGIN, middle), QUERY, query, LINE, PAPER, 2)
     draw.text((MARGIN + QUERY / 2, middle + QUERY + 14), "query", font=_font(16), fill=SOFT, anchor="ma")

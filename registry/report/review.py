@@ -7,6 +7,7 @@ sample, R queries that count, G gallery rows, E dimensions of the new space.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ class Review:
 
     Args:
         verdict: ``model``, ``version``, ``from`` (None for a first release), ``outcome``, ``problems``, ``gates`` (measurements as
-            JSON), ``metrics`` (of :func:`fct.evaluation.summarise`, or empty), ``covers`` (name → digest or list) and ``digest``.
+            JSON), ``metrics`` (of :func:`fct.evaluation.summarise`, or one such for the name of each h, or empty), ``covers`` (name → digest
+            or list) and ``digest``.
         values: per-query values of :func:`fct.evaluation.measure`; None for a first release.
         sample: the evaluation sample; carried: (N, E) its rows transformed by h; both None for a first release.
         metric: ``cosine`` or ``l2``.
@@ -48,6 +50,7 @@ class Review:
         image_of: item id → image file of the evaluation sample, None where it cannot be read.
         costs: numbers whose names end with their unit (``fit_s``). provenance: name → text.
         approve_value: value of the tag ``fct.approve`` that approves this verdict.
+        served: query and gallery vectors (N rows each) that ``values`` took for old/old; None where these are the sample's old vectors.
     """
 
     verdict: dict[str, Any]
@@ -62,6 +65,7 @@ class Review:
     costs: dict[str, float | int | str]
     provenance: dict[str, str]
     approve_value: str
+    served: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def name(self) -> str:
@@ -76,6 +80,16 @@ class Review:
     def first(self) -> bool:
         """Whether there is no champion to compare with."""
         return self.verdict.get("from") is None
+
+    @property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """Name of each h → population → table, oldest native version first; the name is empty where there is one h only."""
+        found = self.verdict.get("metrics") or {}
+        if not found:
+            return {}
+        if all("oo" in table for table in found.values()):
+            return {"": found}
+        return {name: found[name] for name in sorted(found, key=lambda name: ([int(part) for part in re.findall(r"\d+", name)], name))}
 
 
 def plain(text: object, most: int = 2000) -> str:
@@ -105,17 +119,17 @@ def interval(estimate: dict[str, Any], digits: int = 3) -> str:
 
 
 def metric_rows(review: Review) -> list[dict[str, Any]]:
-    """One row per population and metric: words and texts of old/old, new/h(old), new/new and ρ."""
+    """One row per h, population and metric: words and texts of old/old, new/h(old), new/new and ρ."""
     found = []
-    metrics = review.verdict.get("metrics") or {}
-    for population in sorted(metrics, key=lambda p: (list(POPULATIONS).index(p) if p in POPULATIONS else len(POPULATIONS), p)):
-        table = metrics[population]
-        for name, words in NAMES.items():
-            row: dict[str, Any] = {"population": POPULATIONS.get(population, plain(population, 40)), "metric": words}
-            row |= {key: interval(table[key][name]) for key in ROWS}
-            row["rho"] = interval(table["recovered"][name], 2) if name in table["recovered"] else ""
-            row["n"] = int(table["oo"][name]["n"])
-            found.append(row)
+    for h, tables in review.metrics.items():
+        for population in sorted(tables, key=lambda p: (list(POPULATIONS).index(p) if p in POPULATIONS else len(POPULATIONS), p)):
+            table = tables[population]
+            for name, words in NAMES.items():
+                row: dict[str, Any] = {"population": f"{POPULATIONS.get(population, plain(population, 40))} {plain(h, 20)}".strip(), "metric": words}
+                row |= {key: interval(table[key][name]) for key in ROWS}
+                row["rho"] = interval(table["recovered"][name], 2) if name in table["recovered"] else ""
+                row["n"] = int(table["oo"][name]["n"])
+                found.append(row)
     return found
 
 
@@ -161,13 +175,15 @@ def cost_rows(review: Review) -> list[tuple[str, str]]:
     return found
 
 
-def gain_sentence(review: Review, population: str) -> str:
-    """What a search gains, in one sentence; empty where it was not measured."""
-    table = (review.verdict.get("metrics") or {}).get(population)
-    if not table:
-        return ""
-    old, carried, new = (number(table[row]["top1"]["value"]) for row in ROWS)
-    return f"On {POPULATIONS.get(population, plain(population, 40))}, top-1 is {old} today, {carried} with the carried-over gallery, and would be {new} if every item were embedded again."
+def gains(review: Review) -> list[str]:
+    """What a search gains, in one sentence for each population; with several h, those of the oldest native version."""
+    found = []
+    for h, tables in list(review.metrics.items())[:1]:
+        for population in (p for p in POPULATIONS if p in tables):
+            old, carried, new = (number(tables[population][row]["top1"]["value"]) for row in ROWS)
+            where = f"{POPULATIONS[population]}{f' ({plain(h, 20)})' if h else ''}"
+            found.append(f"On {where}, top-1 is {old} today, {carried} with the carried-over gallery, and would be {new} if every item were embedded again.")
+    return found
 
 
 def per_class(review: Review) -> list[dict[str, Any]]:

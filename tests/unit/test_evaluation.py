@@ -42,6 +42,18 @@ def test_all_rows_are_paired_and_those_of_a_naive_search():
     assert found["populations"].tolist() == s.populations[found["rows"]].tolist()
 
 
+def test_old_is_the_champion_as_served_where_that_is_given():
+    s, carried = sample()
+    served = s.new[:, :4], carried[:, :4]
+    found, plain = evaluation.measure(s, carried, "l2", served), evaluation.measure(s, carried, "l2")
+    wanted = oracles.per_query(
+        *served, s.labels, s.labels, metric="l2", query_ids=s.ids, gallery_ids=s.ids, query_sources=s.sources, gallery_sources=s.sources
+    )
+    np.testing.assert_allclose(found["oo_mAP"], [ap for _, _, ap, _ in wanted])
+    for name in ("nh_mAP", "nn_mAP"):
+        np.testing.assert_array_equal(found[name], plain[name])
+
+
 def test_carrying_over_perfectly_is_as_good_as_new():
     s, _ = sample()
     found = evaluation.measure(s, s.new, "cosine")

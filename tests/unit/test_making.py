@@ -42,7 +42,7 @@ def test_a_release_is_trained_on_its_part_of_the_known_classes(v1, v2, data):
 def test_the_canaries_are_those_of_the_manifest(v1, data):
     rows = read_manifest(data).rows("canary")
     ids, images = v1.canaries()
-    assert ids.tolist() == rows.id.tolist()
+    assert ids.tolist() == [f"canary:{name}" for name in rows.id]
     np.testing.assert_array_equal(images, read_images(rows.files, SIZE, "L"))
 
 

@@ -50,8 +50,9 @@ def test_the_first_view_is_the_image_itself_and_the_others_are_not(written, v1, 
 
 
 def test_both_programs_see_the_same_views(v1, data, tmp_path):
-    """With one release as old and as new, every view must give the same vectors in both columns."""
-    write_pairs(v1, v1, data, tmp_path / "out", SETTINGS, seed=3, device="cpu")
+    """With one program in the old and the new release, every view must give the same vectors in both columns."""
+    twin = replace(v1, about={**v1.about, "fingerprint": "of another release"})
+    write_pairs(v1, twin, data, tmp_path / "out", SETTINGS, seed=3, device="cpu")
     for part in ("fitting", "pool", "sample", "canaries"):
         np.testing.assert_array_equal(load(tmp_path / "out", part, "old"), load(tmp_path / "out", part, "new"))
 
@@ -136,6 +137,20 @@ def test_no_fitting_images_or_no_evaluation_sample_are_refused(v1, v2, data, tmp
     with pytest.raises(BadInput, match="no evaluation sample"):
         write_pairs(v1, v2, without(data, tmp_path / "b", "validation", "validation_unseen"), tmp_path / "out", SETTINGS, seed=0, device="cpu")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_first_release_has_a_sample_and_canaries_but_nothing_to_fit(v1, data, tmp_path):
+    counts = write_pairs(v1, v1, data, tmp_path / "out", SETTINGS, seed=3, device="cpu")
+    assert set(counts) == {"sample", "canaries"} and not (tmp_path / "out" / "fitting").exists()
+
+
+def test_the_development_gallery_is_the_sample_and_then_the_canaries(written):
+    out, counts = written
+    for name in ("ids", "old", "side"):
+        found = load(out, "gallery", name)
+        assert len(found) == counts["sample"] + counts["canaries"]
+        np.testing.assert_array_equal(found[: counts["sample"]], load(out, "sample", name))
+        np.testing.assert_array_equal(found[counts["sample"] :], load(out, "canaries", name))
 
 
 def test_a_pool_is_optional(v1, v2, data, tmp_path):

@@ -74,7 +74,7 @@ def test_an_engineers_own_module_becomes_a_release_that_opens(written):
 def test_canaries_and_head_come_back_as_they_were_given(written):
     found = release.open_release(written)
     ids, images = found.canaries()
-    assert ids.tolist() == canaries()["canary_ids"]
+    assert ids.tolist() == [f"canary:{name}" for name in canaries()["canary_ids"]]
     np.testing.assert_array_equal(images, canaries()["canary_images"])
     weight, bias = found.head()
     assert weight.tolist() == [[1] * 5] * 2 and bias.tolist() == [0, 0]

@@ -1,0 +1,236 @@
+"""The main job from beginning to end, on real images: the life of two releases as a team would live it.
+
+What it does is done by the commands a person would type; nothing here decides anything.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct import comparison, pairs
+from fct import device as devices
+from fct import program as programs
+from fct.datasets.images import read_image, read_images
+from fct.datasets.manifest import Manifest, read_manifest
+from fct.errors import BadInput, OperationFailed
+from fct.files import read_json, write_json
+from flows import reconcile
+from registry import facts, promotion, report, serving
+from registry.ingest import GALLERY_SPLITS, ingest
+from registry.upgrade import Upgrade, verify
+from registry.workspace import Workspace
+
+NAME = "demo"
+
+
+def say(text: str = "") -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+class Clock:
+    """Says what begins and how long the part before took."""
+
+    def __init__(self) -> None:
+        self.start = self.last = time.perf_counter()
+
+    def begin(self, title: str) -> None:
+        now = time.perf_counter()
+        say(f"\n── {title}  ({now - self.start:.0f} s so far)")
+        self.last = now
+
+
+def _away(ws: Workspace) -> Path:
+    return ws.data.with_name(ws.data.name + ".gallery-away")
+
+
+def restore(ws: Workspace) -> bool:
+    """Bring the gallery's images back, also after a killed run. True when there was something to bring back."""
+    away = _away(ws)
+    if not away.is_dir():
+        return False
+    for folder in away.iterdir():
+        target = ws.data / "images" / folder.name
+        if not target.exists():
+            folder.rename(target)
+    shutil.rmtree(away)
+    return True
+
+
+@contextmanager
+def gallery_images_away(ws: Workspace) -> Iterator[None]:
+    """The gallery's image folders are really not there inside the block; they come back whatever happens."""
+    away = _away(ws)
+    away.mkdir()
+    try:
+        for split in GALLERY_SPLITS:
+            folder = ws.data / "images" / split
+            if folder.is_dir():
+                folder.rename(away / split)
+        yield
+    finally:
+        restore(ws)
+
+
+def _upgrade(ws: Workspace, version: int) -> dict[str, Any]:
+    result = next((r for r in reconcile.once(ws) if r["version"] == version), None)
+    if result is None:
+        return {"outcome": facts.statuses(ws)[version].value, "problems": []}
+    return result
+
+
+def _release(ws: Workspace, version: int, why: str) -> None:
+    if not facts.gather(ws)[version].approved:
+        promotion.approve(ws, version, by=NAME, why=why)
+    promotion.promote(ws, version, why=why)
+
+
+def _query(ws: Workspace, manifest: Manifest) -> int:
+    """Row of the query that the picture shows: a validation image, the same in every run."""
+    rows = np.flatnonzero((manifest.split == "validation") & (manifest.label != ""))
+    wanted = [row for row in rows if manifest.label[row] in ("camera", "bell", "heart", "lock")]
+    return int((wanted or rows.tolist())[0])
+
+
+def _answers(ws: Workspace, file: Path) -> list[serving.Hit]:
+    opened = serving.open_serving(ws)
+    return opened.search(read_image(file, opened.release.size, opened.release.mode)[None], 5)[0]
+
+
+def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[str, float | int | str]]:
+    """The table on the live gallery, once its images are back, and the costs measured in this run."""
+    settings, upgrade = ws.settings, Upgrade(ws, version)
+    device = devices.pick(settings.device)
+    manifest = read_manifest(ws.data)
+    rows = manifest.rows(*GALLERY_SPLITS)
+    first, new = ws.releases.release(old, check=False), ws.releases.release(version, check=False)
+    images = read_images(rows.files, new.size, new.mode, "audit: reading")
+    program = new.program(device)
+    programs.embed(program, images[:64], device=device)
+    started = time.perf_counter()
+    native, _ = programs.embed(program, images, device=device, title="audit: embedding natively")
+    native_s = time.perf_counter() - started
+    features = next(ws.gallery.features(old, ids=rows.id, batch_rows=len(rows)))
+    populations = np.where(rows.split == GALLERY_SPLITS[0], "known", "unseen")
+    sample = pairs.Sample(rows.id, rows.label, rows.source, populations, features.phi, features.psi, native)
+    space = ws.gallery.read_space(upgrade.space)
+    shipped = space.vectors[np.searchsorted(space.ids, rows.id)]
+    validation = pairs.load_sample(upgrade.pairs_folder(old) / "sample")
+    seen = manifest.rows(*pairs.POPULATIONS.values())
+    thumbnail = comparison.best_thumbnail(new, read_images(seen.files, new.size, new.mode, "audit: thumbnails"), validation, first.side_bytes, device)
+    references = comparison.reference_forwards(upgrade.pairs_folder(old), settings.fit, settings.embed.views, seed=settings.seed, device=settings.device)
+    table = comparison.table(sample, images, shipped, references, thumbnail, new, seed=settings.evaluate.seed, device=device)
+    costs = read_json(upgrade.folder / "costs.json") | {"native_us_per_item": round(1e6 * native_s / len(rows), 1), "thumbnail": f"{thumbnail.side}×{thumbnail.side} at {thumbnail.bits} bit"}
+    return table, costs
+
+
+def _train(ws: Workspace) -> None:
+    """``dvc repro`` for data and both releases: what is there already is not made again."""
+    command = [sys.executable, "-m", "dvc", "repro", "-q", "train@v1", "train@v2"]
+    if subprocess.run(command, cwd=ws.root, check=False).returncode:
+        raise OperationFailed("`dvc repro train@v1 train@v2` failed", where=ws.root, todo="its own message stands above; run it again once that is mended")
+
+
+def run(ws: Workspace, *, fresh: bool) -> int:
+    """Live the whole life, or verify a finished one. Returns the exit code: 0, or 3 when the verdict is not passed."""
+    clock = Clock()
+    out = ws.folder / "demo"
+    if restore(ws):
+        say("An earlier run was killed while the gallery's images were away; they are back.")
+    if fresh and ws.folder.exists():
+        shutil.rmtree(ws.folder)
+    finished = out / "demo.json"
+    if finished.exists():
+        return _again(ws, read_json(finished), out)
+
+    clock.begin("1  data, and two releases (dvc repro train)")
+    _train(ws)
+    manifest = read_manifest(ws.data)
+    query = manifest.files[_query(ws, manifest)]
+    label = str(manifest.label[_query(ws, manifest)])
+
+    clock.begin("2  version 1 is registered, the gallery ingested, version 1 promoted")
+    one = ws.releases.register(ws.root / "build/releases/v1", ws.settings.workspace)
+    served = ws.ledger.serving()
+    if served is None:
+        ingested = ingest(ws, ws.data, version=one, by=NAME, why="the gallery")
+        say(f"{ingested['added']} items in the gallery, each with φ and {ws.releases.release(one, check=False).side_bytes} bytes of ψ")
+        result = _upgrade(ws, one)
+        if result["outcome"] not in ("passed", "approved"):
+            return _stop(ws, one, result)
+        _release(ws, one, "first release")
+        served = ws.ledger.serving()
+    if served is None:
+        raise BadInput("nothing serves", todo="run `fct demo --fresh`")
+    before = _answers(ws, query) if served["release"] == one else []
+
+    clock.begin("3  version 2 is registered; reconcile finds it and carries the gallery over, with the gallery's images moved away")
+    two = ws.releases.register(ws.root / "build/releases/v2", ws.settings.workspace)
+    if served["release"] != two:
+        with gallery_images_away(ws):
+            result = _upgrade(ws, two)
+        say(f"verdict: {result['outcome']}; gallery images read by the upgrade: {read_json(ws.upgrade_folder(two) / 'costs.json')['gallery_images_read']}")
+        if result["outcome"] not in ("passed", "approved"):
+            return _stop(ws, two, result)
+        clock.begin("4  approval and promotion: model and gallery together, one ledger entry")
+        _release(ws, two, "the gates passed")
+    after = _answers(ws, query)
+
+    clock.begin("5  audit on the live gallery, its images back (read once)")
+    table, costs = audit(ws, two, one)
+    out.mkdir(parents=True, exist_ok=True)
+    if before:
+        sides = [[(Path(h.image_uri), h.label, h.label == label) for h in hits] for hits in (before, after)]
+        report.search_picture(query, *sides, out / "search.png", f"one query before and after the promotion: {label}", "before: v1 / v1", "after: v2 / h(v1)")
+    (out / "table.md").write_text(comparison.as_text(table) + "\n", encoding="utf-8")
+    seconds = round(time.perf_counter() - clock.start)
+    write_json(finished, {"table": table, "costs": costs, "seconds": seconds, "at": datetime.now(UTC).isoformat(timespec="seconds"), "versions": [one, two], "query": str(query.relative_to(ws.root)), "label": label})
+    _show(ws, read_json(finished), out)
+    return 0
+
+
+def _stop(ws: Workspace, version: int, result: dict[str, Any]) -> int:
+    say(f"\nThe verdict of version {version} is {result['outcome']}; nothing is approved or promoted.")
+    for problem in result["problems"]:
+        say(f"  {problem}")
+    say(f"Report: {ws.upgrade_folder(version) / 'report.html'}")
+    return 3
+
+
+def _again(ws: Workspace, recorded: dict[str, Any], out: Path) -> int:
+    """A finished life: verify what serves, search again, show the recorded table."""
+    serving_now = ws.ledger.serving()
+    if serving_now is None or serving_now["release"] != recorded["versions"][1]:
+        say("Version 2 does not serve any more; `fct status` says what does, `make demo FRESH=1` starts over.")
+    else:
+        verify(ws, serving_now)
+        promotion.ask_canaries(ws, serving_now["release"], serving_now)
+        say(f"Verified: release {serving_now['release']}.{serving_now['revision']}, every file of its tables, index and program, and the canaries.")
+    for hit in _answers(ws, ws.root / recorded["query"]):
+        say(f"  {hit.score:.4f}  {hit.label:<20} {hit.id}  ({hit.origin})")
+    say(f"\nRecorded by the run that ended {recorded['at']} and took {recorded['seconds']} s (`make demo FRESH=1` measures again):")
+    _show(ws, recorded, out)
+    return 0
+
+
+def _show(ws: Workspace, recorded: dict[str, Any], out: Path) -> None:
+    costs = recorded["costs"]
+    print(f"\n{comparison.as_text(recorded['table'])}\n")
+    print(
+        f"fitting h {costs['fit_s']:.0f} s · transform {costs['transform_us_per_item']:.0f} µs an item · native embedding {costs['native_us_per_item']:.0f} µs an item (images in memory)\n"
+        f"side-information {costs['side_bytes_per_item']} bytes an item (the thumbnail: {costs['thumbnail']}) · gallery {costs['gallery_rows']} rows · gallery images read by the upgrade {costs['gallery_images_read']}\n"
+        f"the whole run took {recorded['seconds']} s\n"
+    )
+    print(f"picture:  {out / 'search.png'}\nreport:   {ws.upgrade_folder(recorded['versions'][1]) / 'report.html'}\ndata:     {ws.data / 'contact_sheet.png'}")
+    print(f"MLflow:   .venv/bin/mlflow ui --backend-store-uri {ws.tracking_uri}\nledger:   .venv/bin/fct log     status: .venv/bin/fct status")
+
+

@@ -1,0 +1,55 @@
+"""The numeric core runs where nothing but torch, torchvision, numpy and safetensors (and what draws progress bars and images) is installed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+CODE = '''
+import importlib, pkgutil, sys
+
+BLOCKED = {"mlflow", "prefect", "dvc", "great_expectations", "pydantic", "lance", "faiss", "pandas", "yaml", "typer", "pyarrow", "obstore", "fastapi", "ray",
+           "matplotlib", "scipy", "sklearn"}
+
+# an entry of None makes every import fail, while looking for a module (as torch does for pandas) finds that it is not there
+sys.modules.update(dict.fromkeys(BLOCKED))
+
+import fct
+for found in pkgutil.walk_packages(fct.__path__, "fct."):
+    if found.name not in {"fct.gallery", "fct.tables", "fct.index", "fct.datasets.icons", "fct.datasets.sheet", "fct.datasets.stage"}:
+        importlib.import_module(found.name)
+assert callable(fct.fit) and callable(fct.load)
+assert not BLOCKED & {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+
+import numpy as np
+import torch
+torch.set_num_threads(1)
+from fct import evaluation
+from fct.forward import FitSettings
+from fct.pairs import Sample
+
+rng = np.random.default_rng(0)
+old, new = rng.normal(size=(60, 8)).astype("float32"), rng.normal(size=(60, 12)).astype("float32")
+side = rng.integers(-127, 128, (60, 4)).astype("int8")
+h = fct.fit(old, new, side=side, settings=FitSettings(width=16, epochs=1, members=1, batch=16), device="cpu")
+carried, sigma = h.transform(old, side)
+labels = np.array([f"class-{i % 5}" for i in range(60)])
+sample = Sample(np.arange(60).astype(str), labels, np.full(60, ""), np.full(60, "known"), old, side, new)
+summary = evaluation.summarise(evaluation.measure(sample, carried, "cosine"), seed=0)
+h.save(sys.argv[1])
+assert fct.load(sys.argv[1]).digest == h.digest
+assert not BLOCKED & {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
+print(summary["known"]["nn"]["top1"]["value"])
+'''
+
+
+def test_the_core_imports_fits_transforms_and_evaluates_without_the_frameworks(tmp_path):
+    done = subprocess.run([sys.executable, "-c", CODE, str(tmp_path / "h")], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert 0 <= float(done.stdout) <= 1
+
+
+def test_importing_the_package_alone_loads_nothing_heavy():
+    code = "import sys, fct; print(sorted({'torch', 'numpy', 'torchvision'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from fct.errors import BadInput
+from registry.settings import read
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+
+
+@pytest.fixture
+def raw():
+    return yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+
+
+def write(tmp_path, raw):
+    path = tmp_path / "params.yaml"
+    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw), encoding="utf-8")
+    return path
+
+
+def refused(tmp_path, raw, *words):
+    with pytest.raises(BadInput) as caught:
+        read(write(tmp_path, raw))
+    sentence = str(caught.value)
+    assert "\n" not in sentence and "Traceback" not in sentence and "pydantic" not in sentence
+    for word in words:
+        assert word in sentence, sentence
+
+
+def put(raw, key, value):
+    *path, last = key.split(".")
+    for part in path:
+        raw = raw[part]
+    raw[last] = value
+
+
+def drop(raw, key):
+    *path, last = key.split(".")
+    for part in path:
+        raw = raw[part]
+    del raw[last]
+
+
+def keys(raw, prefix=""):
+    for name, value in raw.items():
+        yield f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from keys(value, f"{prefix}{name}.")
+
+
+def test_the_repositorys_own_file_reads(raw):
+    found = read(PARAMS)
+    assert found.model == raw["model"] and found.data.image_size == raw["data"]["image_size"]
+    assert found.train["v1"].embedder.architecture == raw["train"]["v1"]["embedder"]["architecture"]
+    assert found.train["v1"].side.kinds == tuple(raw["train"]["v1"]["side"]["kinds"])
+    assert found.fit.method == raw["fit"]["method"] and found.validate.must_apply == tuple(raw["validate"]["must_apply"])
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        read(PARAMS).seed = 1
+
+
+@pytest.mark.parametrize("key", [key for key in keys(yaml.safe_load(PARAMS.read_text(encoding="utf-8"))) if key not in ("train.v1", "train.v2")])
+def test_any_missing_key_is_named(tmp_path, raw, key):
+    drop(raw, key)
+    refused(tmp_path, raw, f"lacks the key {key}", "params.yaml")
+
+
+@pytest.mark.parametrize("block", ["", "data.", "train.v1.embedder.", "train.v2.side.", "embed.", "fit.", "transform.", "index.", "evaluate.", "validate.", "promote."])
+def test_an_unknown_key_is_named(tmp_path, raw, block):
+    put(raw, f"{block}colour", 1)
+    refused(tmp_path, raw, f"{block}colour", "is not a known key")
+
+
+@pytest.mark.parametrize(("right", "wrong"), [("fit.epochs", "fit.epoch"), ("seed", "sed"), ("train.v1.side.dims", "train.v1.side.dim")])
+def test_a_misspelt_key_is_named_with_the_one_that_lacks(tmp_path, raw, right, wrong):
+    drop(raw, right)
+    put(raw, wrong, 1)
+    refused(tmp_path, raw, f"lacks the key {right}", f"is {wrong} a typo?")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("seed", "zero"), ("seed", 1.5), ("seed", True), ("seed", None), ("model", 7), ("data.image_size", "32"), ("data", 5), ("data", None), ("train", []),
+        ("train.v1", None), ("train.v1.side.kinds", "pca"), ("embed.fitting", "train"), ("fit.uncertainty", "yes"), ("fit.learning_rate", "fast"),
+        ("validate.must_apply", [1]), ("validate.recovered_top1", "75 %"),
+    ],
+)  # fmt: skip
+def test_a_value_of_the_wrong_type_is_named(tmp_path, raw, key, value):
+    put(raw, key, value)
+    refused(tmp_path, raw, f"params.yaml, {key}", "got")
+
+
+def test_a_whole_number_may_stand_for_a_fraction(tmp_path, raw):
+    put(raw, "train.v1.embedder.classes", 1)
+    assert read(write(tmp_path, raw)).train["v1"].embedder.classes == 1.0
+
+
+@pytest.mark.parametrize(("key", "value"), [("data.mode", "CMYK"), ("data.image_size", 0), ("data.unseen_fraction", 1.5), ("data.evaluation_fraction", 0.5)])
+def test_a_value_out_of_its_range_is_named(tmp_path, raw, key, value):
+    put(raw, key, value)
+    refused(tmp_path, raw, f"{key} has an unusable value", "got")
+
+
+@pytest.mark.parametrize("text", ["a: [1", "\tseed: 1", "seed: 1\n  x: 2"])
+def test_what_is_not_yaml_is_refused(tmp_path, text):
+    refused(tmp_path, text, "not valid YAML")
+
+
+@pytest.mark.parametrize("text", ["", "7", "- a\n- b", "just text"])
+def test_what_is_no_mapping_is_refused(tmp_path, text):
+    refused(tmp_path, text, "not a mapping")
+
+
+@pytest.mark.parametrize("line", ["model: 2024-01-01", "seed: 2024-01-01", "model: !!binary aGVsbG8="])
+def test_what_yaml_reads_as_a_date_or_bytes_is_refused_by_key(tmp_path, line):
+    lines = PARAMS.read_text(encoding="utf-8").splitlines()
+    key = line.split(":")[0]
+    text = "\n".join(line if old.startswith(f"{key}:") else old for old in lines)
+    refused(tmp_path, text, f"params.yaml, {key}")
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf"])
+def test_numbers_that_are_none_are_refused_by_key(tmp_path, raw, value):
+    put(raw, "fit.learning_rate", float(value[1:]))
+    refused(tmp_path, raw, "fit.learning_rate")
+
+
+def test_a_missing_file_a_folder_and_other_bytes_are_refused(tmp_path):
+    with pytest.raises(BadInput, match=r"no params.yaml here.*pass --params"):
+        read(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").mkdir()
+    with pytest.raises(BadInput):
+        read(tmp_path / "params.yaml")
+    (tmp_path / "other.yaml").write_bytes(b"\xff\xfe\x00seed")
+    with pytest.raises(BadInput):
+        read(tmp_path / "other.yaml")
+
+
+def test_a_gate_that_does_not_exist_cannot_be_required(tmp_path, raw):
+    put(raw, "validate.must_apply", ["worth_it", "worthit"])
+    refused(tmp_path, raw, "validate.must_apply", "worthit")
