@@ -24,8 +24,10 @@ ROWS = {"oo": "old/old", "nh": "new/h(old)", "nn": "new/new"}
 
 def search(sample: Sample, query: np.ndarray, gallery: np.ndarray, metric: str) -> metrics.PerQuery:
     """The sample as query and gallery, self-matches and own sources hidden."""
-    same = {"query_ids": sample.ids, "gallery_ids": sample.ids, "query_sources": sample.sources, "gallery_sources": sample.sources}
-    return metrics.per_query(query, gallery, sample.labels, sample.labels, metric=metric, **same)
+    return metrics.per_query(
+        query, gallery, sample.labels, sample.labels, metric=metric,
+        query_ids=sample.ids, gallery_ids=sample.ids, query_sources=sample.sources, gallery_sources=sample.sources,
+    )  # fmt: skip
 
 
 def measure(sample: Sample, carried: np.ndarray, metric: str, served: tuple[np.ndarray, np.ndarray] | None = None) -> dict[str, np.ndarray]:

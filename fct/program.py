@@ -104,9 +104,9 @@ def _plain(expression: Any) -> bool:
             return False
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.fullmatch(r"\w*", node.value):
             return False
-        if isinstance(node, ast.Name) and node.id.startswith("__") or isinstance(node, ast.Attribute) and node.attr not in _SHAPE:
+        if (isinstance(node, ast.Name) and node.id.startswith("__")) or (isinstance(node, ast.Attribute) and node.attr not in _SHAPE):
             return False
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Attribute) or isinstance(node.func, ast.Name) and node.func.id[:1].isupper()):
+        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Attribute) or (isinstance(node.func, ast.Name) and node.func.id[:1].isupper())):
             return False
     return True
 
@@ -170,7 +170,7 @@ def inspect(path: str | Path) -> dict[str, bytes]:
                 raise _refuse(path, name, "a pickle that weights-only loading refuses") from error
         elif not _RAW.fullmatch(name):
             raise _refuse(path, name, "a record of an unknown kind (a pickle or a compiled payload)")
-        elif data[:1] == _PICKLE_OPCODE and data[-1:] == b"." or data[:4] == b"PK\x03\x04":
+        elif (data[:1] == _PICKLE_OPCODE and data[-1:] == b".") or data[:4] == b"PK\x03\x04":
             raise _refuse(path, name, "a pickle in place of a raw tensor")
     return records
 

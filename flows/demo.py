@@ -97,7 +97,7 @@ def _release(ws: Workspace, version: int, why: str) -> None:
 def _query(ws: Workspace, manifest: Manifest) -> int:
     """Row of the query that the picture shows: a validation image, the same in every run."""
     rows = np.flatnonzero((manifest.split == "validation") & (manifest.label != ""))
-    wanted = [row for row in rows if manifest.label[row] in ("camera", "bell", "heart", "lock")]
+    wanted = [row for name in ("camera", "lock", "bell") for row in rows if manifest.label[row] == name]
     return int((wanted or rows.tolist())[0])
 
 

@@ -21,7 +21,9 @@ STEPS = ("contract", "embed", "fit", "transform", "index", "evaluate", "validate
 
 def image_folders(workspace: Workspace) -> list[str]:
     """Folders of the gallery items' images, as the items table names them."""
-    items = workspace.gallery.items() if "items" in workspace.gallery.tables() else {"role": [], "image_uri": []}
+    if "items" not in workspace.gallery.tables():
+        return []
+    items = workspace.gallery.items()
     pairs = zip(items["role"], items["image_uri"], strict=True)
     return sorted({str(Path(uri).parent) for role, uri in pairs if role == "item" and uri})
 

@@ -7,6 +7,7 @@ it again on the measurement table.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import warnings
 from typing import Any
@@ -25,8 +26,9 @@ def _context() -> Any:
         warnings.simplefilter("ignore")
         import great_expectations as gx
 
+        logging.getLogger("great_expectations").setLevel(logging.ERROR)
         context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
     return context
 
 
@@ -61,7 +63,7 @@ def check_measurements(measurements: list[Measurement]) -> tuple[dict[str, bool]
     frame = pd.DataFrame({m.key: [m.tested] for m in asked})
     expectations = []
     for m in asked:
-        bound = {"max_value": m.bound, "strict_max": m.strict} if m.most else {"min_value": m.bound, "strict_min": m.strict}
+        bound: dict[str, Any] = {"max_value": m.bound, "strict_max": m.strict} if m.most else {"min_value": m.bound, "strict_min": m.strict}
         expectations.append(gx.expectations.ExpectColumnValuesToBeBetween(column=m.key, meta={"gate": m.gate, "subject": m.subject, "tested": m.test}, **bound))
     results, suite = _validate("gates", frame, expectations)
     kept = {r["expectation_config"]["kwargs"]["column"]: bool(r["success"]) for r in results}

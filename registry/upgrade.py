@@ -6,7 +6,6 @@ the space is native, and only the gates that need no champion apply.
 
 from __future__ import annotations
 
-import sys
 import time
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from fct import device as devices
 from fct import digests, evaluation, forward, pairs, vectors
@@ -139,6 +139,7 @@ class Upgrade:
         done = set(gallery.space_ids(self.space).tolist())
         suites: list[dict[str, Any]] = []
         changed, seconds = 0, 0.0
+        bar = tqdm(total=len(gallery.item_ids()), initial=len(done), desc="transform", unit="row", mininterval=1)
         for m in sorted(gallery.native_versions()):
             todo = np.array([one for one in gallery.item_ids(native_version=m).tolist() if one not in done], dtype=str)
             info = gallery.feature_info(m)
@@ -154,11 +155,12 @@ class Upgrade:
                     origin = forward_origin(m, self.version)
                 seconds += time.perf_counter() - started
                 changed += gallery.append_space(self.space, batch.ids, rows, origin, np.nan_to_num(sigma, nan=0.0))
-                print(f"transform: {changed} rows carried over", file=sys.stderr)
+                bar.update(len(batch.ids))
+        bar.close()
         total = len(done) + changed
         if total == 0:
             raise BadInput("the upgrade would change zero rows", where=self.space, todo="ingest items first with `fct ingest`")
-        earlier = read_json(self.folder / "transform.json") if (self.folder / "transform.json").exists() else {"suites": [], "changed": 0, "seconds": 0.0}
+        earlier: dict[str, Any] = read_json(self.folder / "transform.json") if (self.folder / "transform.json").exists() else {"suites": [], "changed": 0, "seconds": 0.0}
         result = {"rows": total, "changed": changed + earlier["changed"], "seconds": seconds + earlier["seconds"], "suites": earlier["suites"] + suites, "space": self.space}
         write_json(self.folder / "transform.json", result)
         return {"rows": total, "changed": changed, "space": self.space}

@@ -29,10 +29,6 @@ SIZE = 16
 CLASSES = tuple(f"class-{letter}" for letter in "abcdefghij")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes more than five seconds")
-
-
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``root/class/image.png``: ten classes of twelve grey 16 × 16 images, a pattern a class and noise over it."""

@@ -131,7 +131,7 @@ def load(folder: str | Path) -> Forward:
     known = isinstance(dims, dict) and all(isinstance(dims.get(name), int) for name in ("old", "side", "new")) and manifest["method"] in METHODS
     closed_form = manifest["method"] in CLOSED
     settings = manifest.get("settings")
-    if not known or (closed_form and tensors.keys() != {"weight", "bias"}) or not (closed_form or isinstance(settings, dict) and {"width", "members"} <= settings.keys()):
+    if not known or (closed_form and tensors.keys() != {"weight", "bias"}) or not (closed_form or (isinstance(settings, dict) and {"width", "members"} <= settings.keys())):
         raise BadInput("the weights do not fit the manifest", wanted="method, dims and settings of the h that was saved", where=folder / "manifest.json")
     about = {key: value for key, value in manifest.items() if key not in {"format", "method", "dims", "digest", "weights_sha256"}}
     if closed_form:

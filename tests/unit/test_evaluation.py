@@ -135,5 +135,5 @@ def test_missing_and_damaged_measurements_are_bad_input(tmp_path):
         path.unlink(missing_ok=True)
         if content is not None:
             path.write_bytes(content)
-        with pytest.raises(BadInput, match="measurements cannot be read.*run the evaluate step"):
+        with pytest.raises(BadInput, match=r"measurements cannot be read.*run the evaluate step"):
             evaluation.load(tmp_path / "a")

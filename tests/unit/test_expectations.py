@@ -121,5 +121,5 @@ def test_a_batch_that_is_not_what_it_should_be_is_refused_by_what_failed(given, 
 
 def test_all_that_failed_is_named_at_once():
     ids, phi = repeated()
-    with pytest.raises(BadInput, match="on id .*on dimension .*on fingerprint"):
+    with pytest.raises(BadInput, match=r"on id .*on dimension .*on fingerprint"):
         ask(ids, phi, dim=5, found_fingerprint="other")

@@ -79,7 +79,7 @@ def test_a_leftover_of_a_killed_run_is_not_taken_over(tmp_path):
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, writer, number):
     path = tmp_path / "out"
-    with pytest.raises(OperationFailed, match="the disk is full.*free some space") as caught, writer(path):
+    with pytest.raises(OperationFailed, match=r"the disk is full.*free some space") as caught, writer(path):
         raise OSError(number, "No space left on device")
     assert str(path) in str(caught.value)
     assert names(tmp_path) == []

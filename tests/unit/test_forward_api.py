@@ -40,7 +40,7 @@ def h(request):
 
 
 def test_every_method_carries_rows_over(h):
-    old, side, new = world(seed=3)
+    old, side, _new = world(seed=3)
     found, sigma = h.transform(old, side)
     assert found.shape == (60, 5) and found.dtype == np.float32 and np.isfinite(found).all()
     assert sigma.shape == (60,) and sigma.dtype == np.float32
@@ -107,7 +107,7 @@ def test_saved_and_loaded_it_is_the_same_h(h, tmp_path):
 
 
 def test_the_manifest_says_how_it_was_made(h):
-    old, side, new = world()
+    old, side, _new = world()
     assert h.about["settings"]["method"] == h.method and h.about["seed"] == 0 and h.about["pool"] == 40
     assert h.about["inputs"]["old"] == digests.of_array(old) and h.about["inputs"]["side"] == digests.of_array(side)
     assert {"old", "side", "new", "labels", "pool_old", "pool_side", "pool_new"} == set(h.about["inputs"])
@@ -256,7 +256,7 @@ def test_about_five_percent_are_held_out(rows, wanted):
 
 
 def test_what_is_held_out_does_not_reach_the_fit():
-    old, side, new = world()
+    _old, _side, new = world()
     sources = np.repeat(np.arange(20), 3)
     held = _held_out(sources, 60, 0)
     other = new.copy()

@@ -90,7 +90,7 @@ def test_all_views_of_an_image_have_one_source(written, data):
 
 
 def test_the_sample_comes_back_as_it_was_measured(written, data, v1):
-    out, counts = written
+    out, _counts = written
     sample = load_sample(out / "sample")
     rows = read_manifest(data).rows("validation", "validation_unseen")
     assert sample.ids.tolist() == rows.id.tolist() and sample.labels.tolist() == rows.label.tolist()
@@ -118,7 +118,7 @@ def test_images_that_judge_h_must_not_fit_it(v1, v2, data, tmp_path, split, wher
 
 
 def test_a_misspelt_split_is_refused(v1, v2, data, tmp_path):
-    with pytest.raises(BadInput, match="no such split.*got training"):
+    with pytest.raises(BadInput, match=r"no such split.*got training"):
         write_pairs(v1, v2, data, tmp_path / "out", replace(SETTINGS, fitting=("training",)), seed=0, device="cpu")
 
 

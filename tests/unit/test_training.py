@@ -77,5 +77,5 @@ def test_a_last_batch_of_one_row_never_reaches_batch_norm(rows):
 
 def test_fewer_than_two_classes_are_refused():
     x, _ = images(4)
-    with pytest.raises(BadInput, match="at least two classes.*got 1.*in v7"):
+    with pytest.raises(BadInput, match=r"at least two classes.*got 1.*in v7"):
         train_embedder(x, np.zeros(4, dtype=int), SETTINGS, seed=0, device=CPU, title="v7")

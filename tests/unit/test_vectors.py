@@ -21,7 +21,7 @@ def test_a_pickle_is_neither_written_nor_read(tmp_path):
         vectors.save(tmp_path / "a.npy", objects)
     assert list(tmp_path.iterdir()) == []
     np.save(tmp_path / "a.npy", objects, allow_pickle=True)
-    with pytest.raises(BadInput, match="not a readable .npy"):
+    with pytest.raises(BadInput, match=r"not a readable .npy"):
         vectors.load(tmp_path / "a.npy")
 
 

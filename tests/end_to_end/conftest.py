@@ -1,0 +1,128 @@
+"""A tiny project of a user's own: an ImageFolder, params.yaml, dvc.yaml; the same code as at full size, with the real parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def command(folder: Path, *args: str) -> Ran:
+    """Run the real ``fct`` in a process of its own."""
+    environment = {key: value for key, value in os.environ.items() if key != "PREFECT_HOME"} | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    ran = subprocess.run([sys.executable, "-m", "flows.cli", *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    return Ran(ran.returncode, ran.stdout, ran.stderr)
+
+
+def tiny_images(root: Path, classes: int = 24, each: int = 30, size: int = 16, seed: int = 0) -> None:
+    """``root/class/NN.png``: a pattern a class, shifted and under noise, so that a good embedder beats a poor one."""
+    rng = np.random.default_rng(seed)
+    for number in range(classes):
+        pattern = rng.integers(0, 2, (4, 4)).repeat(4, 0).repeat(4, 1) * 200
+        folder = root / f"class-{number:02}"
+        folder.mkdir(parents=True)
+        for image in range(each):
+            moved = np.roll(pattern, (int(rng.integers(-2, 3)), int(rng.integers(-2, 3))), (0, 1))
+            pixels = np.clip(moved + rng.normal(0, 45, (size, size)) + 25, 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{image:02}.png")
+
+
+def tiny_params(images: Path) -> dict[str, Any]:
+    """The repository's params.yaml made small; the gates stay on, with bounds that so few queries can settle."""
+    params: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
+    params |= {"model": "tiny", "threads": 1, "device": "cpu"}
+    params["data"] |= {"source": str(images), "image_size": 16, "canaries": 12, "unseen_fraction": 0.2, "pool_fraction": 0.1, "evaluation_fraction": 0.3, "near_duplicate_cosine": 0.999}
+    v1, v2 = params["train"]["v1"], params["train"]["v2"]
+    v1["embedder"] |= {"dim": 8, "epochs": 2, "batch": 32}
+    v1["side"] |= {"kinds": ["pca"], "dims": 48}
+    v2["embedder"] |= {"architecture": "small-cnn", "dim": 16, "epochs": 30, "batch": 32}
+    v2["side"] |= {"kinds": ["pca"], "dims": 16}
+    params["embed"] |= {"views": 4, "pool_views": 2}
+    params["fit"] |= {"members": 1, "width": 128, "epochs": 25, "batch": 128}
+    params["transform"] |= {"batch_rows": 64}
+    params["validate"] |= {"recovered_top1": 0.0, "recovered_mAP": 0.0, "unseen_tolerance": 0.5, "worst_class_tolerance": 0.5, "coverage_most": 0.9, "canary_margin": 0.35}
+    params["promote"] |= {"max_delta": 0.5}
+    return params
+
+
+def make_project(folder: Path) -> Path:
+    """A folder with images, params.yaml and dvc.yaml, as a git repository with DVC."""
+    folder.mkdir(parents=True)
+    tiny_images(folder / "images")
+    (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(folder / "images"), sort_keys=False), encoding="utf-8")
+    shutil.copy(REPOSITORY / "dvc.yaml", folder)
+    for package in ("fct", "registry"):
+        (folder / package).symlink_to(REPOSITORY / package)
+    return folder
+
+
+@dataclass
+class Project:
+    """A project folder with the command in it."""
+
+    folder: Path
+
+    def fct(self, *args: str) -> Ran:
+        return command(self.folder, *args)
+
+    def workspace(self) -> Any:
+        from registry.workspace import open_workspace
+
+        return open_workspace(self.folder / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Data and two releases; nothing is registered."""
+    project = Project(make_project(tmp_path_factory.mktemp("tiny") / "project"))
+    for args in (("data",), ("train", "v1"), ("train", "v2")):
+        ran = project.fct(*args)
+        assert ran.code == 0, ran.err
+    return project
+
+
+@pytest.fixture(scope="session")
+def copy_of(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
+    """Fresh copies of the trained project, each with an empty workspace."""
+
+    def make() -> Project:
+        target = tmp_path_factory.mktemp("copy") / "project"
+        shutil.copytree(trained.folder, target, symlinks=True)
+        return Project(target)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def candidate(copy_of: Callable[[], Project]) -> Project:
+    """Version 1 serves, version 2 has a passed verdict and waits for a person."""
+    project = copy_of()
+    for args in (
+        ("register", "build/releases/v1"), ("ingest", "build/data"), ("reconcile", "--once"), ("approve", "1", "--by", "ana", "--why", "first"), ("promote", "1"),
+        ("register", "build/releases/v2"), ("reconcile", "--once"),
+    ):  # fmt: skip
+        ran = project.fct(*args)
+        assert ran.code == 0, f"{args}: {ran.err}"
+    return project
