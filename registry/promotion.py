@@ -6,6 +6,8 @@ leaves the old entry or the new one, each whole.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -23,12 +25,22 @@ from registry.verdict import digest_of
 from registry.workspace import Workspace
 
 
+@contextmanager
+def unreadable_is_altered(what: str) -> Iterator[None]:
+    """What could be read when it was approved and cannot be read now was altered: NotPermitted, not bad input of the user's."""
+    try:
+        yield
+    except BadInput as error:
+        raise NotPermitted(f"{what} was altered or deleted since it was measured: {error}") from error
+
+
 def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     """The verdict of a version, None while there is none. NotPermitted when it was altered."""
     path = workspace.upgrade_folder(version) / "verdict" / "verdict.json"
     if not path.exists():
         return None
-    verdict: dict[str, Any] = read_json(path)
+    with unreadable_is_altered(f"the verdict of version {version}"):
+        verdict: dict[str, Any] = read_json(path)
     if digest_of(verdict) != verdict.get("digest"):
         raise NotPermitted(f"the verdict of version {version} was altered after it was reached", where=path, todo=f"delete the folder {path.parent} and run `fct reconcile --once` to measure again")
     return verdict
@@ -40,7 +52,9 @@ def _published(workspace: Workspace, version: int, verdict: dict[str, Any]) -> N
     if not candidate.exists():
         raise NotPermitted(f"the candidate {version} is not published for review", todo="run `fct reconcile --once`")
     path = workspace.releases.candidate_file(read_json(candidate)["run_id"], "verdict.json")
-    if not path.exists() or read_json(path).get("digest") != verdict["digest"] or digest_of(read_json(path)) != verdict["digest"]:
+    with unreadable_is_altered(f"the verdict of version {version} in MLflow"):
+        published = read_json(path)
+    if not isinstance(published, dict) or published.get("digest") != verdict["digest"] or digest_of(published) != verdict["digest"]:
         raise NotPermitted(f"the verdict of version {version} in MLflow is not the one that was reached", where=path, todo="restore it or measure again")
 
 
@@ -177,7 +191,9 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
     approved = _approval(workspace, version, verdict)
     _published(workspace, version, verdict)
     upgrade = Upgrade(workspace, version)
-    evaluated = read_json(upgrade.folder / "revision.json")
+    with unreadable_is_altered(f"the candidate {version}"):
+        evaluated = read_json(upgrade.folder / "revision.json")
+        _ = upgrade.space  # loads every h and checks its digest
     covers = verdict["covers"]
     champion = None if serving is None else serving["release"]
     if verdict["from"] != champion:
@@ -187,7 +203,8 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
             raise NotPermitted("the candidate is not the one its verdict covers", todo="run the upgrade again for a new verdict")
     with lock.hold(workspace.locks, settings.model, f"{by or approved.by}: promote {version}", lease_s=settings.promote.lock_lease_s) as held:
         head = ledger.head()
-        verify(workspace, evaluated)
+        with unreadable_is_altered(f"the candidate {version}"):
+            verify(workspace, evaluated)
         delta = catch_up(upgrade)
         total = evaluated["tables"][upgrade.space]["rows"]
         if delta > settings.promote.max_delta * total:

@@ -23,11 +23,12 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
     manifest = read_manifest(upgrade.workspace.data)
     files = dict(zip(manifest.id.tolist(), manifest.files, strict=True))
     natives = upgrade.natives()
-    values = sample = carried = None
+    values = sample = carried = served = None
     if natives:
         target = upgrade.folder / f"evaluation-v{natives[0]}"
         values, carried = evaluation.load(target), np.array(vectors.load(target / "carried.npy"))
         sample = pairs.load_sample(upgrade.pairs_folder(natives[0]) / "sample")
+        served = upgrade.served(natives[0], sample)
     settings = upgrade.workspace.settings
     provenance = {
         "model": f"{settings.model} version {upgrade.version}", "champion": "none" if upgrade.champion is None else f"version {upgrade.champion}",
@@ -36,7 +37,7 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
     }  # fmt: skip
     return report.Review(
         verdict=verdict, values=values, sample=sample, carried=carried, metric=upgrade.new.metric, sigma=sigma if natives else None, gallery_ids=ids,
-        far=far if natives else None, image_of=lambda one: _readable(files.get(one)), costs=costs, provenance=provenance, approve_value=f"<your name> {verdict['digest'][:12]}",
+        far=far if natives else None, image_of=lambda one: _readable(files.get(one)), costs=costs, provenance=provenance, approve_value=f"<your name> {verdict['digest'][:12]}", served=served,
     )  # fmt: skip
 
 

@@ -176,7 +176,7 @@ class Upgrade:
         for m, h in self.forwards().items():
             sample = pairs.load_sample(self.pairs_folder(m) / "sample")
             target = self.folder / f"evaluation-v{m}"
-            served = self._served(m, sample)
+            served = self.served(m, sample)
             inputs = {"h": h.digest, "pairs": self._pairs_digest(m), "champion": self.champion, "seed": settings.evaluate.seed}
 
             def make(h: forward.Forward = h, sample: pairs.Sample = sample, target: Path = target, served: Any = served) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Upgrade:
             out[f"v{m}→v{self.version}"], _ = once(target, inputs, make)
         return out
 
-    def _served(self, m: int, sample: pairs.Sample) -> tuple[np.ndarray, np.ndarray] | None:
+    def served(self, m: int, sample: pairs.Sample) -> tuple[np.ndarray, np.ndarray] | None:
         """Query and gallery vectors of the champion as served, where the champion is not the native version itself."""
         champion = self.champion
         if champion is None or champion == m:

@@ -19,7 +19,9 @@ def main() -> None:
     from flows.cli.app import app
 
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)
+        if isinstance(code, int) and code:
+            sys.exit(code)
     except FctError as error:
         print(f"fct: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,0 +1,221 @@
+"""The life of two releases, with real MLflow, Prefect, Lance, FAISS and Great Expectations, through the real command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.end_to_end.conftest import Project
+
+
+def serving(project: Project) -> Any:
+    return json.loads(project.fct("status", "--json").out)["serving"]
+
+
+def status(project: Project) -> dict[str, str]:
+    return {version: one["status"] for version, one in json.loads(project.fct("status", "--json").out)["versions"].items()}
+
+
+def query(project: Project) -> str:
+    return str(next((project.folder / "build/data/images/validation").rglob("*.png")))
+
+
+def answers(project: Project) -> Any:
+    ran = project.fct("search", query(project), "-k", "20", "--json")
+    assert ran.code == 0, ran.err
+    return json.loads(ran.out)
+
+
+@contextmanager
+def altered(path: Path, data: bytes | None) -> Iterator[None]:
+    """A file with other bytes (or deleted, None) inside the block; restored afterwards."""
+    before = path.read_bytes()
+    if data is None:
+        path.unlink()
+    else:
+        path.write_bytes(data)
+    try:
+        yield
+    finally:
+        path.write_bytes(before)
+
+
+def flipped(path: Path) -> bytes:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    return bytes(data)
+
+
+def test_the_upgrade_reads_no_gallery_image_and_reaches_a_verdict(candidate: Project) -> None:
+    costs = json.loads((candidate.folder / "workspace/upgrades/tiny-v2/costs.json").read_text())
+    verdict = json.loads((candidate.folder / "workspace/upgrades/tiny-v2/verdict/verdict.json").read_text())
+    assert costs["gallery_images_read"] == 0
+    assert verdict["outcome"] == "passed"
+    assert {g["gate"] for g in verdict["gates"]} == {"worth_it", "compatible", "recovered", "recovered_unseen", "new_intact", "worst_class", "coverage", "index_faithful", "canary"}
+    assert len(verdict["suite"]["expectations"]) == len([g for g in verdict["gates"] if g["outcome"] != "not applicable"])
+
+
+def test_the_candidate_is_before_people_in_mlflow(candidate: Project) -> None:
+    releases = candidate.workspace().releases
+    version = releases.version(2)
+    digest = json.loads((candidate.folder / "workspace/upgrades/tiny-v2/verdict/verdict.json").read_text())["digest"]
+    assert digest[:12] in version.description and "fct.approve" in version.description
+    assert version.tags["fct.status"] == "passed" and version.tags["fct.verdict"] == digest
+    run_id = json.loads((candidate.folder / "workspace/upgrades/tiny-v2/candidate.json").read_text())["run_id"]
+    assert "<html" in releases.candidate_file(run_id, "report.html").read_text()
+
+
+def test_running_reconcile_again_does_nothing(candidate: Project) -> None:
+    before = {p: p.stat().st_mtime_ns for p in (candidate.folder / "workspace/upgrades").rglob("*.json")}
+    ran = candidate.fct("reconcile", "--once")
+    assert ran.code == 0 and "Nothing to do" in ran.err
+    assert before == {p: p.stat().st_mtime_ns for p in (candidate.folder / "workspace/upgrades").rglob("*.json")}
+
+
+def test_running_the_upgrade_again_redoes_no_finished_step_and_reaches_the_same_verdict(candidate: Project) -> None:
+    folder = candidate.folder / "workspace/upgrades/tiny-v2"
+    digest = json.loads((folder / "verdict/verdict.json").read_text())["digest"]
+    h = (folder / "h-v1/weights.safetensors").stat().st_mtime_ns
+    assert candidate.fct("upgrade", "2").code == 0
+    assert json.loads((folder / "verdict/verdict.json").read_text())["digest"] == digest
+    assert (folder / "h-v1/weights.safetensors").stat().st_mtime_ns == h
+
+
+def test_promote_before_approval_exits_3_and_changes_nothing(candidate: Project) -> None:
+    ran = candidate.fct("promote", "2")
+    assert ran.code == 3 and "not approved" in ran.err and "fct approve 2" in ran.err
+    assert serving(candidate) == {"release": 1, "revision": 1}
+
+
+def test_an_approval_of_another_digest_exits_3(candidate: Project) -> None:
+    releases = candidate.workspace().releases
+    releases.tag(2, "fct.approve", "ana 0123456789ab")
+    try:
+        ran = candidate.fct("promote", "2")
+        assert ran.code == 3, ran.err
+        assert serving(candidate)["release"] == 1
+    finally:
+        releases.untag(2, "fct.approve")
+
+
+def test_a_status_tag_or_alias_set_by_hand_decides_nothing(candidate: Project) -> None:
+    releases = candidate.workspace().releases
+    releases.tag(2, "fct.status", "approved")
+    releases.follow(2)
+    assert candidate.fct("promote", "2").code == 3
+    assert "moved by hand" in candidate.fct("status").out
+    candidate.fct("reconcile", "--once")
+    assert releases.champion() == 1 and releases.version(2).tags["fct.status"] == "passed"
+
+
+def test_a_search_in_another_release_than_serves_is_refused(candidate: Project) -> None:
+    ran = candidate.fct("search", query(candidate), "--release", "2")
+    assert ran.code == 3 and "release 1 does" in ran.err
+
+
+def places(project: Project) -> dict[str, Path]:
+    workspace = project.workspace()
+    folder = project.folder / "workspace/upgrades/tiny-v2"
+    revision = json.loads((folder / "revision.json").read_text())
+    run_id = json.loads((folder / "candidate.json").read_text())["run_id"]
+    space = workspace.gallery.table_path(revision["space"])
+    return {
+        "program": workspace.releases.folder_of(2) / "program.pt2",
+        "verdict": folder / "verdict/verdict.json",
+        "published verdict": workspace.releases.candidate_file(run_id, "verdict.json"),
+        "space": next((space / "data").iterdir()),
+        "index": project.folder / "workspace" / revision["index"]["folder"] / "index.faiss",
+        "h": folder / "h-v1/weights.safetensors",
+    }
+
+
+@pytest.mark.parametrize("what", ["program", "verdict", "published verdict", "space", "index", "h"])
+@pytest.mark.parametrize("how", ["altered", "deleted"])
+def test_an_artifact_changed_or_deleted_since_the_approval_exits_3(candidate: Project, what: str, how: str) -> None:
+    releases = candidate.workspace().releases
+    assert candidate.fct("approve", "2", "--by", "ana", "--why", "test").code == 0
+    path = places(candidate)[what]
+    try:
+        with altered(path, flipped(path) if how == "altered" else None):
+            ran = candidate.fct("promote", "2")
+        assert ran.code == 3, ran.err
+        assert len(ran.err.strip().splitlines()) == 1 and "Traceback" not in ran.err
+        assert serving(candidate)["release"] == 1
+    finally:
+        releases.untag(2, "fct.approve")
+
+
+def test_approve_promote_rollback_and_every_status_on_the_way_is_true(candidate: Project) -> None:
+    assert status(candidate) == {"1": "serving", "2": "passed"}
+    assert "fct approve 2" in candidate.fct("status").out
+    before = answers(candidate)
+    assert before["release"] == 1
+
+    assert candidate.fct("approve", "2", "--by", "ana", "--why", "report looks right").code == 0
+    assert status(candidate)["2"] == "approved" and "fct promote 2" in candidate.fct("status").out
+
+    ran = candidate.fct("promote", "2")
+    assert ran.code == 0, ran.err
+    assert status(candidate) == {"1": "retired", "2": "serving"} and serving(candidate) == {"release": 2, "revision": 1}
+    after = answers(candidate)
+    assert after["release"] == 2 and {hit["origin"] for hit in after["hits"]} == {"forward 1→2"}
+    assert candidate.workspace().releases.champion() == 2
+
+    assert candidate.fct("promote", "2").code == 2  # it serves already
+
+    ran = candidate.fct("rollback", "--by", "ben", "--why", "a test")
+    assert ran.code == 0, ran.err
+    assert status(candidate)["1"] == "serving" and serving(candidate) == {"release": 1, "revision": 1}
+    assert answers(candidate) == before  # bit for bit: scores are printed with all their digits
+    assert candidate.workspace().releases.champion() == 1
+    log = candidate.fct("log").out
+    assert all(word in log for word in ("approve 2", "promote", "rollback", "by ben", "report looks right"))
+
+    assert candidate.fct("promote", "2").code == 0
+    assert answers(candidate)["hits"] == after["hits"]
+    assert candidate.fct("rollback", "--by", "ben", "--why", "leave it as it was").code == 0
+
+
+def test_ids_of_canaries_are_never_answers(candidate: Project) -> None:
+    ran = candidate.fct("search", query(candidate), "-k", "1000", "--json")
+    ids = [hit["id"] for hit in json.loads(ran.out)["hits"]]
+    assert len(ids) > 100 and not any(one.startswith("canary:") for one in ids)
+
+
+def test_a_rejected_candidate_cannot_be_promoted(candidate: Project) -> None:
+    releases = candidate.workspace().releases
+    assert candidate.fct("reject", "2", "--by", "ana", "--why", "arrows got worse").code == 0
+    try:
+        assert status(candidate)["2"] in ("rejected", "retired")
+        assert candidate.fct("promote", "2").code == 3
+    finally:
+        releases.untag(2, "fct.reject")
+
+
+@pytest.mark.slow
+def test_version_3_goes_straight_from_the_native_version(copy_of: Callable[[], Project]) -> None:
+    """v3 after v2: the gallery is native to v1, so its h is fitted from v1, and the champion as served is v2 on h(1→2)."""
+    project = copy_of()
+    for args in (
+        ("register", "build/releases/v1"), ("ingest", "build/data"), ("reconcile", "--once"), ("approve", "1", "--by", "a", "--why", "w"), ("promote", "1"),
+        ("register", "build/releases/v2"), ("reconcile", "--once"), ("approve", "2", "--by", "a", "--why", "w"), ("promote", "2"),
+    ):  # fmt: skip
+        assert project.fct(*args).code == 0, args
+    params = (project.folder / "params.yaml").read_text()
+    (project.folder / "params.yaml").write_text(params.replace("seed: 0\n", "seed: 1\n", 1))
+    assert project.fct("train", "v2", "--out", "build/releases/v3").code == 0
+    assert project.fct("register", "build/releases/v3").code == 0
+    ran = project.fct("reconcile", "--once")
+    assert ran.code == 0, ran.err
+    folder = project.folder / "workspace/upgrades/tiny-v3"
+    verdict = json.loads((folder / "verdict/verdict.json").read_text())
+    assert verdict["from"] == 2 and list(verdict["covers"]["forward"]) == ["1"]
+    assert (folder / "h-v1/manifest.json").exists() and not (folder / "h-v2").exists()
+    two = json.loads((project.folder / "workspace/upgrades/tiny-v2/evaluation-v1/metrics.json").read_text())
+    three = verdict["metrics"]
+    assert three["known"]["oo"]["mAP"]["value"] == pytest.approx(two["known"]["nh"]["mAP"]["value"], abs=1e-6)
