@@ -228,7 +228,9 @@ class Upgrade:
             far = np.zeros(len(items), dtype=bool)
             for m, found in covered.items():
                 far[np.searchsorted(items, ws.gallery.item_ids(role="item", native_version=m))] = found.far
-            np.savez(part / "items.npz", ids=items, sigma=rows.uncertainty[np.searchsorted(rows.ids, items)], far=far)
+            place = np.searchsorted(rows.ids, items).clip(max=len(rows.ids) - 1)
+            sigma = np.where(rows.ids[place] == items, rows.uncertainty[place], np.nan)  # a row may be missing: then the canaries refuse
+            np.savez(part / "items.npz", ids=items, sigma=sigma, far=far)
         return reached
 
     def _carried(self, m: int, h: forward.Forward | None) -> checks.Carried:

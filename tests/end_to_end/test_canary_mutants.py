@@ -1,0 +1,98 @@
+"""Four mutants of the transform write a live space with fresh, valid digests. Only meaning can catch them: the canaries do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fct import forward, vectors
+from fct.forward import FitSettings, Forward
+from registry.upgrade import Upgrade
+from tests.end_to_end.conftest import Project
+
+Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
+
+
+@pytest.fixture(scope="module")
+def upgrade(copy_of: Callable[[], Project]) -> Iterator[Upgrade]:
+    """Version 1 serves; h(1→2) is fitted, nothing is transformed yet."""
+    project = copy_of()
+    for args in (("register", "build/releases/v1"), ("ingest", "build/data"), ("reconcile", "--once"), ("approve", "1", "--by", "a", "--why", "w"), ("promote", "1"), ("register", "build/releases/v2")):
+        assert project.fct(*args).code == 0, args
+    found = Upgrade(project.workspace(), 2)
+    found.contract()
+    found.embed()
+    found.fit()
+    yield found
+
+
+def stand_in(h: Forward, transform: Transform) -> Any:
+    return SimpleNamespace(digest=h.digest, side_dim=h.side_dim, transform=lambda old, side, device: transform(old, side))
+
+
+def judge(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch, mutant: Callable[[Forward], Any] | None, keep: slice = slice(None)) -> dict[str, Any]:
+    """Transform with the mutant, then index, evaluate and validate honestly. Returns the canary gate."""
+    upgrade.workspace.gallery.drop_space(upgrade.space)
+    (upgrade.folder / "transform.json").unlink(missing_ok=True)
+    honest = upgrade.forwards()
+    gallery = upgrade.workspace.gallery
+    append = gallery.append_space
+    with monkeypatch.context() as patch:
+        if mutant is not None:
+            patch.setattr(Upgrade, "forwards", lambda self: {m: mutant(h) for m, h in honest.items()})
+        if keep != slice(None):
+            patch.setattr(gallery, "append_space", lambda name, ids, rows, origin, sigma: append(name, ids[keep], rows[keep], origin, sigma[keep]))
+        upgrade.transform()
+    upgrade.index()
+    for state in (gallery.snapshot(upgrade.space),):
+        gallery.verify(state)  # the digests are fresh and valid
+        gallery.verify_content(state)
+    upgrade.evaluate()
+    verdict = upgrade.validate()
+    return next(g for g in verdict["gates"] if g["gate"] == "canary")
+
+
+def test_the_honest_transform_passes(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge(upgrade, monkeypatch, None)["outcome"] == "passed"
+
+
+def test_a_map_applied_the_wrong_way_round_is_caught(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = upgrade.pairs_folder(1) / "fitting"
+    old, new = np.array(vectors.load(folder / "old.npy")), np.array(vectors.load(folder / "new.npy"))
+    width = max(old.shape[1], new.shape[1])
+
+    def padded(x: np.ndarray) -> np.ndarray:
+        return np.pad(x, ((0, 0), (0, width - x.shape[1]))).astype(np.float32)
+
+    backwards = forward.fit(padded(new), padded(old), settings=FitSettings(method="ridge"))
+
+    def mutant(h: Forward) -> Any:
+        return stand_in(h, lambda phi, side: (backwards.transform(padded(phi))[0][:, : h.new_dim] + 1e-6, np.zeros(len(phi), np.float32)))
+
+    assert judge(upgrade, monkeypatch, mutant)["outcome"] == "refused"
+
+
+def test_shuffled_rows_are_caught(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(h: Forward) -> Any:
+        def transform(phi: np.ndarray, side: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+            rows, sigma = h.transform(phi, side)
+            return np.roll(rows, 1, axis=0), sigma
+
+        return stand_in(h, transform)
+
+    assert judge(upgrade, monkeypatch, mutant)["outcome"] == "refused"
+
+
+def test_the_normalisation_of_another_version_is_caught(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    def mutant(h: Forward) -> Any:
+        return stand_in(h, lambda phi, side: h.transform(vectors.normalise(phi), vectors.normalise(np.asarray(side, dtype=np.float32)) if side is not None else None))
+
+    assert judge(upgrade, monkeypatch, mutant)["outcome"] == "refused"
+
+
+def test_a_table_half_written_is_caught(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge(upgrade, monkeypatch, None, keep=slice(None, None, 2))["outcome"] == "refused"
