@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fct.forward import Forward, FitSettings, fit, load
+    from fct.forward import FitSettings, Forward, fit, load
 
 __all__ = ["FitSettings", "Forward", "fit", "load"]
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 from fct import evaluation, forward, vectors
 from fct import program as programs
 from fct.forward.settings import FitSettings, published_fct
-from fct.intervals import Bootstrap, recovered
+from fct.intervals import Bootstrap, rho
 from fct.pairs import Sample
 from fct.release import Release
 
@@ -68,7 +68,7 @@ def best_thumbnail(new: Release, images: np.ndarray, sample: Sample, budget_byte
 
 def reference_forwards(pairs: Path, settings: FitSettings, views: int, *, seed: int, device: str) -> dict[str, forward.Forward]:
     """FCT as published, without and with side-information, on the pairs of the shipped h."""
-    arrays = {name: vectors.load(pairs / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")}
+    arrays: dict[str, Any] = {name: vectors.load(pairs / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")}
     recipe = published_fct(settings, views)
     without = {name: array for name, array in arrays.items() if name != "side"}
     return {
@@ -77,7 +77,17 @@ def reference_forwards(pairs: Path, settings: FitSettings, views: int, *, seed: 
     }
 
 
-def table(sample: Sample, images: np.ndarray, shipped: np.ndarray, references: dict[str, forward.Forward], thumbnail: Thumbnail, new: Release, *, seed: int, device: torch.device) -> dict[str, Any]:
+def table(
+    sample: Sample,
+    images: np.ndarray,
+    shipped: np.ndarray,
+    references: dict[str, forward.Forward],
+    thumbnail: Thumbnail,
+    new: Release,
+    *,
+    seed: int,
+    device: torch.device,
+) -> dict[str, Any]:
     """Row → population → metric → estimate, with ρ of top-1 and mAP.
 
     Args:
@@ -99,7 +109,10 @@ def table(sample: Sample, images: np.ndarray, shipped: np.ndarray, references: d
         "shipped": (sample.new, shipped),
         "new": (sample.new, sample.new),
     }
-    found = {name: evaluation.search(sample, query, gallery, new.metric if name != "pixels" else "cosine") for name, (query, gallery) in galleries.items()}
+    found = {
+        name: evaluation.search(sample, query, gallery, new.metric if name != "pixels" else "cosine")
+        for name, (query, gallery) in galleries.items()
+    }
     rows = found["new"].rows
     out: dict[str, Any] = {name: {} for name in galleries}
     for population in sorted(set(sample.populations.tolist())):
@@ -108,7 +121,8 @@ def table(sample: Sample, images: np.ndarray, shipped: np.ndarray, references: d
         boot = Bootstrap(values, sample.labels[rows][chosen], seed=seed)
         for name in galleries:
             out[name][population] = {metric: evaluation.as_json(boot.mean(f"{name}_{metric}")) for metric in evaluation.NAMES} | {
-                f"ρ {metric}": evaluation.as_json(boot.estimate(lambda m, n=name, k=metric: recovered(m, f"old_{k}", f"{n}_{k}", f"new_{k}"))) for metric in ("top1", "mAP")  # type: ignore[misc]
+                f"ρ {metric}": evaluation.as_json(boot.estimate(rho(f"old_{metric}", f"{name}_{metric}", f"new_{metric}")))
+                for metric in ("top1", "mAP")
             }
     return out
 

@@ -15,7 +15,7 @@ import numpy as np
 from fct import metrics, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
-from fct.intervals import Bootstrap, Estimate, recovered
+from fct.intervals import Bootstrap, Estimate, rho
 from fct.pairs import Sample
 
 NAMES = ("top1", "top5", "mAP")
@@ -25,9 +25,16 @@ ROWS = {"oo": "old/old", "nh": "new/h(old)", "nn": "new/new"}
 def search(sample: Sample, query: np.ndarray, gallery: np.ndarray, metric: str) -> metrics.PerQuery:
     """The sample as query and gallery, self-matches and own sources hidden."""
     return metrics.per_query(
-        query, gallery, sample.labels, sample.labels, metric=metric,
-        query_ids=sample.ids, gallery_ids=sample.ids, query_sources=sample.sources, gallery_sources=sample.sources,
-    )  # fmt: skip
+        query,
+        gallery,
+        sample.labels,
+        sample.labels,
+        metric=metric,
+        query_ids=sample.ids,
+        gallery_ids=sample.ids,
+        query_sources=sample.sources,
+        gallery_sources=sample.sources,
+    )
 
 
 def measure(sample: Sample, carried: np.ndarray, metric: str, served: tuple[np.ndarray, np.ndarray] | None = None) -> dict[str, np.ndarray]:
@@ -73,7 +80,7 @@ def summarise(values: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
     for population in sorted(set(values["populations"].tolist())):
         boot = bootstrap(values, population, seed)
         table: dict[str, Any] = {row: {name: as_json(boot.mean(f"{row}_{name}")) for name in NAMES} for row in ROWS}
-        table["recovered"] = {name: as_json(boot.estimate(lambda m, name=name: recovered(m, f"oo_{name}", f"nh_{name}", f"nn_{name}"))) for name in ("top1", "mAP")}  # type: ignore[misc]
+        table["recovered"] = {name: as_json(boot.estimate(rho(f"oo_{name}", f"nh_{name}", f"nn_{name}"))) for name in ("top1", "mAP")}
         table["tie_rate"] = {row: round(float(boot.means[f"{row}_tied"]), 6) for row in ROWS}
         out[population] = table
     return out
@@ -89,7 +96,12 @@ def write(
         np.savez(part / "per_query.npz", **values)  # type: ignore[arg-type]
         write_json(part / "metrics.json", summary)
         lines = ["population,row,metric,value"]
-        lines += [f"{population},{label},{name},{summary[population][row][name]['value']}" for population in summary for row, label in ROWS.items() for name in NAMES]
+        lines += [
+            f"{population},{label},{name},{summary[population][row][name]['value']}"
+            for population in summary
+            for row, label in ROWS.items()
+            for name in NAMES
+        ]
         vectors.save(part / "carried.npy", carried)
         (part / "recovery.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     return summary

@@ -169,7 +169,7 @@ class Gallery:
         if ITEMS in self.tables():
             self._new_items(tables.open_table(self.root, ITEMS), rows)
         features = self._add(version, fingerprint, names, phi, psi)
-        columns = {text: ("string", None) for text in TEXTS} | {"native_version": ("int32", None)}
+        columns = dict.fromkeys(TEXTS, ("string", None)) | {"native_version": ("int32", None)}
         tables.create(self.root, ITEMS, tables.schema_of(columns, {}))
         items = tables.insert_new(self.root, ITEMS, lambda dataset: self._new_items(dataset, rows))
         added = len(np.union1d(features, items))

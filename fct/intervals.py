@@ -55,7 +55,10 @@ class Bootstrap:
         drawn = weights @ sizes
         self.n = len(clusters)
         self.means = {name: float(np.mean(value)) for name, value in values.items()}
-        self.draws = {name: weights @ np.bincount(inverse, weights=np.asarray(value, dtype=np.float64), minlength=count) / drawn for name, value in values.items()}
+        self.draws = {
+            name: weights @ np.bincount(inverse, weights=np.asarray(value, dtype=np.float64), minlength=count) / drawn
+            for name, value in values.items()
+        }
 
     def estimate(self, of: Callable[[Mapping[str, float | np.ndarray]], float | np.ndarray]) -> Estimate:
         """Value and bounds of any function of the means, such as ``lambda m: m["nh"] - m["oo"]``. NaN where it is undefined."""
@@ -70,6 +73,19 @@ class Bootstrap:
 
     def mean(self, name: str) -> Estimate:
         return self.estimate(lambda m: m[name])
+
+
+Means = Mapping[str, float | np.ndarray]
+
+
+def difference(of: str, minus: str) -> Callable[[Means], float | np.ndarray]:
+    """The function m → m[of] − m[minus], for :meth:`Bootstrap.estimate`."""
+    return lambda m: m[of] - m[minus]
+
+
+def rho(old: str, carried: str, new: str) -> Callable[[Means], float | np.ndarray]:
+    """The function m → recovered fraction of these means, for :meth:`Bootstrap.estimate`."""
+    return lambda m: recovered(m, old, carried, new)
 
 
 def recovered(m: Mapping[str, float | np.ndarray], old: str, carried: str, new: str) -> float | np.ndarray:

@@ -27,7 +27,16 @@ def known_part(classes: list[str], share: float) -> list[str]:
 
 
 def make_release(
-    name: str, data: str | Path, out: str | Path, embedder: EmbedderSettings, side_settings: SideSettings, *, size: int, mode: str, seed: int, device: str = "auto"
+    name: str,
+    data: str | Path,
+    out: str | Path,
+    embedder: EmbedderSettings,
+    side_settings: SideSettings,
+    *,
+    size: int,
+    mode: str,
+    seed: int,
+    device: str = "auto",
 ) -> Release:
     """Train embedder and head on the split ``train``, prepare ψ on the same images, measure, write the release folder.
 
@@ -69,7 +78,9 @@ def make_release(
     )
 
 
-def measure(program: programs.Embed, data: str | Path, *, size: int, mode: str, device: torch.device, metric: str = "cosine") -> dict[str, float]:
+def measure(
+    program: programs.Embed, data: str | Path, *, size: int, mode: str, device: torch.device, metric: str = "cosine"
+) -> dict[str, float]:
     """new/new of a program on the evaluation sample: ``known.top1`` … The same numbers an upgrade measures again (gate new_intact)."""
     rows = read_manifest(data).rows(*POPULATIONS.values())
     phi, _ = programs.embed(program, read_images(rows.files, size, mode, "measuring"), device=device)

@@ -87,7 +87,11 @@ def per_query(
         if of_query is None or of_gallery is None:
             continue
         if len(of_query) != len(query) or len(of_gallery) != len(gallery):
-            raise BadInput(f"{name} have another length than their vectors", wanted=f"{len(query)} and {len(gallery)}", got=f"{len(of_query)} and {len(of_gallery)}")
+            raise BadInput(
+                f"{name} have another length than their vectors",
+                wanted=f"{len(query)} and {len(gallery)}",
+                got=f"{len(of_query)} and {len(of_gallery)}",
+            )
         both = np.concatenate([np.asarray(of_query), np.asarray(of_gallery)])
         values, inverse = np.unique(both, return_inverse=True)
         numbers = torch.from_numpy(inverse.astype(np.int64))

@@ -83,7 +83,9 @@ def _both(
     return np.concatenate(found[0]), np.concatenate(found[1]), np.concatenate(found[2])
 
 
-def write_pairs(old: Release, new: Release, data: str | Path, out: str | Path, settings: EmbedSettings, *, seed: int, device: str = "auto") -> dict[str, int]:
+def write_pairs(
+    old: Release, new: Release, data: str | Path, out: str | Path, settings: EmbedSettings, *, seed: int, device: str = "auto"
+) -> dict[str, int]:
     """Embed fitting images, pool, evaluation sample and canaries with both releases, whole or not at all.
 
     Args:
@@ -98,7 +100,12 @@ def write_pairs(old: Release, new: Release, data: str | Path, out: str | Path, s
     manifest = read_manifest(data)
     forbidden = [split for split in (*settings.fitting, *settings.pool) if not split.startswith(("train", "fitting", "pool"))]
     if forbidden:
-        raise BadInput("these images must not fit h", got=", ".join(forbidden), where="embed.fitting or embed.pool", todo="gallery, validation and canary images stay out of the fit")
+        raise BadInput(
+            "these images must not fit h",
+            got=", ".join(forbidden),
+            where="embed.fitting or embed.pool",
+            todo="gallery, validation and canary images stay out of the fit",
+        )
     chosen = devices.pick(device)
     numbers = {name: number for number, name in enumerate(new.classes)}
     with whole_folder(out) as part:

@@ -37,9 +37,24 @@ _ARITHMETIC = re.compile(r"torch\._?sym_\w+|math\.[a-z]\w*|_operator\.(?!methodc
 _SPEC = re.compile(r'null|"builtins\.(tuple|list|dict)"')
 _SHAPE = {"size", "stride", "storage_offset", "dim", "numel", "shape", "ndim"}
 _EXPRESSION = (
-    ast.Expression, ast.Constant, ast.Name, ast.Load, ast.Call, ast.keyword, ast.Attribute, ast.Subscript, ast.Tuple, ast.Compare, ast.BoolOp, ast.BinOp,
-    ast.UnaryOp, ast.operator, ast.unaryop, ast.boolop, ast.cmpop,
-)  # fmt: skip
+    ast.Expression,
+    ast.Constant,
+    ast.Name,
+    ast.Load,
+    ast.Call,
+    ast.keyword,
+    ast.Attribute,
+    ast.Subscript,
+    ast.Tuple,
+    ast.Compare,
+    ast.BoolOp,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.operator,
+    ast.unaryop,
+    ast.boolop,
+    ast.cmpop,
+)
 
 Embed = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -58,11 +73,19 @@ def export(program: nn.Module, channels: int, size: int, path: str | Path) -> No
         raise BadInput("the program does not return (φ, ψ)", wanted="a tuple of two tensors", got=type(out).__name__)
     phi, psi = out
     if phi.ndim != 2 or not phi.is_floating_point() or psi.ndim != 2 or psi.dtype != torch.int8 or len(psi) != 2 or len(phi) != 2:
-        raise BadInput("the program's outputs have the wrong form", wanted="φ (N, D) float and ψ (N, P) int8", got=f"{tuple(phi.shape)} {phi.dtype} and {tuple(psi.shape)} {psi.dtype}")
+        raise BadInput(
+            "the program's outputs have the wrong form",
+            wanted="φ (N, D) float and ψ (N, P) int8",
+            got=f"{tuple(phi.shape)} {phi.dtype} and {tuple(psi.shape)} {psi.dtype}",
+        )
     try:
         exported = torch.export.export(program, (example,), dynamic_shapes=({0: torch.export.Dim("n", min=1, max=LARGEST_BATCH)},))
     except Exception as error:  # torch.export raises many kinds; the user needs the first line of the reason
-        raise BadInput("torch.export cannot export the program", got=str(error).strip().splitlines()[0], todo="see torch.export's documentation on control flow and dynamic shapes") from error
+        raise BadInput(
+            "torch.export cannot export the program",
+            got=str(error).strip().splitlines()[0],
+            todo="see torch.export's documentation on control flow and dynamic shapes",
+        ) from error
     for graph in exported.graph_module.modules():
         for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # paths and line numbers of this machine; they would make the fingerprint depend on both
@@ -81,7 +104,9 @@ def _records(path: Path) -> dict[str, bytes]:
             if len(set(names)) < len(names):
                 raise BadInput("the program holds a record twice", got=next(name for name in names if names.count(name) > 1), where=path)
             if len({name.partition("/")[0] for name in names}) > 1 or not all("/" in name for name in names):
-                raise BadInput("the program's records are not in one folder", got=sorted({name.partition("/")[0] for name in names})[:4], where=path)
+                raise BadInput(
+                    "the program's records are not in one folder", got=sorted({name.partition("/")[0] for name in names})[:4], where=path
+                )
             return {name.split("/", 1)[1]: archive.read(name) for name in names if not name.endswith("/")}
     except FileNotFoundError as error:
         raise BadInput("the program is missing", wanted=path.name, where=path.parent) from error
@@ -90,7 +115,12 @@ def _records(path: Path) -> dict[str, bytes]:
 
 
 def _refuse(path: Path, record: str, reason: str) -> BadInput:
-    return BadInput(f"the program holds {reason}", got=record, where=path, todo="export it anew with torch.export; pickles and compiled payloads are never loaded")
+    return BadInput(
+        f"the program holds {reason}",
+        got=record,
+        where=path,
+        todo="export it anew with torch.export; pickles and compiled payloads are never loaded",
+    )
 
 
 def _plain(expression: Any) -> bool:
@@ -106,7 +136,9 @@ def _plain(expression: Any) -> bool:
             return False
         if (isinstance(node, ast.Name) and node.id.startswith("__")) or (isinstance(node, ast.Attribute) and node.attr not in _SHAPE):
             return False
-        if isinstance(node, ast.Call) and not (isinstance(node.func, ast.Attribute) or (isinstance(node.func, ast.Name) and node.func.id[:1].isupper())):
+        if isinstance(node, ast.Call) and not (
+            isinstance(node.func, ast.Attribute) or (isinstance(node.func, ast.Name) and node.func.id[:1].isupper())
+        ):
             return False
     return True
 
@@ -194,11 +226,18 @@ def load(path: str | Path, device: torch.device | None = None) -> Embed:
     try:
         module = torch.export.load(Path(path)).module()
     except Exception as error:  # torch raises almost anything on records that do not fit each other
-        raise BadInput("torch cannot load the program", got=(str(error).strip() or type(error).__name__).splitlines()[0][:200], where=path, todo="export it anew") from error
+        raise BadInput(
+            "torch cannot load the program",
+            got=(str(error).strip() or type(error).__name__).splitlines()[0][:200],
+            where=path,
+            todo="export it anew",
+        ) from error
     return module.to(device) if device is not None else module
 
 
-def embed(program: Embed, images: np.ndarray, *, device: torch.device, batch: int = 512, title: str | None = None) -> tuple[np.ndarray, np.ndarray]:
+def embed(
+    program: Embed, images: np.ndarray, *, device: torch.device, batch: int = 512, title: str | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Run a program over (N, C, S, S) uint8 images.
 
     Returns:

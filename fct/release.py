@@ -93,7 +93,12 @@ def read_head(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
         tensors = load_file(path)
         return tensors["weight"].astype(np.float32), tensors["bias"].astype(np.float32)
     except (OSError, SafetensorError, KeyError) as error:
-        raise BadInput("the head cannot be read", wanted="a safetensors file with weight (classes, dimensions) and bias (classes,)", got=str(error), where=path) from error
+        raise BadInput(
+            "the head cannot be read",
+            wanted="a safetensors file with weight (classes, dimensions) and bias (classes,)",
+            got=str(error),
+            where=path,
+        ) from error
 
 
 def write(
@@ -127,9 +132,17 @@ def write(
     if channels is None:
         raise BadInput("unknown image mode", wanted="L or RGB", got=mode)
     if canary_images.dtype != np.uint8 or canary_images.shape[1:] != (channels, size, size) or len(canary_images) != len(canary_ids):
-        raise BadInput("the canaries have the wrong form", wanted=f"({len(canary_ids)}, {channels}, {size}, {size}) uint8", got=f"{canary_images.shape} {canary_images.dtype}")
+        raise BadInput(
+            "the canaries have the wrong form",
+            wanted=f"({len(canary_ids)}, {channels}, {size}, {size}) uint8",
+            got=f"{canary_images.shape} {canary_images.dtype}",
+        )
     if len(set(canary_ids)) != len(canary_ids) or len(canary_ids) < 8:
-        raise BadInput("too few canaries, or ids that repeat", wanted="at least 8 different ids", got=f"{len(set(canary_ids))} different of {len(canary_ids)}")
+        raise BadInput(
+            "too few canaries, or ids that repeat",
+            wanted="at least 8 different ids",
+            got=f"{len(set(canary_ids))} different of {len(canary_ids)}",
+        )
     if head is not None and (classes is None or len(classes) != len(head[0])):
         raise BadInput("the head's classes are not named", wanted=f"{len(head[0])} class names", got=0 if classes is None else len(classes))
     if metric not in METRICS:
@@ -138,13 +151,20 @@ def write(
         programs.export(program, channels, size, part / "program.pt2")
         phi, psi = programs.embed(program.eval(), canary_images[:2], device=torch.device("cpu"))
         if psi.shape[1] == 0:
-            raise BadInput("the release has no side-information ψ", wanted="at least one byte per item", todo="see fct.side.prepare, or docs/bring-your-own.md")
+            raise BadInput(
+                "the release has no side-information ψ",
+                wanted="at least one byte per item",
+                todo="see fct.side.prepare, or docs/bring-your-own.md",
+            )
         if head is not None and (head[0].shape[1:] != phi.shape[1:] or head[1].shape != head[0].shape[:1]):
             wanted = f"weight (classes, {phi.shape[1]}) and bias (classes,)"
             raise BadInput("the head does not fit φ", wanted=wanted, got=f"{head[0].shape} and {head[1].shape}")
         save_file({"images": np.ascontiguousarray(canary_images)}, part / "canaries.safetensors")
         if head is not None:
-            save_file({"weight": np.ascontiguousarray(head[0], dtype=np.float32), "bias": np.ascontiguousarray(head[1], dtype=np.float32)}, part / HEAD)
+            save_file(
+                {"weight": np.ascontiguousarray(head[0], dtype=np.float32), "bias": np.ascontiguousarray(head[1], dtype=np.float32)},
+                part / HEAD,
+            )
         preprocessing: dict[str, object] = {"size": size, "mode": mode, "resize": "bilinear", "background": "white"}
         about = {
             "format": FORMAT,

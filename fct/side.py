@@ -86,7 +86,9 @@ def train_simclr(images: np.ndarray, settings: SideSettings, *, seed: int, devic
     x = torch.from_numpy(np.ascontiguousarray(images)).to(device)
     optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=settings.simclr_learning_rate, weight_decay=1e-4)
     per_epoch = max(1, len(x) // settings.simclr_batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.simclr_learning_rate, total_steps=per_epoch * settings.simclr_epochs + 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, settings.simclr_learning_rate, total_steps=per_epoch * settings.simclr_epochs + 1
+    )
     net.train()
     with tqdm(total=settings.simclr_epochs, desc=title, unit="epoch", mininterval=1) as bar:
         for _ in range(settings.simclr_epochs):
@@ -129,7 +131,12 @@ def fit_projection(maps: np.ndarray, dims: int) -> Projection:
         BadInput: fewer rows or columns than ``dims``.
     """
     if min(maps.shape) < dims:
-        raise BadInput("too little to project side-information from", wanted=f"at least {dims} images and map values", got=maps.shape, todo="lower side.dims")
+        raise BadInput(
+            "too little to project side-information from",
+            wanted=f"at least {dims} images and map values",
+            got=maps.shape,
+            todo="lower side.dims",
+        )
     data = torch.from_numpy(np.asarray(maps, dtype=np.float64))
     mean = data.mean(dim=0)
     _, vectors = torch.linalg.eigh((data - mean).T @ (data - mean) / len(data))
@@ -170,7 +177,9 @@ class Program(nn.Module):
         return phi, torch.cat([projection(found[kind]) for kind, projection in self.projections.items()], dim=1)
 
 
-def prepare(embedder: nn.Module, images: np.ndarray, settings: SideSettings, *, seed: int, device: torch.device, title: str = "side-information") -> Program:
+def prepare(
+    embedder: nn.Module, images: np.ndarray, settings: SideSettings, *, seed: int, device: torch.device, title: str = "side-information"
+) -> Program:
     """Make the program of a release: train what ψ needs on the release's own images and project.
 
     Args:

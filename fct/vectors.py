@@ -27,7 +27,9 @@ def load(path: str | Path, name: str | None = None) -> np.ndarray:
     except FileNotFoundError as error:
         raise BadInput(f"{name}: there is no such file", where=path) from error
     except (ValueError, EOFError, OSError) as error:
-        raise BadInput(f"{name} is not a readable .npy file of numbers", got=str(error), where=path, todo="save it with numpy.save(path, array)") from error
+        raise BadInput(
+            f"{name} is not a readable .npy file of numbers", got=str(error), where=path, todo="save it with numpy.save(path, array)"
+        ) from error
 
 
 def save(path: str | Path, array: np.ndarray) -> None:
@@ -65,7 +67,9 @@ def check(name: str, array: np.ndarray, *, dim: int | None = None, rows: int | N
             raise BadInput(f"{name} contains NaN or infinity", where=f"row {row}")
         if not allow_zero and not block.any(axis=1).all():
             row = start + int(np.argmin(block.any(axis=1)))
-            raise BadInput(f"{name} contains a zero-norm vector", where=f"row {row}", todo="such a vector has no direction and cannot be searched")
+            raise BadInput(
+                f"{name} contains a zero-norm vector", where=f"row {row}", todo="such a vector has no direction and cannot be searched"
+            )
     return array
 
 

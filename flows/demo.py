@@ -106,6 +106,10 @@ def _answers(ws: Workspace, file: Path) -> list[serving.Hit]:
     return opened.search(read_image(file, opened.release.size, opened.release.mode)[None], 5)[0]
 
 
+def _row(hits: list[serving.Hit], label: str) -> list[tuple[Path | None, str, bool]]:
+    return [(Path(hit.image_uri), hit.label, hit.label == label) for hit in hits]
+
+
 def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[str, float | int | str]]:
     """The table on the live gallery, once its images are back, and the costs measured in this run."""
     settings, upgrade = ws.settings, Upgrade(ws, version)
@@ -126,10 +130,17 @@ def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[s
     shipped = space.vectors[np.searchsorted(space.ids, rows.id)]
     validation = pairs.load_sample(upgrade.pairs_folder(old) / "sample")
     seen = manifest.rows(*pairs.POPULATIONS.values())
-    thumbnail = comparison.best_thumbnail(new, read_images(seen.files, new.size, new.mode, "audit: thumbnails"), validation, first.side_bytes, device)
-    references = comparison.reference_forwards(upgrade.pairs_folder(old), settings.fit, settings.embed.views, seed=settings.seed, device=settings.device)
+    thumbnail = comparison.best_thumbnail(
+        new, read_images(seen.files, new.size, new.mode, "audit: thumbnails"), validation, first.side_bytes, device
+    )
+    references = comparison.reference_forwards(
+        upgrade.pairs_folder(old), settings.fit, settings.embed.views, seed=settings.seed, device=settings.device
+    )
     table = comparison.table(sample, images, shipped, references, thumbnail, new, seed=settings.evaluate.seed, device=device)
-    costs = read_json(upgrade.folder / "costs.json") | {"native_us_per_item": round(1e6 * native_s / len(rows), 1), "thumbnail": f"{thumbnail.side}×{thumbnail.side} at {thumbnail.bits} bit"}
+    costs = read_json(upgrade.folder / "costs.json") | {
+        "native_us_per_item": round(1e6 * native_s / len(rows), 1),
+        "thumbnail": f"{thumbnail.side}×{thumbnail.side} at {thumbnail.bits} bit",
+    }
     return table, costs
 
 
@@ -137,7 +148,9 @@ def _train(ws: Workspace) -> None:
     """``dvc repro`` for data and both releases: what is there already is not made again."""
     command = [sys.executable, "-m", "dvc", "repro", "-q", "train@v1", "train@v2"]
     if subprocess.run(command, cwd=ws.root, check=False).returncode:
-        raise OperationFailed("`dvc repro train@v1 train@v2` failed", where=ws.root, todo="its own message stands above; run it again once that is mended")
+        raise OperationFailed(
+            "`dvc repro train@v1 train@v2` failed", where=ws.root, todo="its own message stands above; run it again once that is mended"
+        )
 
 
 def run(ws: Workspace, *, fresh: bool) -> int:
@@ -178,7 +191,9 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     if served["release"] != two:
         with gallery_images_away(ws):
             result = _upgrade(ws, two)
-        say(f"verdict: {result['outcome']}; gallery images read by the upgrade: {read_json(ws.upgrade_folder(two) / 'costs.json')['gallery_images_read']}")
+        say(
+            f"verdict: {result['outcome']}; gallery images read by the upgrade: {read_json(ws.upgrade_folder(two) / 'costs.json')['gallery_images_read']}"
+        )
         if result["outcome"] not in ("passed", "approved"):
             return _stop(ws, two, result)
         clock.begin("4  approval and promotion: model and gallery together, one ledger entry")
@@ -189,11 +204,24 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     table, costs = audit(ws, two, one)
     out.mkdir(parents=True, exist_ok=True)
     if before:
-        sides = [[(Path(h.image_uri), h.label, h.label == label) for h in hits] for hits in (before, after)]
-        report.search_picture(query, *sides, out / "search.png", f"one query before and after the promotion: {label}", "before: v1 / v1", "after: v2 / h(v1)")
+        title = f"one query before and after the promotion: {label}"
+        report.search_picture(
+            query, _row(before, label), _row(after, label), out / "search.png", title, "before: v1 / v1", "after: v2 / h(v1)"
+        )
     (out / "table.md").write_text(comparison.as_text(table) + "\n", encoding="utf-8")
     seconds = round(time.perf_counter() - clock.start)
-    write_json(finished, {"table": table, "costs": costs, "seconds": seconds, "at": datetime.now(UTC).isoformat(timespec="seconds"), "versions": [one, two], "query": str(query.relative_to(ws.root)), "label": label})
+    write_json(
+        finished,
+        {
+            "table": table,
+            "costs": costs,
+            "seconds": seconds,
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "versions": [one, two],
+            "query": str(query.relative_to(ws.root)),
+            "label": label,
+        },
+    )
     _show(ws, read_json(finished), out)
     return 0
 
@@ -214,7 +242,9 @@ def _again(ws: Workspace, recorded: dict[str, Any], out: Path) -> int:
     else:
         verify(ws, serving_now)
         promotion.ask_canaries(ws, serving_now["release"], serving_now)
-        say(f"Verified: release {serving_now['release']}.{serving_now['revision']}, every file of its tables, index and program, and the canaries.")
+        say(
+            f"Verified: release {serving_now['release']}.{serving_now['revision']}, every file of its tables, index and program, and the canaries."
+        )
     for hit in _answers(ws, ws.root / recorded["query"]):
         say(f"  {hit.score:.4f}  {hit.label:<20} {hit.id}  ({hit.origin})")
     say(f"\nRecorded by the run that ended {recorded['at']} and took {recorded['seconds']} s (`make demo FRESH=1` measures again):")
@@ -230,7 +260,9 @@ def _show(ws: Workspace, recorded: dict[str, Any], out: Path) -> None:
         f"side-information {costs['side_bytes_per_item']} bytes an item (the thumbnail: {costs['thumbnail']}) · gallery {costs['gallery_rows']} rows · gallery images read by the upgrade {costs['gallery_images_read']}\n"
         f"the whole run took {recorded['seconds']} s\n"
     )
-    print(f"picture:  {out / 'search.png'}\nreport:   {ws.upgrade_folder(recorded['versions'][1]) / 'report.html'}\ndata:     {ws.data / 'contact_sheet.png'}")
-    print(f"MLflow:   .venv/bin/mlflow ui --backend-store-uri {ws.tracking_uri}\nledger:   .venv/bin/fct log     status: .venv/bin/fct status")
-
-
+    print(
+        f"picture:  {out / 'search.png'}\nreport:   {ws.upgrade_folder(recorded['versions'][1]) / 'report.html'}\ndata:     {ws.data / 'contact_sheet.png'}"
+    )
+    print(
+        f"MLflow:   .venv/bin/mlflow ui --backend-store-uri {ws.tracking_uri}\nledger:   .venv/bin/fct log     status: .venv/bin/fct status"
+    )

@@ -42,13 +42,25 @@ def upgrade_flow(params: str, version: int, name: str) -> dict[str, Any]:
     settings = workspace.settings
     upgrade = Upgrade(workspace, version)
     holder = f"{os.environ.get('USER', 'somebody')}: upgrade to version {version}"
-    with lock.hold(workspace.locks, settings.model, holder, lease_s=settings.promote.lock_lease_s), audit.opened_below(image_folders(workspace)) as opened:
+    with (
+        lock.hold(workspace.locks, settings.model, holder, lease_s=settings.promote.lock_lease_s),
+        audit.opened_below(image_folders(workspace)) as opened,
+    ):
         result: Any = None
         for step in STEPS:
             result = run_step(upgrade, step)
         candidate = publish.publish(upgrade, len(opened))
-    create_markdown_artifact(key=f"{settings.model}-v{version}".lower().replace("_", "-"), markdown=f"**{result['outcome']}**: {name}, verdict `{result['digest'][:12]}`, MLflow run `{candidate['run_id']}`")
-    return {"outcome": result["outcome"], "digest": result["digest"], "problems": result["problems"], "run_id": candidate["run_id"], "gallery_images_read": len(opened)}
+    create_markdown_artifact(
+        key=f"{settings.model}-v{version}".lower().replace("_", "-"),
+        markdown=f"**{result['outcome']}**: {name}, verdict `{result['digest'][:12]}`, MLflow run `{candidate['run_id']}`",
+    )
+    return {
+        "outcome": result["outcome"],
+        "digest": result["digest"],
+        "problems": result["problems"],
+        "run_id": candidate["run_id"],
+        "gallery_images_read": len(opened),
+    }
 
 
 def run(workspace: Workspace, version: int) -> dict[str, Any]:

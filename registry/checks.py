@@ -13,8 +13,8 @@ import numpy as np
 
 from fct import canary, coverage, vectors
 from fct import device as devices
-from fct import program as programs
 from fct import index as indexes
+from fct import program as programs
 from fct.canary import CanaryPromise, CanaryResult
 from fct.coverage import Coverage
 from fct.forward import Forward
@@ -36,7 +36,11 @@ def fitting_rows(pairs: Path, limit: int = 20000) -> np.ndarray:
             sources = vectors.load(pairs / name / "sources.npy")
             images = len(np.unique(sources))  # views follow each other, the image itself first
             rows = slice(0, min(images, limit))
-            parts.append(np.concatenate([vectors.load(pairs / name / "old.npy")[rows], vectors.load(pairs / name / "side.npy")[rows]], axis=1).astype(np.float32))
+            parts.append(
+                np.concatenate(
+                    [vectors.load(pairs / name / "old.npy")[rows], vectors.load(pairs / name / "side.npy")[rows]], axis=1
+                ).astype(np.float32)
+            )
     return np.concatenate(parts)
 
 
@@ -53,12 +57,23 @@ def promised(h: Forward, pairs: Path, carried_sample: np.ndarray, metric: str) -
     return canary.promise(native, carried, carried_sample, metric=metric, k=CANARY_DEPTH), native
 
 
-def ask(promise: CanaryPromise, native: np.ndarray, canary_ids: np.ndarray, ids: np.ndarray, rows: np.ndarray, metric: str, margin: float) -> CanaryResult:
+def ask(
+    promise: CanaryPromise, native: np.ndarray, canary_ids: np.ndarray, ids: np.ndarray, rows: np.ndarray, metric: str, margin: float
+) -> CanaryResult:
     """Ask the canaries for their rows in a space: ids (M,), rows (M, E)."""
     return canary.check(
-        native, canary_ids, ids, rows, metric=metric, k=promise.k, promised_rate=promise.rate, promised_cosine=promise.mean_cosine,
-        margin=margin, promised_scale=promise.scale, others=promise.others,
-    )  # fmt: skip
+        native,
+        canary_ids,
+        ids,
+        rows,
+        metric=metric,
+        k=promise.k,
+        promised_rate=promise.rate,
+        promised_cosine=promise.mean_cosine,
+        margin=margin,
+        promised_scale=promise.scale,
+        others=promise.others,
+    )
 
 
 def index_recall(searcher: indexes.Searcher, rows: np.ndarray, sample: Sample) -> np.ndarray:
@@ -69,8 +84,21 @@ def index_recall(searcher: indexes.Searcher, rows: np.ndarray, sample: Sample) -
 
 def canary_json(promise: CanaryPromise, result: CanaryResult) -> dict[str, Any]:
     return {
-        "promised": {"rate": promise.rate, "mean_cosine": promise.mean_cosine, "scale": promise.scale, "k": promise.k, "others": promise.others},
-        "measured": {"rate": result.rate, "mean_cosine": result.mean_cosine, "scale": result.scale, "missing": list(result.missing), "passed": result.passed, "why": result.why},
+        "promised": {
+            "rate": promise.rate,
+            "mean_cosine": promise.mean_cosine,
+            "scale": promise.scale,
+            "k": promise.k,
+            "others": promise.others,
+        },
+        "measured": {
+            "rate": result.rate,
+            "mean_cosine": result.mean_cosine,
+            "scale": result.scale,
+            "missing": list(result.missing),
+            "passed": result.passed,
+            "why": result.why,
+        },
     }
 
 
@@ -122,5 +150,7 @@ def measure(
     fingerprint = programs.fingerprint(new.folder / "program.pt2", new.about["preprocessing"])
     aligned = rows[np.searchsorted(ids, searcher.ids)]
     intact = fingerprint == new.fingerprint == space_fingerprint
-    live = LiveChecks(coverage_of, index_recall(searcher, aligned, sample), result, promise.rate, intact, measured, new.about["measurements"])
+    live = LiveChecks(
+        coverage_of, index_recall(searcher, aligned, sample), result, promise.rate, intact, measured, new.about["measurements"]
+    )
     return live, canary_json(promise, result), coverage_of

@@ -43,12 +43,20 @@ def _validate(name: str, frame: Any, expectations: list[Any]) -> tuple[list[dict
         suite = context.suites.add(gx.ExpectationSuite(name=name))
         for expectation in expectations:
             suite.add_expectation(expectation)
-        batch = context.data_sources.add_pandas("batches").add_dataframe_asset(name=name).add_batch_definition_whole_dataframe("all").get_batch({"dataframe": frame})
+        batch = (
+            context.data_sources.add_pandas("batches")
+            .add_dataframe_asset(name=name)
+            .add_batch_definition_whole_dataframe("all")
+            .get_batch({"dataframe": frame})
+        )
         result = batch.validate(suite)
     as_json = json.loads(json.dumps(suite.to_json_dict(), default=str))
     for expectation in as_json["expectations"]:
         expectation.pop("id", None)  # random, and a verdict has the same digest when it says the same
-    return [json.loads(json.dumps(r.to_json_dict(), default=str)) for r in result.results], {"name": name, "expectations": as_json["expectations"]}
+    return [json.loads(json.dumps(r.to_json_dict(), default=str)) for r in result.results], {
+        "name": name,
+        "expectations": as_json["expectations"],
+    }
 
 
 def check_measurements(measurements: list[Measurement]) -> tuple[dict[str, bool], dict[str, Any]]:
@@ -65,7 +73,11 @@ def check_measurements(measurements: list[Measurement]) -> tuple[dict[str, bool]
     expectations = []
     for m in asked:
         bound: dict[str, Any] = {"max_value": m.bound, "strict_max": m.strict} if m.most else {"min_value": m.bound, "strict_min": m.strict}
-        expectations.append(gx.expectations.ExpectColumnValuesToBeBetween(column=m.key, meta={"gate": m.gate, "subject": m.subject, "tested": m.test}, **bound))
+        expectations.append(
+            gx.expectations.ExpectColumnValuesToBeBetween(
+                column=m.key, meta={"gate": m.gate, "subject": m.subject, "tested": m.test}, **bound
+            )
+        )
     results, suite = _validate("gates", frame, expectations)
     kept = {r["expectation_config"]["kwargs"]["column"]: bool(r["success"]) for r in results}
     return {m.key: kept.get(m.key, False) for m in measurements}, suite
@@ -90,7 +102,15 @@ def check_batch(name: str, ids: np.ndarray, phi: np.ndarray, *, dim: int, finger
     finite = norms[np.isfinite(norms)]
     median = (float(np.median(finite)) if len(finite) else 0.0) or 1.0  # where no row has a norm, every bound fails as it should
     named = [None if one is None or one != one else str(one) for one in ids.tolist()]  # NaN is a missing id too
-    frame = pd.DataFrame({"id": named, "dimension": np.full(len(ids), phi.shape[1]), "finite": np.isfinite(phi).all(axis=1), "norm": norms, "fingerprint": found_fingerprint})
+    frame = pd.DataFrame(
+        {
+            "id": named,
+            "dimension": np.full(len(ids), phi.shape[1]),
+            "finite": np.isfinite(phi).all(axis=1),
+            "norm": norms,
+            "fingerprint": found_fingerprint,
+        }
+    )
     e = gx.expectations
     expectations = [
         e.ExpectColumnValuesToNotBeNull(column="id"),
@@ -101,7 +121,15 @@ def check_batch(name: str, ids: np.ndarray, phi: np.ndarray, *, dim: int, finger
         e.ExpectColumnValuesToBeInSet(column="fingerprint", value_set=[fingerprint]),
     ]
     results, suite = _validate(name, frame, expectations)
-    failed = [f"{r['expectation_config']['type']} on {r['expectation_config']['kwargs']['column']} ({r['result'].get('unexpected_count', '?')} rows)" for r in results if not r["success"]]
+    failed = [
+        f"{r['expectation_config']['type']} on {r['expectation_config']['kwargs']['column']} ({r['result'].get('unexpected_count', '?')} rows)"
+        for r in results
+        if not r["success"]
+    ]
     if failed:
-        raise BadInput("a batch of gallery vectors is not what it should be: " + ", ".join(failed), where=name, todo="nothing was written; look at the embedder that made them")
+        raise BadInput(
+            "a batch of gallery vectors is not what it should be: " + ", ".join(failed),
+            where=name,
+            todo="nothing was written; look at the embedder that made them",
+        )
     return suite | {"rows": len(ids), "median_norm": round(median, 4)}

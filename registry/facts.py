@@ -51,5 +51,3 @@ def waiting(workspace: Workspace) -> list[int]:
     if not workspace.releases.is_ours():
         return []
     return [version for version, status in statuses(workspace).items() if status in (Status.REGISTERED, Status.FITTED)]
-
-

@@ -18,7 +18,7 @@ import numpy as np
 from fct.canary import CanaryResult
 from fct.coverage import Coverage
 from fct.evaluation import bootstrap
-from fct.intervals import Estimate, recovered
+from fct.intervals import Estimate, difference, rho
 from registry.settings import GateSettings
 
 OUTCOMES = ("passed", "refused", "inconclusive", "not applicable")
@@ -76,10 +76,18 @@ class Measurement:
             return round(float(x), 6) if math.isfinite(x) else None
 
         return {
-            "gate": self.gate, "subject": self.subject, "value": number(self.value), "lower": number(self.lower), "upper": number(self.upper),
-            "n": self.n, "bound": number(self.bound), "relation": ("≤" if self.most else ">" if self.strict else "≥"), "tested": self.test,
-            "outcome": self.outcome, "note": self.note,
-        }  # fmt: skip
+            "gate": self.gate,
+            "subject": self.subject,
+            "value": number(self.value),
+            "lower": number(self.lower),
+            "upper": number(self.upper),
+            "n": self.n,
+            "bound": number(self.bound),
+            "relation": ("≤" if self.most else ">" if self.strict else "≥"),
+            "tested": self.test,
+            "outcome": self.outcome,
+            "note": self.note,
+        }
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,9 @@ def worst_groups(values: dict[str, np.ndarray], queries: int, seed: int) -> list
         # queries are drawn here, not classes: a group holds too few classes to resample them
         rng = np.random.default_rng(seed)
         draws = difference[rows][rng.integers(0, int(rows.sum()), (2000, int(rows.sum())))].mean(axis=1)
-        estimate = Estimate(float(difference[rows].mean()), float(np.quantile(draws, 0.05)), float(np.quantile(draws, 0.95)), int(rows.sum()))
+        estimate = Estimate(
+            float(difference[rows].mean()), float(np.quantile(draws, 0.05)), float(np.quantile(draws, 0.95)), int(rows.sum())
+        )
         found.append((group, estimate, float(draws.std())))
     return found
 
@@ -166,7 +176,9 @@ def _worst_class(values: dict[str, np.ndarray], settings: GateSettings, seed: in
     names = ", ".join(classes[:4]) + (" …" if len(classes) > 4 else "")
     note = f"worst of {len(groups)} groups: {names}; Holm-adjusted p of more harm than tolerated {min(adjusted):.2f}"
     upper = estimate.value if hurt else max(estimate.upper, tolerance)  # evidence of harm in any group refuses
-    return Measurement("worst_class", "known top-1, worst group", estimate.value, estimate.lower, upper, estimate.n, tolerance, test="value", note=note)
+    return Measurement(
+        "worst_class", "known top-1, worst group", estimate.value, estimate.lower, upper, estimate.n, tolerance, test="value", note=note
+    )
 
 
 def _below(value: float, error: float, bound: float) -> float:
@@ -190,34 +202,59 @@ def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: Ga
     else:
         known = bootstrap(values, "known", seed)
         for name, label in (("top1", "known top-1"), ("mAP", "known mAP")):
-            found.append(_from("worth_it", label, known.estimate(lambda m, n=name: m[f"nn_{n}"] - m[f"oo_{n}"]), 0.0, strict=True))  # type: ignore[misc]
+            found.append(_from("worth_it", label, known.estimate(difference(f"nn_{name}", f"oo_{name}")), 0.0, strict=True))
         for name, label in (("top1", "known top-1"), ("mAP", "known mAP")):
-            found.append(_from("compatible", label, known.estimate(lambda m, n=name: m[f"nh_{n}"] - m[f"oo_{n}"]), 0.0, strict=True))  # type: ignore[misc]
+            found.append(_from("compatible", label, known.estimate(difference(f"nh_{name}", f"oo_{name}")), 0.0, strict=True))
         for name, label, bound in (("top1", "known ρ top-1", settings.recovered_top1), ("mAP", "known ρ mAP", settings.recovered_mAP)):
-            found.append(_from("recovered", label, known.estimate(lambda m, n=name: recovered(m, f"oo_{n}", f"nh_{n}", f"nn_{n}")), bound))  # type: ignore[misc]
+            found.append(_from("recovered", label, known.estimate(rho(f"oo_{name}", f"nh_{name}", f"nn_{name}")), bound))
         if (values["populations"] == "unseen").any():
             unseen = bootstrap(values, "unseen", seed)
             for name, label in (("top1", "unseen top-1"), ("mAP", "unseen mAP")):
-                rho = unseen.estimate(lambda m, n=name: recovered(m, f"oo_{n}", f"nh_{n}", f"nn_{n}"))  # type: ignore[misc]
-                note = f"ρ {rho.value:.2f}" if math.isfinite(rho.value) else "ρ undefined: new/new is not above old/old here"
-                difference = unseen.estimate(lambda m, n=name: m[f"nh_{n}"] - m[f"oo_{n}"])  # type: ignore[misc]
-                found.append(_from("recovered_unseen", label, difference, -settings.unseen_tolerance, strict=True, note=note))
+                share = unseen.estimate(rho(f"oo_{name}", f"nh_{name}", f"nn_{name}"))
+                note = f"ρ {share.value:.2f}" if math.isfinite(share.value) else "ρ undefined: new/new is not above old/old here"
+                change = unseen.estimate(difference(f"nh_{name}", f"oo_{name}"))
+                found.append(_from("recovered_unseen", label, change, -settings.unseen_tolerance, strict=True, note=note))
         else:
             found.append(_absent("recovered_unseen", "the evaluation sample has no unseen classes"))
         found.append(_worst_class(values, settings, seed))
         for version, coverage in live.coverage.items():
             note = f"{int(coverage.far.sum())} of {len(coverage.far)} items are further out than the fitting set's 99th percentile"
             found.append(
-                Measurement("coverage", f"items native to v{version}", coverage.share, coverage.share, coverage.share, len(coverage.far), settings.coverage_most, test="value", most=True, note=note)
+                Measurement(
+                    "coverage",
+                    f"items native to v{version}",
+                    coverage.share,
+                    coverage.share,
+                    coverage.share,
+                    len(coverage.far),
+                    settings.coverage_most,
+                    test="value",
+                    most=True,
+                    note=note,
+                )
             )
     found.append(_new_intact(live, settings))
     recall = live.recall
     spread = float(recall.std() / math.sqrt(len(recall))) * 1.6449
     mean = float(recall.mean())
-    found.append(Measurement("index_faithful", "recall@10", mean, mean - spread, min(1.0, mean + spread), len(recall), settings.index_recall))
+    found.append(
+        Measurement("index_faithful", "recall@10", mean, mean - spread, min(1.0, mean + spread), len(recall), settings.index_recall)
+    )
     rate = live.canary.rate
     ok = 1.0 if live.canary.passed else 0.0
-    found.append(Measurement("canary", "kept promise", ok, ok, ok, len(live.canary.missing), 1.0, test="value", note=f"{rate:.2f} found at once, promised {live.promised_rate:.2f}; {live.canary.why}"))
+    found.append(
+        Measurement(
+            "canary",
+            "kept promise",
+            ok,
+            ok,
+            ok,
+            len(live.canary.missing),
+            1.0,
+            test="value",
+            note=f"{rate:.2f} found at once, promised {live.promised_rate:.2f}; {live.canary.why}",
+        )
+    )
     return found
 
 
@@ -232,7 +269,18 @@ def _new_intact(live: LiveChecks, settings: GateSettings) -> Measurement:
     else:
         note = "same fingerprint; the release declares no measurement on these queries"
     value = gap if math.isfinite(gap) else 1.0
-    return Measurement("new_intact", "largest difference", value, value, value, len(shared), settings.new_intact_tolerance, test="value", most=True, note=note)
+    return Measurement(
+        "new_intact",
+        "largest difference",
+        value,
+        value,
+        value,
+        len(shared),
+        settings.new_intact_tolerance,
+        test="value",
+        most=True,
+        note=note,
+    )
 
 
 def decide(measurements: list[Measurement], kept: dict[str, bool]) -> list[Measurement]:
@@ -243,7 +291,9 @@ def decide(measurements: list[Measurement], kept: dict[str, bool]) -> list[Measu
             found.append(m)
             continue
         if not math.isfinite(m.value):
-            found.append(replace(m, outcome="inconclusive", note="; ".join(filter(None, [m.note, "undefined: new/new is not above old/old"]))))
+            found.append(
+                replace(m, outcome="inconclusive", note="; ".join(filter(None, [m.note, "undefined: new/new is not above old/old"])))
+            )
             continue
         if kept[m.key]:
             found.append(replace(m, outcome="passed"))
@@ -254,7 +304,9 @@ def decide(measurements: list[Measurement], kept: dict[str, bool]) -> list[Measu
             continue
         more = more_queries(m.value, m.lower, m.upper, m.bound, m.n)
         reason = "the value lies on the bound" if abs(m.value - m.bound) <= ON_BOUND else "its interval has no end"
-        settle = f"about {more} more queries would settle it" if more is not None else f"no number of queries is known to settle it: {reason}"
+        settle = (
+            f"about {more} more queries would settle it" if more is not None else f"no number of queries is known to settle it: {reason}"
+        )
         found.append(replace(m, outcome="inconclusive", note="; ".join(filter(None, [m.note, settle]))))
     return found
 
@@ -264,7 +316,11 @@ def overall(measurements: list[Measurement], must_apply: tuple[str, ...], *, fir
 
     A gate that must apply and does not makes the verdict inconclusive (except in a first release).
     """
-    problems = [f"{m.gate} ({m.subject}) is {m.outcome}: {m.value:.3f}, wanted {m.to_json()['relation']} {m.bound:g}. {m.note}".strip() for m in measurements if m.outcome in ("refused", "inconclusive")]
+    problems = [
+        f"{m.gate} ({m.subject}) is {m.outcome}: {m.value:.3f}, wanted {m.to_json()['relation']} {m.bound:g}. {m.note}".strip()
+        for m in measurements
+        if m.outcome in ("refused", "inconclusive")
+    ]
     applied = {m.gate for m in measurements if m.outcome != "not applicable"}
     absent = [] if first else [gate for gate in must_apply if gate not in applied]
     problems += [f"{gate} must apply and does not" for gate in absent]

@@ -49,7 +49,12 @@ def default_version(workspace: Workspace) -> int:
         return int(serving["release"])
     versions = workspace.releases.versions()
     if len(versions) != 1:
-        raise BadInput("which release should embed the items?", wanted="--version N", got=f"registered versions {[v.number for v in versions]}", todo="nothing serves yet")
+        raise BadInput(
+            "which release should embed the items?",
+            wanted="--version N",
+            got=f"registered versions {[v.number for v in versions]}",
+            todo="nothing serves yet",
+        )
     return versions[0].number
 
 
@@ -86,13 +91,23 @@ def ingest(workspace: Workspace, folder: str | Path, *, version: int | None = No
                 images = np.stack([read_image(file, release.size, release.mode) for *_, file in part])
                 phi, psi = programs.embed(program, images, device=device)
                 ids_, labels, sources, files = zip(*part, strict=True)
-                done = gallery.ingest(number, release.fingerprint, list(ids_), phi, psi, list(labels), list(sources), [str(file) for file in files])
+                done = gallery.ingest(
+                    number, release.fingerprint, list(ids_), phi, psi, list(labels), list(sources), [str(file) for file in files]
+                )
                 added, unchanged = added + done.added, unchanged + done.unchanged
                 bar.update(len(part))
         if serving is not None and added:
             _extend(workspace, serving, number, by, why, added)
         elif added:
-            ledger.append(ledger.head(), action="ingest", by=by, why=why, model=workspace.settings.model, serving=None, detail={"added": added, "version": number})
+            ledger.append(
+                ledger.head(),
+                action="ingest",
+                by=by,
+                why=why,
+                model=workspace.settings.model,
+                serving=None,
+                detail={"added": added, "version": number},
+            )
     return {"added": added, "unchanged": unchanged, "version": number}
 
 
@@ -108,4 +123,12 @@ def _extend(workspace: Workspace, serving: dict[str, Any], number: int, by: str,
     pin(workspace, number, space, workspace.releases.release(number, check=False), serving["forward"], path)
     used = [int(e.serving["revision"]) for e in workspace.ledger.entries() if e.serving and e.serving["release"] == number]
     revision = read_json(path) | {"revision": max(used) + 1, "verdict": serving["verdict"]}
-    workspace.ledger.append(workspace.ledger.head(), action="ingest", by=by, why=why, model=workspace.settings.model, serving=revision, detail={"added": added, "version": number})
+    workspace.ledger.append(
+        workspace.ledger.head(),
+        action="ingest",
+        by=by,
+        why=why,
+        model=workspace.settings.model,
+        serving=revision,
+        detail={"added": added, "version": number},
+    )

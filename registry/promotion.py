@@ -42,7 +42,11 @@ def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     with unreadable_is_altered(f"the verdict of version {version}"):
         verdict: dict[str, Any] = read_json(path)
     if digest_of(verdict) != verdict.get("digest"):
-        raise NotPermitted(f"the verdict of version {version} was altered after it was reached", where=path, todo=f"delete the folder {path.parent} and run `fct reconcile --once` to measure again")
+        raise NotPermitted(
+            f"the verdict of version {version} was altered after it was reached",
+            where=path,
+            todo=f"delete the folder {path.parent} and run `fct reconcile --once` to measure again",
+        )
     return verdict
 
 
@@ -55,7 +59,9 @@ def _published(workspace: Workspace, version: int, verdict: dict[str, Any]) -> N
     with unreadable_is_altered(f"the verdict of version {version} in MLflow"):
         published = read_json(path)
     if not isinstance(published, dict) or published.get("digest") != verdict["digest"] or digest_of(published) != verdict["digest"]:
-        raise NotPermitted(f"the verdict of version {version} in MLflow is not the one that was reached", where=path, todo="restore it or measure again")
+        raise NotPermitted(
+            f"the verdict of version {version} in MLflow is not the one that was reached", where=path, todo="restore it or measure again"
+        )
 
 
 def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[str, Any]:
@@ -69,12 +75,22 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[st
     if verdict is None:
         raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once`")
     if verdict["outcome"] != "passed":
-        raise NotPermitted(f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]), todo="it cannot be approved")
+        raise NotPermitted(
+            f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]), todo="it cannot be approved"
+        )
     value = approval.expected_value(by, verdict["digest"])
     workspace.releases.tag(version, approval.APPROVE, value)
     workspace.releases.untag(version, approval.REJECT)
     head = workspace.ledger.head()
-    workspace.ledger.append(head, action="approve", by=by, why=why, model=workspace.settings.model, serving=head.serving if head else None, detail={"version": version, "verdict": verdict["digest"]})
+    workspace.ledger.append(
+        head,
+        action="approve",
+        by=by,
+        why=why,
+        model=workspace.settings.model,
+        serving=head.serving if head else None,
+        detail={"version": version, "verdict": verdict["digest"]},
+    )
     mark(workspace, version, "approved")
     return verdict
 
@@ -88,7 +104,15 @@ def reject(workspace: Workspace, version: int, *, by: str, why: str) -> None:
     workspace.releases.untag(version, approval.APPROVE)
     workspace.releases.tag(version, approval.REJECT, approval.rejection_value(by, why))
     head = workspace.ledger.head()
-    workspace.ledger.append(head, action="reject", by=by, why=why, model=workspace.settings.model, serving=head.serving if head else None, detail={"version": version})
+    workspace.ledger.append(
+        head,
+        action="reject",
+        by=by,
+        why=why,
+        model=workspace.settings.model,
+        serving=head.serving if head else None,
+        detail={"version": version},
+    )
     mark(workspace, version, "rejected")
 
 
@@ -100,7 +124,10 @@ def _approval(workspace: Workspace, version: int, verdict: dict[str, Any]) -> ap
     if isinstance(found, approval.Approval):
         return found
     if found is None:
-        raise NotPermitted(f"version {version} is not approved", todo=f"`fct approve {version} --by NAME --why TEXT`, or set the tag fct.approve to `{approval.expected_value('NAME', verdict['digest'])}` in the MLflow UI")
+        raise NotPermitted(
+            f"version {version} is not approved",
+            todo=f"`fct approve {version} --by NAME --why TEXT`, or set the tag fct.approve to `{approval.expected_value('NAME', verdict['digest'])}` in the MLflow UI",
+        )
     raise NotPermitted(found.sentence)
 
 
@@ -120,10 +147,14 @@ def catch_up(upgrade: Upgrade) -> int:
         todo = np.array(sorted(set(gallery.item_ids(native_version=m).tolist()) - there), dtype=str)
         for batch in gallery.features(m, ids=todo, batch_rows=upgrade.workspace.settings.transform.batch_rows):
             if m == upgrade.version:
-                added += gallery.append_space(upgrade.space, batch.ids, batch.phi.astype(np.float32), "native", np.zeros(len(batch.ids), dtype=np.float32))
+                added += gallery.append_space(
+                    upgrade.space, batch.ids, batch.phi.astype(np.float32), "native", np.zeros(len(batch.ids), dtype=np.float32)
+                )
                 continue
             if m not in forwards:
-                raise NotPermitted(f"items native to version {m} arrived, and no h from it was measured", todo="run the upgrade again for a new verdict")
+                raise NotPermitted(
+                    f"items native to version {m} arrived, and no h from it was measured", todo="run the upgrade again for a new verdict"
+                )
             h = forwards[m]
             rows, sigma = h.transform(batch.phi, batch.psi if h.side_dim else None, device=upgrade.workspace.settings.device)
             added += gallery.append_space(upgrade.space, batch.ids, rows, forward_origin(m, upgrade.version), np.nan_to_num(sigma, nan=0.0))
@@ -142,7 +173,9 @@ def _same_rows(upgrade: Upgrade, evaluated: dict[str, Any], delta: int) -> None:
         kept = np.isin(now.ids, before.ids)
         same = np.isin(before.ids, now.ids)
         if digests.of_rows(now.ids[kept], v=now.vectors[kept]) != digests.of_rows(before.ids[same], v=before.vectors[same]):
-            raise NotPermitted("rows that were evaluated have changed since", where=upgrade.space, todo="run the upgrade again for a new verdict")
+            raise NotPermitted(
+                "rows that were evaluated have changed since", where=upgrade.space, todo="run the upgrade again for a new verdict"
+            )
 
 
 def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -> str:
@@ -158,13 +191,20 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
     margin = workspace.settings.validate.canary_margin
     result = checks.ask(promise, native, ids, rows.ids, rows.vectors, metric, margin)
     if not result.passed:
-        raise NotPermitted(f"the canaries say that the space is wrong: {result.why}", where=revision["space"], todo="nothing was promoted; run the upgrade again")
+        raise NotPermitted(
+            f"the canaries say that the space is wrong: {result.why}",
+            where=revision["space"],
+            todo="nothing was promoted; run the upgrade again",
+        )
     searcher = open_revision_index(workspace, revision, metric)
     found, _ = searcher.search(native, promise.k)
     others = set(rows.ids.tolist()) - set(ids.tolist())
     rate = float(np.mean([one in list(hits) for one, hits in zip(ids, found, strict=True)]))
     if len(others) <= promise.others and rate < promise.rate - margin:
-        raise NotPermitted(f"the index does not find the canaries: {rate:.2f} of them, promised {promise.rate:.2f}", todo="nothing was promoted; build the index anew")
+        raise NotPermitted(
+            f"the index does not find the canaries: {rate:.2f} of them, promised {promise.rate:.2f}",
+            todo="nothing was promoted; build the index anew",
+        )
     return result.why
 
 
@@ -197,18 +237,30 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
     covers = verdict["covers"]
     champion = None if serving is None else serving["release"]
     if verdict["from"] != champion:
-        raise NotPermitted(f"the verdict compares with version {verdict['from']}, but version {champion} serves", todo="the upgrade must be measured again")
-    for said, found in ((covers["rows"], evaluated["tables"][upgrade.space]["content"]), (covers["forward"], evaluated["forward"]), (covers["release"], evaluated["release_digest"])):
+        raise NotPermitted(
+            f"the verdict compares with version {verdict['from']}, but version {champion} serves", todo="the upgrade must be measured again"
+        )
+    for said, found in (
+        (covers["rows"], evaluated["tables"][upgrade.space]["content"]),
+        (covers["forward"], evaluated["forward"]),
+        (covers["release"], evaluated["release_digest"]),
+    ):
         if said != found:
             raise NotPermitted("the candidate is not the one its verdict covers", todo="run the upgrade again for a new verdict")
-    with lock.hold(workspace.locks, settings.model, f"{by or approved.by}: promote {version}", lease_s=settings.promote.lock_lease_s) as held:
+    with lock.hold(
+        workspace.locks, settings.model, f"{by or approved.by}: promote {version}", lease_s=settings.promote.lock_lease_s
+    ) as held:
         head = ledger.head()
         with unreadable_is_altered(f"the candidate {version}"):
             verify(workspace, evaluated)
         delta = catch_up(upgrade)
         total = evaluated["tables"][upgrade.space]["rows"]
         if delta > settings.promote.max_delta * total:
-            raise NotPermitted(f"{delta} of {total} rows changed since the verdict", wanted=f"at most the share promote.max_delta = {settings.promote.max_delta}", todo="run the upgrade again for a new verdict")
+            raise NotPermitted(
+                f"{delta} of {total} rows changed since the verdict",
+                wanted=f"at most the share promote.max_delta = {settings.promote.max_delta}",
+                todo="run the upgrade again for a new verdict",
+            )
         _same_rows(upgrade, evaluated, delta)
         revision = evaluated
         if delta:
@@ -217,10 +269,14 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         said = ask_canaries(workspace, version, revision)
         held.check()
         entry = ledger.append(
-            head, action="promote", by=by or approved.by, why=why, model=settings.model,
+            head,
+            action="promote",
+            by=by or approved.by,
+            why=why,
+            model=settings.model,
             serving=revision | {"revision": _next_revision(workspace, version), "verdict": verdict["digest"]},
             detail={"from": champion, "verdict": verdict["digest"], "approved_by": approved.by, "delta_rows": delta, "canaries": said},
-        )  # fmt: skip
+        )
     follow(workspace)
     return entry
 
@@ -241,13 +297,20 @@ def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
         if target is None:
             raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
         verify(workspace, target)
-        served = set(workspace.gallery.space_ids(head.serving["space"], at=head.serving["tables"][head.serving["space"]]["version"]).tolist())
+        served = set(
+            workspace.gallery.space_ids(head.serving["space"], at=head.serving["tables"][head.serving["space"]]["version"]).tolist()
+        )
         known = set(workspace.gallery.space_ids(target["space"], at=target["tables"][target["space"]]["version"]).tolist())
         missing = sorted(served - known)
         if missing:
-            raise NotPermitted(f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3])} …)", todo="delete them or embed them with the previous release first")
+            raise NotPermitted(
+                f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3])} …)",
+                todo="delete them or embed them with the previous release first",
+            )
         held.check()
-        entry = ledger.append(head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail={"from": current, "to": target["release"]})
+        entry = ledger.append(
+            head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail={"from": current, "to": target["release"]}
+        )
     follow(workspace)
     return entry
 
@@ -277,4 +340,3 @@ def follow(workspace: Workspace) -> list[str]:
             mark(workspace, version, status.value)
             said.append(f"version {version} is now {status.value}")
     return said
-

@@ -31,14 +31,30 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
         served = upgrade.served(natives[0], sample)
     settings = upgrade.workspace.settings
     provenance = {
-        "model": f"{settings.model} version {upgrade.version}", "champion": "none" if upgrade.champion is None else f"version {upgrade.champion}",
-        "fingerprint": upgrade.new.fingerprint, "release": upgrade.new.digest(), "space": upgrade.space, "seed": str(settings.seed), "recipe": settings.fit.method,
+        "model": f"{settings.model} version {upgrade.version}",
+        "champion": "none" if upgrade.champion is None else f"version {upgrade.champion}",
+        "fingerprint": upgrade.new.fingerprint,
+        "release": upgrade.new.digest(),
+        "space": upgrade.space,
+        "seed": str(settings.seed),
+        "recipe": settings.fit.method,
         **{f"h v{m} to v{upgrade.version}": h.digest for m, h in upgrade.forwards().items()},
-    }  # fmt: skip
+    }
     return report.Review(
-        verdict=verdict, values=values, sample=sample, carried=carried, metric=upgrade.new.metric, sigma=sigma if natives else None, gallery_ids=ids,
-        far=far if natives else None, image_of=lambda one: _readable(files.get(one)), costs=costs, provenance=provenance, approve_value=f"<your name> {verdict['digest'][:12]}", served=served,
-    )  # fmt: skip
+        verdict=verdict,
+        values=values,
+        sample=sample,
+        carried=carried,
+        metric=upgrade.new.metric,
+        sigma=sigma if natives else None,
+        gallery_ids=ids,
+        far=far if natives else None,
+        image_of=lambda one: _readable(files.get(one)),
+        costs=costs,
+        provenance=provenance,
+        approve_value=f"<your name> {verdict['digest'][:12]}",
+        served=served,
+    )
 
 
 def _readable(path: Path | None) -> Path | None:
@@ -52,7 +68,11 @@ def costs_of(upgrade: Upgrade, images_read: int) -> dict[str, float | int | str]
     for m in upgrade.natives():
         h = read_json(upgrade.forward_folder(m) / "manifest.json")
         old = upgrade.release_of(m)
-        costs |= {"fit_s": h["seconds"], "transform_us_per_item": round(1e6 * transform["seconds"] / max(1, transform["changed"]), 1), "side_bytes_per_item": old.side_bytes}
+        costs |= {
+            "fit_s": h["seconds"],
+            "transform_us_per_item": round(1e6 * transform["seconds"] / max(1, transform["changed"]), 1),
+            "side_bytes_per_item": old.side_bytes,
+        }
     return costs
 
 
@@ -82,12 +102,24 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
         page = upgrade.folder / "report.html"
         page.write_text(report.html(review), encoding="utf-8")
         write_json(upgrade.folder / "costs.json", review.costs)
-        files = {"verdict": upgrade.folder / "verdict" / "verdict.json", "report": page, "costs": upgrade.folder / "costs.json", "canaries": upgrade.folder / "verdict" / "canaries.json"}
+        files = {
+            "verdict": upgrade.folder / "verdict" / "verdict.json",
+            "report": page,
+            "costs": upgrade.folder / "costs.json",
+            "canaries": upgrade.folder / "verdict" / "canaries.json",
+        }
         champion = upgrade.champion
-        name = f"{releases.model}: v{champion} → v{upgrade.version}" if champion is not None else f"{releases.model}: v{upgrade.version}, first release"
+        name = (
+            f"{releases.model}: v{champion} → v{upgrade.version}"
+            if champion is not None
+            else f"{releases.model}: v{upgrade.version}, first release"
+        )
         run_id = releases.publish_candidate(upgrade.version, files, flat_metrics(verdict), name)
         releases.describe(upgrade.version, report.markdown(review))
-        forwards = {f"v{m}": releases.publish_forward(upgrade.forward_folder(m), h.digest, m, upgrade.version, card(upgrade, m)) for m, h in upgrade.forwards().items()}
+        forwards = {
+            f"v{m}": releases.publish_forward(upgrade.forward_folder(m), h.digest, m, upgrade.version, card(upgrade, m))
+            for m, h in upgrade.forwards().items()
+        }
         result = {"run_id": run_id, "verdict": verdict["digest"], "forwards": forwards}
         write_json(target, result)
         return result

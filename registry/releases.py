@@ -70,7 +70,11 @@ class Releases:
         except MlflowException as error:
             text = str(error)
             if "failed with exception" in text or "Max retries" in text or "Connection" in text:
-                raise OperationFailed("the MLflow tracking server cannot be reached", where=self.uri, todo="start it or correct tracking_uri, then run the same command again") from error
+                raise OperationFailed(
+                    "the MLflow tracking server cannot be reached",
+                    where=self.uri,
+                    todo="start it or correct tracking_uri, then run the same command again",
+                ) from error
             raise
 
     def _missing(self, error: Exception) -> bool:
@@ -106,8 +110,19 @@ class Releases:
         for version in self.versions():
             if version.tags.get(RELEASE_TAG) == release.digest():
                 return version.number
-        self._ensure_model(self.model, {GALLERY_TAG: gallery_uri}, "Embedding model with forward-compatible releases: each version carries side-information, so that the gallery can follow to the next one.")
-        return self._publish(self.model, release.folder, "release", f"{self.model} release", {RELEASE_TAG: release.digest(), "fct.fingerprint": release.fingerprint}, release.about["measurements"])
+        self._ensure_model(
+            self.model,
+            {GALLERY_TAG: gallery_uri},
+            "Embedding model with forward-compatible releases: each version carries side-information, so that the gallery can follow to the next one.",
+        )
+        return self._publish(
+            self.model,
+            release.folder,
+            "release",
+            f"{self.model} release",
+            {RELEASE_TAG: release.digest(), "fct.fingerprint": release.fingerprint},
+            release.about["measurements"],
+        )
 
     def _publish(self, name: str, folder: Path, path: str, run_name: str, tags: dict[str, str], metrics: dict[str, float]) -> int:
         run = self._call("create_run", self._experiment(), run_name=run_name)
@@ -142,7 +157,11 @@ class Releases:
         for version in known:
             if version.number == number:
                 return version
-        raise BadInput(f"{self.model} has no version {number}", wanted=f"one of {[v.number for v in known]}" if known else "a registered version", todo="register it with `fct register FOLDER`")
+        raise BadInput(
+            f"{self.model} has no version {number}",
+            wanted=f"one of {[v.number for v in known]}" if known else "a registered version",
+            todo="register it with `fct register FOLDER`",
+        )
 
     def folder_of(self, number: int) -> Path:
         """The version's artifacts as a local folder: the store's own files where it is local, else a fresh download."""
@@ -166,7 +185,12 @@ class Releases:
         release = open_release(self.folder_of(number), check=check)
         declared = version.tags.get(RELEASE_TAG)
         if declared is not None and declared != release.digest():
-            raise NotPermitted(f"version {number} of {self.model} is not the release that was registered", wanted=declared[:12], got=release.digest()[:12], todo="restore its artifacts or register a new version")
+            raise NotPermitted(
+                f"version {number} of {self.model} is not the release that was registered",
+                wanted=declared[:12],
+                got=release.digest()[:12],
+                todo="restore its artifacts or register a new version",
+            )
         return release
 
     def tag(self, number: int, key: str, value: str) -> None:
@@ -221,6 +245,8 @@ class Releases:
         for version in self._call("search_model_versions", f"name = '{name}'"):
             if dict(version.tags or {}).get("fct.digest") == digest:
                 return int(version.version)
-        number = self._publish(name, folder, "h", f"h v{old} to v{new}", {"fct.digest": digest, "fct.from": str(old), "fct.to": str(new)}, {})
+        number = self._publish(
+            name, folder, "h", f"h v{old} to v{new}", {"fct.digest": digest, "fct.from": str(old), "fct.to": str(new)}, {}
+        )
         self._call("update_model_version", name, str(number), card[:DESCRIPTION_LIMIT])
         return number

@@ -16,7 +16,17 @@ from registry import checks, verdict
 from registry.settings import Settings
 
 
-def validate_sample(pairs_folder: Path, h_folder: Path, transformed: Path, index: Path, evaluated: Path, new: Path, data: Path, out: Path, settings: Settings) -> dict[str, Any]:
+def validate_sample(
+    pairs_folder: Path,
+    h_folder: Path,
+    transformed: Path,
+    index: Path,
+    evaluated: Path,
+    new: Path,
+    data: Path,
+    out: Path,
+    settings: Settings,
+) -> dict[str, Any]:
     """Reach a verdict on files alone, with the functions that the upgrade uses on the live gallery.
 
     Returns:
@@ -30,15 +40,33 @@ def validate_sample(pairs_folder: Path, h_folder: Path, transformed: Path, index
     content = read_json(index / "index.json")["content"]
     searcher = indexes.open_index(index, release.metric, content)
     natives = {1: checks.Carried(pairs_folder, h, sample.old, sample.side)}
-    live, canaries, _ = checks.measure(natives, ids[order], rows[order], searcher, release, data, settings, space_fingerprint=release.fingerprint)
+    live, canaries, _ = checks.measure(
+        natives, ids[order], rows[order], searcher, release, data, settings, space_fingerprint=release.fingerprint
+    )
     values = evaluation.load(evaluated)
-    covers = {"release": release.digest(), "forward": h.digest, "rows": digests.of_array(rows), "bounds": digests.of_json(asdict(settings.validate))}
+    covers = {
+        "release": release.digest(),
+        "forward": h.digest,
+        "rows": digests.of_array(rows),
+        "bounds": digests.of_json(asdict(settings.validate)),
+    }
     reached = verdict.reach(
-        model=settings.model, version=2, champion=1, per_forward={"v1→v2": values}, live=live,
-        metrics=read_json(evaluated / "metrics.json"), covers=covers, settings=settings.validate, seed=settings.evaluate.seed,
-    )  # fmt: skip
+        model=settings.model,
+        version=2,
+        champion=1,
+        per_forward={"v1→v2": values},
+        live=live,
+        metrics=read_json(evaluated / "metrics.json"),
+        covers=covers,
+        settings=settings.validate,
+        seed=settings.evaluate.seed,
+    )
     with whole_folder(out) as part:
         write_json(part / "verdict.json", reached)
         write_json(part / "canaries.json", canaries)
-        write_json(part / "gates.json", {"outcome": reached["outcome"]} | {f"{g['gate']} {g['subject']}": {"value": g["value"], "outcome": g["outcome"]} for g in reached["gates"]})
+        write_json(
+            part / "gates.json",
+            {"outcome": reached["outcome"]}
+            | {f"{g['gate']} {g['subject']}": {"value": g["value"], "outcome": g["outcome"]} for g in reached["gates"]},
+        )
     return reached

@@ -59,11 +59,22 @@ class Serving:
             BadInput: vectors of another dimension or embedder.
         """
         if fingerprint is not None and fingerprint != self.release.fingerprint:
-            raise BadInput("the query vectors come from another embedder", wanted=self.release.fingerprint[:12], got=fingerprint[:12], todo="embed the query with the release that serves")
+            raise BadInput(
+                "the query vectors come from another embedder",
+                wanted=self.release.fingerprint[:12],
+                got=fingerprint[:12],
+                todo="embed the query with the release that serves",
+            )
         found, scores = self.searcher.search(query, k, exclude=self.hidden)
         return [
             [
-                Hit(str(one), str(self.columns["label"][self.items[str(one)]]), float(score), self.origins[str(one)], str(self.columns["image_uri"][self.items[str(one)]]))
+                Hit(
+                    str(one),
+                    str(self.columns["label"][self.items[str(one)]]),
+                    float(score),
+                    self.origins[str(one)],
+                    str(self.columns["image_uri"][self.items[str(one)]]),
+                )
                 for one, score in zip(ids, row, strict=True)
                 if one
             ]
@@ -90,16 +101,33 @@ def open_revision(workspace: Workspace, revision: dict[str, Any], release: int |
     """Open a revision (a dict of the ledger) for searching, after its release, space and index were compared."""
     number = int(revision["release"])
     if release is not None and release != number:
-        raise NotPermitted(f"release {release} does not serve, release {number} does", todo="queries and gallery must be of the same release")
+        raise NotPermitted(
+            f"release {release} does not serve, release {number} does", todo="queries and gallery must be of the same release"
+        )
     opened = workspace.releases.release(number)
     gallery = workspace.gallery
     space = revision["space"]
     found = gallery.space_info(space).fingerprint
     if not opened.fingerprint == revision["fingerprint"] == found:
-        raise NotPermitted("query embedder and gallery are not of one release", wanted=revision["fingerprint"][:12], got=f"program {opened.fingerprint[:12]}, space {found[:12]}")
+        raise NotPermitted(
+            "query embedder and gallery are not of one release",
+            wanted=revision["fingerprint"][:12],
+            got=f"program {opened.fingerprint[:12]}, space {found[:12]}",
+        )
     searcher = open_revision_index(workspace, revision, opened.metric)
     columns = gallery.items(at=revision["tables"]["items"]["version"])
     rows = gallery.read_space(space, at=revision["tables"][space]["version"])
-    hidden = frozenset(columns["id"][columns["role"] == "canary"].tolist()) | (frozenset(rows.ids.tolist()) - frozenset(columns["id"].tolist()))
+    hidden = frozenset(columns["id"][columns["role"] == "canary"].tolist()) | (
+        frozenset(rows.ids.tolist()) - frozenset(columns["id"].tolist())
+    )
     items = {one: row for row, one in enumerate(columns["id"].tolist())}
-    return Serving(revision, opened, opened.program(), searcher, items, columns, dict(zip(rows.ids.tolist(), rows.origin.tolist(), strict=True)), hidden)
+    return Serving(
+        revision,
+        opened,
+        opened.program(),
+        searcher,
+        items,
+        columns,
+        dict(zip(rows.ids.tolist(), rows.origin.tolist(), strict=True)),
+        hidden,
+    )

@@ -137,7 +137,12 @@ def read(path: str | Path = "params.yaml") -> Settings:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise BadInput("there is no params.yaml here", wanted=path.name, where=path.absolute().parent, todo="run the command in the project's folder or pass --params") from error
+        raise BadInput(
+            "there is no params.yaml here",
+            wanted=path.name,
+            where=path.absolute().parent,
+            todo="run the command in the project's folder or pass --params",
+        ) from error
     except yaml.YAMLError as error:
         raise BadInput("params.yaml is not valid YAML", got=" ".join(str(error).split()), where=path) from error
     except (OSError, UnicodeDecodeError) as error:

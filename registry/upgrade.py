@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -88,14 +88,25 @@ class Upgrade:
             write_json(path, {"ok": False, "problems": found, "champion": None})
             releases.tag(self.version, STATUS_TAG, "invalid")
             releases.describe(self.version, f"**invalid**: this version is not a complete release. {'; '.join(found)}"[:4000])
-            raise BadInput(f"version {self.version} of {releases.model} is not a complete release: " + "; ".join(found), todo="register a complete one with `fct register FOLDER`")
+            raise BadInput(
+                f"version {self.version} of {releases.model} is not a complete release: " + "; ".join(found),
+                todo="register a complete one with `fct register FOLDER`",
+            )
         if self.champion == self.version:
             raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
         rows = self.workspace.gallery.native_versions()
         if not rows:
-            raise BadInput("the upgrade would change zero rows: the gallery is empty", where=self.workspace.gallery.root, todo="ingest items first with `fct ingest`")
+            raise BadInput(
+                "the upgrade would change zero rows: the gallery is empty",
+                where=self.workspace.gallery.root,
+                todo="ingest items first with `fct ingest`",
+            )
         if self.champion is None and self.natives():
-            raise BadInput("the gallery has items of another version but nothing serves", got=f"native versions {sorted(rows)}", todo=f"promote version {min(rows)} first")
+            raise BadInput(
+                "the gallery has items of another version but nothing serves",
+                got=f"native versions {sorted(rows)}",
+                todo=f"promote version {min(rows)} first",
+            )
         result = {"ok": True, "problems": [], "champion": self.champion, "release": self.new.digest(), "fingerprint": self.new.fingerprint}
         write_json(path, result)
         return result
@@ -105,18 +116,37 @@ class Upgrade:
         settings, data = self.workspace.settings, self.workspace.data
         for m in self.natives() or [self.version]:
             old = self.release_of(m)
-            inputs = {"old": old.fingerprint, "new": self.new.fingerprint, "data": digests.of_file(data / "manifest.csv"), "settings": asdict(settings.embed), "seed": settings.seed}
-            once(self.pairs_folder(m), inputs, lambda old=old, m=m: pairs.write_pairs(old, self.new, data, self.pairs_folder(m), settings.embed, seed=settings.seed, device=settings.device))  # type: ignore[misc]
+            inputs = {
+                "old": old.fingerprint,
+                "new": self.new.fingerprint,
+                "data": digests.of_file(data / "manifest.csv"),
+                "settings": asdict(settings.embed),
+                "seed": settings.seed,
+            }
+            arguments = (old, self.new, data, self.pairs_folder(m), settings.embed)
+            once(self.pairs_folder(m), inputs, partial(pairs.write_pairs, *arguments, seed=settings.seed, device=settings.device))
 
     def fit(self) -> dict[str, Any]:
         """One h per native version present, always straight from native."""
         settings = self.workspace.settings
         results = {}
         for m in self.natives():
-            inputs = {"pairs": digests.of_file(self.pairs_folder(m) / "pairs.json"), "vectors": self._pairs_digest(m), "settings": asdict(settings.fit), "seed": settings.seed}
+            inputs = {
+                "pairs": digests.of_file(self.pairs_folder(m) / "pairs.json"),
+                "vectors": self._pairs_digest(m),
+                "settings": asdict(settings.fit),
+                "seed": settings.seed,
+            }
 
             def make(m: int = m) -> dict[str, Any]:
-                h = fit_pairs(self.pairs_folder(m), self.new.head(), settings.fit, seed=settings.seed, device=settings.device, title=f"h v{m} to v{self.version}")
+                h = fit_pairs(
+                    self.pairs_folder(m),
+                    self.new.head(),
+                    settings.fit,
+                    seed=settings.seed,
+                    device=settings.device,
+                    title=f"h v{m} to v{self.version}",
+                )
                 h.save(self.forward_folder(m))
                 return {"seconds": h.about["seconds"], "digest": h.digest}
 
@@ -144,7 +174,14 @@ class Upgrade:
             todo = np.array([one for one in gallery.item_ids(native_version=m).tolist() if one not in done], dtype=str)
             info = gallery.feature_info(m)
             for batch in gallery.features(m, ids=todo, batch_rows=settings.transform.batch_rows):
-                suite = expectations.check_batch(f"features v{m}", batch.ids, batch.phi, dim=info.phi_dim, fingerprint=self.release_of(m).fingerprint, found_fingerprint=info.fingerprint)
+                suite = expectations.check_batch(
+                    f"features v{m}",
+                    batch.ids,
+                    batch.phi,
+                    dim=info.phi_dim,
+                    fingerprint=self.release_of(m).fingerprint,
+                    found_fingerprint=info.fingerprint,
+                )
                 suites.append(suite)
                 started = time.perf_counter()
                 if m == self.version:
@@ -160,14 +197,31 @@ class Upgrade:
         total = len(done) + changed
         if total == 0:
             raise BadInput("the upgrade would change zero rows", where=self.space, todo="ingest items first with `fct ingest`")
-        earlier: dict[str, Any] = read_json(self.folder / "transform.json") if (self.folder / "transform.json").exists() else {"suites": [], "changed": 0, "seconds": 0.0}
-        result = {"rows": total, "changed": changed + earlier["changed"], "seconds": seconds + earlier["seconds"], "suites": earlier["suites"] + suites, "space": self.space}
+        earlier: dict[str, Any] = (
+            read_json(self.folder / "transform.json")
+            if (self.folder / "transform.json").exists()
+            else {"suites": [], "changed": 0, "seconds": 0.0}
+        )
+        result = {
+            "rows": total,
+            "changed": changed + earlier["changed"],
+            "seconds": seconds + earlier["seconds"],
+            "suites": earlier["suites"] + suites,
+            "space": self.space,
+        }
         write_json(self.folder / "transform.json", result)
         return {"rows": total, "changed": changed, "space": self.space}
 
     def index(self) -> dict[str, Any]:
         """Build the index of the new space anew and pin every table the release needs."""
-        return pin(self.workspace, self.version, self.space, self.new, {str(m): h.digest for m, h in self.forwards().items()}, self.folder / "revision.json")
+        return pin(
+            self.workspace,
+            self.version,
+            self.space,
+            self.new,
+            {str(m): h.digest for m, h in self.forwards().items()},
+            self.folder / "revision.json",
+        )
 
     def evaluate(self) -> dict[str, Any]:
         """Exact search on the evaluation sample: the champion as served, new/h(old), new/new, for each h."""
@@ -209,18 +263,33 @@ class Upgrade:
         natives = {m: self._carried(m, forwards.get(m)) for m in self.natives() or [self.version]}
         searcher = open_revision_index(ws, revision, self.new.metric)
         fingerprint = ws.gallery.space_info(self.space).fingerprint
-        live, canaries, covered = checks.measure(natives, rows.ids, rows.vectors, searcher, self.new, ws.data, settings, space_fingerprint=fingerprint)
+        live, canaries, covered = checks.measure(
+            natives, rows.ids, rows.vectors, searcher, self.new, ws.data, settings, space_fingerprint=fingerprint
+        )
         values = {f"v{m}→v{self.version}": evaluation.load(self.folder / f"evaluation-v{m}") for m in self.natives()}
         metrics = {f"v{m}→v{self.version}": read_json(self.folder / f"evaluation-v{m}" / "metrics.json") for m in self.natives()}
         covers = {
-            "release": self.new.digest(), "fingerprint": self.new.fingerprint, "forward": revision["forward"], "space": self.space,
-            "rows": revision["tables"][self.space]["content"], "index": revision["index"]["identity"], "recipe": digests.of_json([asdict(settings.fit), asdict(settings.embed), settings.seed]),
-            "evaluated": {name: digests.of_array(value["rows"]) for name, value in values.items()}, "bounds": digests.of_json(asdict(settings.validate)),
-        }  # fmt: skip
+            "release": self.new.digest(),
+            "fingerprint": self.new.fingerprint,
+            "forward": revision["forward"],
+            "space": self.space,
+            "rows": revision["tables"][self.space]["content"],
+            "index": revision["index"]["identity"],
+            "recipe": digests.of_json([asdict(settings.fit), asdict(settings.embed), settings.seed]),
+            "evaluated": {name: digests.of_array(value["rows"]) for name, value in values.items()},
+            "bounds": digests.of_json(asdict(settings.validate)),
+        }
         reached = verdict.reach(
-            model=settings.model, version=self.version, champion=self.champion, per_forward=dict(values) or {"": None}, live=live,
-            metrics=next(iter(metrics.values())) if len(metrics) == 1 else metrics, covers=covers, settings=settings.validate, seed=settings.evaluate.seed,
-        )  # fmt: skip
+            model=settings.model,
+            version=self.version,
+            champion=self.champion,
+            per_forward=dict(values) or {"": None},
+            live=live,
+            metrics=next(iter(metrics.values())) if len(metrics) == 1 else metrics,
+            covers=covers,
+            settings=settings.validate,
+            seed=settings.evaluate.seed,
+        )
         with whole_folder(self.folder / "verdict") as part:
             write_json(part / "verdict.json", reached)
             write_json(part / "canaries.json", canaries)
@@ -238,10 +307,16 @@ class Upgrade:
         return checks.Carried(self.pairs_folder(m), h, np.concatenate([b.phi for b in batches]), np.concatenate([b.psi for b in batches]))
 
 
-def fit_pairs(folder: Path, head: tuple[np.ndarray, np.ndarray] | None, settings: forward.FitSettings, *, seed: int, device: str, title: str) -> forward.Forward:
+def fit_pairs(
+    folder: Path, head: tuple[np.ndarray, np.ndarray] | None, settings: forward.FitSettings, *, seed: int, device: str, title: str
+) -> forward.Forward:
     """Fit h on a folder of pairs (:func:`fct.pairs.write_pairs`)."""
     fitting = {name: vectors.load(folder / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")}
-    pool = {f"pool_{name}": vectors.load(folder / "pool" / f"{name}.npy") for name in ("old", "side", "new")} if (folder / "pool").is_dir() else {}
+    pool = (
+        {f"pool_{name}": vectors.load(folder / "pool" / f"{name}.npy") for name in ("old", "side", "new")}
+        if (folder / "pool").is_dir()
+        else {}
+    )
     return forward.fit(**fitting, **pool, head=head, settings=settings, seed=seed, device=device, title=title)
 
 
@@ -260,9 +335,14 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
 
     about, _ = once(folder, {"content": content, "settings": asdict(workspace.settings.index), "metric": release.metric}, make)
     revision = {
-        "release": version, "fingerprint": release.fingerprint, "release_digest": release.digest(), "forward": forwards, "space": space,
-        "tables": {name: state.to_json() for name, state in states.items()}, "index": about | {"folder": str(folder.relative_to(workspace.folder))},
-    }  # fmt: skip
+        "release": version,
+        "fingerprint": release.fingerprint,
+        "release_digest": release.digest(),
+        "forward": forwards,
+        "space": space,
+        "tables": {name: state.to_json() for name, state in states.items()},
+        "index": about | {"folder": str(folder.relative_to(workspace.folder))},
+    }
     write_json(path, revision)
     return {"rows": states[space].rows, "content": content, "kind": about["kind"]}
 
@@ -270,7 +350,9 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
 def open_revision_index(workspace: Workspace, revision: dict[str, Any], metric: str) -> indexes.Searcher:
     """The index of a revision, refused when a file of it was altered."""
     recorded = {key: value for key, value in revision["index"].items() if key != "folder"}
-    return indexes.open_index(workspace.folder / revision["index"]["folder"], metric, revision["tables"][revision["space"]]["content"], recorded)
+    return indexes.open_index(
+        workspace.folder / revision["index"]["folder"], metric, revision["tables"][revision["space"]]["content"], recorded
+    )
 
 
 def verify(workspace: Workspace, revision: dict[str, Any]) -> None:
@@ -284,7 +366,11 @@ def verify(workspace: Workspace, revision: dict[str, Any]) -> None:
     except BadInput as error:
         raise NotPermitted(f"release {revision['release']} is not whole any more: {error}") from error
     if release.digest() != revision["release_digest"]:
-        raise NotPermitted(f"release {revision['release']} is not the one that was measured", wanted=revision["release_digest"][:12], got=release.digest()[:12])
+        raise NotPermitted(
+            f"release {revision['release']} is not the one that was measured",
+            wanted=revision["release_digest"][:12],
+            got=release.digest()[:12],
+        )
     for state in revision["tables"].values():
         workspace.gallery.verify(TableState.from_json(state))
     open_revision_index(workspace, revision, release.metric)
@@ -295,5 +381,3 @@ def mark(workspace: Workspace, version: int, status: str, digest: str | None = N
     workspace.releases.tag(version, STATUS_TAG, status)
     if digest is not None:
         workspace.releases.tag(version, VERDICT_TAG, digest)
-
-

@@ -46,9 +46,16 @@ def reach(
     decided = gates.decide(found, kept)
     outcome, problems = gates.overall(decided, settings.must_apply, first=champion is None)
     verdict = {
-        "model": model, "version": version, "from": champion, "outcome": outcome, "problems": problems,
-        "gates": [m.to_json() for m in decided], "suite": suite, "metrics": metrics, "covers": covers,
-    }  # fmt: skip
+        "model": model,
+        "version": version,
+        "from": champion,
+        "outcome": outcome,
+        "problems": problems,
+        "gates": [m.to_json() for m in decided],
+        "suite": suite,
+        "metrics": metrics,
+        "covers": covers,
+    }
     return verdict | {"digest": digest_of(verdict)}
 
 

@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from registry.releases import Releases
 
 QUIET = {
-    "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "PREFECT_SERVER_ANALYTICS_ENABLED": "false", "GX_ANALYTICS_ENABLED": "false",
-    "DVC_NO_ANALYTICS": "1", "ITERATIVE_DO_NOT_TRACK": "1", "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "GIT_PYTHON_REFRESH": "quiet",
-}  # fmt: skip
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "GX_ANALYTICS_ENABLED": "false",
+    "DVC_NO_ANALYTICS": "1",
+    "ITERATIVE_DO_NOT_TRACK": "1",
+    "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,26 @@ def data(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("data") / "data"
     prepare(
         DataSettings(
-            source=str(image_folder), image_size=SIZE, mode="L", known_min_packs=1, unseen_min_packs=1, max_drawings=1, near_duplicate_cosine=0.99,
-            pool_images=1000, canaries=8, known_classes=0, unseen_classes=0, packs=(), unseen_fraction=0.4, pool_fraction=0.2,
-            fitting_fraction=0.2, evaluation_fraction=0.2, seed=0,
+            source=str(image_folder),
+            image_size=SIZE,
+            mode="L",
+            known_min_packs=1,
+            unseen_min_packs=1,
+            max_drawings=1,
+            near_duplicate_cosine=0.99,
+            pool_images=1000,
+            canaries=8,
+            known_classes=0,
+            unseen_classes=0,
+            packs=(),
+            unseen_fraction=0.4,
+            pool_fraction=0.2,
+            fitting_fraction=0.2,
+            evaluation_fraction=0.2,
+            seed=0,
         ),
         out,
-    )  # fmt: skip
+    )
     return out
 
 
@@ -68,8 +82,12 @@ def v1(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Release:
     from fct.side import SideSettings
     from fct.training import EmbedderSettings
 
-    embedder = EmbedderSettings("small-cnn", dim=8, classes=0.5, epochs=1, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1)
-    side = SideSettings(("simclr", "pca"), dims=8, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002)
+    embedder = EmbedderSettings(
+        "small-cnn", dim=8, classes=0.5, epochs=1, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1
+    )
+    side = SideSettings(
+        ("simclr", "pca"), dims=8, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002
+    )
     return make_release("v1", data, tmp_path_factory.mktemp("v1") / "release", embedder, side, size=SIZE, mode="L", seed=0, device="cpu")
 
 
@@ -80,6 +98,10 @@ def v2(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Release:
     from fct.side import SideSettings
     from fct.training import EmbedderSettings
 
-    embedder = EmbedderSettings("small-cnn", dim=12, classes=1.0, epochs=2, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1)
-    side = SideSettings(("pca",), dims=8, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002)
+    embedder = EmbedderSettings(
+        "small-cnn", dim=12, classes=1.0, epochs=2, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1
+    )
+    side = SideSettings(
+        ("pca",), dims=8, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002
+    )
     return make_release("v2", data, tmp_path_factory.mktemp("v2") / "release", embedder, side, size=SIZE, mode="L", seed=1, device="cpu")

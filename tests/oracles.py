@@ -18,9 +18,17 @@ def _key(query: Sequence[int], row: Sequence[int], metric: str) -> Fraction:
 
 
 def per_query(
-    query: np.ndarray, gallery: np.ndarray, query_labels: Sequence[str], gallery_labels: Sequence[str], *, metric: str, query_ids: Sequence[str] | None = None,
-    gallery_ids: Sequence[str] | None = None, query_sources: Sequence[str] | None = None, gallery_sources: Sequence[str] | None = None,
-) -> list[tuple[int, int, float, bool]]:  # fmt: skip
+    query: np.ndarray,
+    gallery: np.ndarray,
+    query_labels: Sequence[str],
+    gallery_labels: Sequence[str],
+    *,
+    metric: str,
+    query_ids: Sequence[str] | None = None,
+    gallery_ids: Sequence[str] | None = None,
+    query_sources: Sequence[str] | None = None,
+    gallery_sources: Sequence[str] | None = None,
+) -> list[tuple[int, int, float, bool]]:
     """(row, rank, AP, tied) of every query that sees a positive: sort the visible rows, wrong before right among equals, and walk."""
     found = []
     for i in range(len(query)):
@@ -28,7 +36,12 @@ def per_query(
         for j in range(len(gallery)):
             if query_ids is not None and gallery_ids is not None and query_ids[i] == gallery_ids[j]:
                 continue
-            if query_sources is not None and gallery_sources is not None and query_sources[i] != "" and query_sources[i] == gallery_sources[j]:
+            if (
+                query_sources is not None
+                and gallery_sources is not None
+                and query_sources[i] != ""
+                and query_sources[i] == gallery_sources[j]
+            ):
                 continue
             visible.append((_key(query[i], gallery[j], metric), query_labels[i] == gallery_labels[j]))
         right = [key for key, same in visible if same]
@@ -97,9 +110,17 @@ def coverage(fitting: np.ndarray, gallery: np.ndarray) -> tuple[float, list[bool
 
 
 def forward_loss(
-    predicted: np.ndarray, log_variance: np.ndarray, target: np.ndarray, restored: np.ndarray, labels: Sequence[int], head: tuple[np.ndarray, np.ndarray] | None,
-    *, uncertainty: bool, head_weight: float, smoothing: float = 0.1,
-) -> float:  # fmt: skip
+    predicted: np.ndarray,
+    log_variance: np.ndarray,
+    target: np.ndarray,
+    restored: np.ndarray,
+    labels: Sequence[int],
+    head: tuple[np.ndarray, np.ndarray] | None,
+    *,
+    uncertainty: bool,
+    head_weight: float,
+    smoothing: float = 0.1,
+) -> float:
     """MSE per row, weighted as in FastFill's equation 3, plus smoothed cross-entropy of the labelled rows through the head."""
     total = 0.0
     for row in range(len(predicted)):

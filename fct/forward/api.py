@@ -101,7 +101,13 @@ class Forward:
         with whole_folder(folder) as part:
             save_file(self.tensors(), part / "weights.safetensors")
             dims = {"old": self.old_dim, "side": self.side_dim, "new": self.new_dim}
-            manifest = {"format": FORMAT, "method": self.method, "dims": dims, "digest": self.digest, "weights_sha256": digests.of_file(part / "weights.safetensors")}
+            manifest = {
+                "format": FORMAT,
+                "method": self.method,
+                "dims": dims,
+                "digest": self.digest,
+                "weights_sha256": digests.of_file(part / "weights.safetensors"),
+            }
             write_json(part / "manifest.json", manifest | self.about)
 
 
@@ -117,7 +123,13 @@ def load(folder: str | Path) -> Forward:
     if not isinstance(manifest, dict) or not {"format", "method", "dims", "digest", "weights_sha256"} <= manifest.keys():
         raise BadInput("not the manifest of a forward transformation", where=folder / "manifest.json")
     if manifest["format"] != FORMAT:
-        raise BadInput("the forward transformation has another format", wanted=FORMAT, got=manifest["format"], where=folder, todo="use the package version that wrote it, or fit again")
+        raise BadInput(
+            "the forward transformation has another format",
+            wanted=FORMAT,
+            got=manifest["format"],
+            where=folder,
+            todo="use the package version that wrote it, or fit again",
+        )
     weights = folder / "weights.safetensors"
     if not weights.exists():
         raise BadInput("a file is missing", wanted=weights.name, where=folder)
@@ -128,14 +140,32 @@ def load(folder: str | Path) -> Forward:
     except SafetensorError as error:
         raise BadInput("the weights are not a safetensors file", got=str(error), where=weights) from error
     dims = manifest["dims"]
-    known = isinstance(dims, dict) and all(isinstance(dims.get(name), int) for name in ("old", "side", "new")) and manifest["method"] in METHODS
+    known = (
+        isinstance(dims, dict) and all(isinstance(dims.get(name), int) for name in ("old", "side", "new")) and manifest["method"] in METHODS
+    )
     closed_form = manifest["method"] in CLOSED
     settings = manifest.get("settings")
-    if not known or (closed_form and tensors.keys() != {"weight", "bias"}) or not (closed_form or (isinstance(settings, dict) and {"width", "members"} <= settings.keys())):
-        raise BadInput("the weights do not fit the manifest", wanted="method, dims and settings of the h that was saved", where=folder / "manifest.json")
+    if (
+        not known
+        or (closed_form and tensors.keys() != {"weight", "bias"})
+        or not (closed_form or (isinstance(settings, dict) and {"width", "members"} <= settings.keys()))
+    ):
+        raise BadInput(
+            "the weights do not fit the manifest",
+            wanted="method, dims and settings of the h that was saved",
+            where=folder / "manifest.json",
+        )
     about = {key: value for key, value in manifest.items() if key not in {"format", "method", "dims", "digest", "weights_sha256"}}
     if closed_form:
-        h = Forward(manifest["method"], dims["old"], dims["side"], dims["new"], weight=tensors["weight"].numpy(), bias=tensors["bias"].numpy(), about=about)
+        h = Forward(
+            manifest["method"],
+            dims["old"],
+            dims["side"],
+            dims["new"],
+            weight=tensors["weight"].numpy(),
+            bias=tensors["bias"].numpy(),
+            about=about,
+        )
     else:
         width, members = int(about["settings"]["width"]), int(about["settings"]["members"])
         network = ForwardEnsemble([ForwardNetwork(dims["old"], dims["side"], dims["new"], width) for _ in range(members)])
@@ -231,8 +261,13 @@ def fit(
         raise BadInput("there are too few pairs to fit h on", wanted="at least 2 beside those held out", got=len(pairs))
     pool = None
     if pool_old is not None and pool_new is not None and settings.pool_share > 0:
-        pool = Pairs(np.asarray(pool_old), none(len(pool_old)) if pool_side is None else np.asarray(pool_side), np.asarray(pool_new, dtype=np.float32), np.full(len(pool_old), -1))
-    dims = {"old_dim": old.shape[1], "side_dim": everything.side.shape[1], "new_dim": new.shape[1]}
+        pool = Pairs(
+            np.asarray(pool_old),
+            none(len(pool_old)) if pool_side is None else np.asarray(pool_side),
+            np.asarray(pool_new, dtype=np.float32),
+            np.full(len(pool_old), -1),
+        )
+    dims: dict[str, Any] = {"old_dim": old.shape[1], "side_dim": everything.side.shape[1], "new_dim": new.shape[1]}
     about: dict[str, Any] = {"settings": asdict(settings), "seed": seed, "pairs": len(pairs), "pool": 0 if pool is None else len(pool)}
     if settings.method in CLOSED:
         h = _fit_closed(settings.method, pairs, rest, pool, dims, about)
@@ -240,11 +275,22 @@ def fit(
         usable = head if labels is not None and settings.head_weight > 0 else None
         chosen = devices.pick(device)
         names = [f"{title} {number + 1}/{settings.members}" if settings.members > 1 else title for number in range(settings.members)]
-        members = [fit_network(pairs, pool, usable, settings, seed=seed + 1000 * number, device=chosen, title=name) for number, name in enumerate(names)]
+        members = [
+            fit_network(pairs, pool, usable, settings, seed=seed + 1000 * number, device=chosen, title=name)
+            for number, name in enumerate(names)
+        ]
         h = Forward(settings.method, **dims, network=ForwardEnsemble(members).eval(), about=about)
     about["inputs"] = {
         name: digests.of_array(np.asarray(array))
-        for name, array in (("old", old), ("side", side), ("new", new), ("labels", labels), ("pool_old", pool_old), ("pool_side", pool_side), ("pool_new", pool_new))
+        for name, array in (
+            ("old", old),
+            ("side", side),
+            ("new", new),
+            ("labels", labels),
+            ("pool_old", pool_old),
+            ("pool_side", pool_side),
+            ("pool_new", pool_new),
+        )
         if array is not None
     }
     if len(rest):
@@ -254,7 +300,7 @@ def fit(
     return h
 
 
-def _fit_closed(method: str, pairs: Pairs, rest: Pairs, pool: Pairs | None, dims: dict[str, int], about: dict[str, Any]) -> Forward:
+def _fit_closed(method: str, pairs: Pairs, rest: Pairs, pool: Pairs | None, dims: dict[str, Any], about: dict[str, Any]) -> Forward:
     parts = [pairs] if pool is None else [pairs, pool]
     x = np.concatenate([np.concatenate([p.old, p.side], axis=1) for p in parts]).astype(np.float64)
     y = np.concatenate([p.new for p in parts]).astype(np.float64)

@@ -34,7 +34,13 @@ class Pairs:
 
 
 def loss(
-    predicted: Tensor, log_variance: Tensor, target: Tensor, restored: Tensor, labels: Tensor, head: tuple[Tensor, Tensor] | None, settings: FitSettings
+    predicted: Tensor,
+    log_variance: Tensor,
+    target: Tensor,
+    restored: Tensor,
+    labels: Tensor,
+    head: tuple[Tensor, Tensor] | None,
+    settings: FitSettings,
 ) -> Tensor:
     """MSE, weighted by the predicted uncertainty, plus cross-entropy through the frozen head of the new model.
 
@@ -69,7 +75,14 @@ def _standardise(net: ForwardNetwork, pairs: list[Pairs]) -> None:
 
 
 def fit_network(
-    pairs: Pairs, pool: Pairs | None, head: tuple[np.ndarray, np.ndarray] | None, settings: FitSettings, *, seed: int, device: torch.device, title: str
+    pairs: Pairs,
+    pool: Pairs | None,
+    head: tuple[np.ndarray, np.ndarray] | None,
+    settings: FitSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    title: str,
 ) -> ForwardNetwork:
     """Train h with AdamW, one warm-up and a cosine; bfloat16 autocast halves the time of a step within the noise of seeds.
 
@@ -95,7 +108,8 @@ def fit_network(
     warm = max(1, steps // 16)  # FCT: 5 of 80 epochs
     optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: (step + 1) / warm if step < warm else 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(1, steps - warm))))
+        optimiser,
+        lambda step: (step + 1) / warm if step < warm else 0.5 * (1 + float(np.cos(np.pi * (step - warm) / max(1, steps - warm)))),
     )
     order = torch.empty(0, dtype=torch.int64)
     with tqdm(total=steps, desc=title, unit="step", mininterval=1) as bar:

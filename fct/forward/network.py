@@ -30,7 +30,14 @@ class ForwardNetwork(nn.Module):
 
     def __init__(self, old: int, side: int, new: int, width: int):
         super().__init__()
-        for name, size in (("old_mean", old), ("old_std", old), ("side_mean", side), ("side_std", side), ("new_mean", new), ("new_scale", 1)):
+        for name, size in (
+            ("old_mean", old),
+            ("old_std", old),
+            ("side_mean", side),
+            ("side_std", side),
+            ("new_mean", new),
+            ("new_scale", 1),
+        ):
             self.register_buffer(name, torch.zeros(size) if "mean" in name else torch.ones(size))
         self.old_branch = nn.Sequential(_layer(old, 2 * old), _layer(2 * old, 2 * new))
         self.side_branch = nn.Sequential(_layer(side, 2 * side), _layer(2 * side, 2 * new)) if side else None
@@ -64,5 +71,10 @@ class ForwardEnsemble(nn.Module):
 
     def forward(self, old: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D), (N, P) → vectors in the new space (N, E), predicted standard deviation σ (N,), both means over the members."""
-        results = [(member.restore(out), (0.5 * s).exp()) for member in self.members for out, s in [member(old, side)]]
-        return torch.stack([r[0] for r in results]).mean(dim=0), torch.stack([r[1] for r in results]).mean(dim=0)
+        vectors, spreads = [], []
+        for member in self.members:
+            assert isinstance(member, ForwardNetwork)
+            out, log_variance = member(old, side)
+            vectors.append(member.restore(out))
+            spreads.append((0.5 * log_variance).exp())
+        return torch.stack(vectors).mean(dim=0), torch.stack(spreads).mean(dim=0)

@@ -40,6 +40,16 @@ def published_fct(settings: FitSettings, views: int) -> FitSettings:
     only a couple of steps an epoch on a few thousand images.
     """
     return replace(
-        settings, method="fct", members=1, width=2048, epochs=max(1, round(80 / views)), batch=256, learning_rate=5e-4, weight_decay=3.05e-5,
-        head_weight=0.0, pool_share=0.0, uncertainty=False, freeze_norm=True,
+        settings,
+        method="fct",
+        members=1,
+        width=2048,
+        epochs=max(1, round(80 / views)),
+        batch=256,
+        learning_rate=5e-4,
+        weight_decay=3.05e-5,
+        head_weight=0.0,
+        pool_share=0.0,
+        uncertainty=False,
+        freeze_norm=True,
     )

@@ -51,7 +51,10 @@ def _unexpected(error: Exception) -> int:
             show(file=sys.stderr)
         return int(code)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        print(f"fct: the disk is full; got {error.filename or 'no space left'}; free some space and run the same command again", file=sys.stderr)
+        print(
+            f"fct: the disk is full; got {error.filename or 'no space left'}; free some space and run the same command again",
+            file=sys.stderr,
+        )
         return 1
     first = (str(error).strip().splitlines() or [""])[0]
     print(f"fct: {kind.__name__}: {first}; FCT_DEBUG=1 shows where", file=sys.stderr)

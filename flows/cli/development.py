@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, Params, give, say, workspace
+from flows.cli.common import Json, Params, give, say
 
 DEV = "Files in, files out (the stages of dvc.yaml)"
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes; whole or not at all.")]
@@ -20,7 +20,11 @@ def _threads(settings: Any) -> None:
     use_threads(settings.threads)
 
 
-def data(out: Out = Path("build/data"), params: Params = DEFAULT, npm_cache: Annotated[Path, typer.Option(help="Where the icon packs are kept.")] = Path("build/npm")) -> None:
+def data(
+    out: Out = Path("build/data"),
+    params: Params = DEFAULT,
+    npm_cache: Annotated[Path, typer.Option(help="Where the icon packs are kept.")] = Path("build/npm"),
+) -> None:
     """Prepare the images: render the icon packs, or convert your own ImageFolder (params.yaml, data.source).
 
     Example: fct data --out build/data
@@ -53,7 +57,17 @@ def train(
         raise BadInput(f"params.yaml says nothing about {name}", wanted=" or ".join(settings.train), where="train")
     how = settings.train[name]
     target = out or Path("build/releases") / name
-    release = make_release(name, data, target, how.embedder, how.side, size=settings.data.image_size, mode=settings.data.mode, seed=settings.seed, device=settings.device)
+    release = make_release(
+        name,
+        data,
+        target,
+        how.embedder,
+        how.side,
+        size=settings.data.image_size,
+        mode=settings.data.mode,
+        seed=settings.seed,
+        device=settings.device,
+    )
     say(f"{target}: φ {release.dim}-d, ψ {release.side_bytes} bytes an item. Next: fct register {target}")
 
 
@@ -89,7 +103,9 @@ def fit(
     pool_old: Annotated[Path | None, typer.Option(help="Unlabelled pairs of other classes: old.")] = None,
     pool_side: Annotated[Path | None, typer.Option(help="… side-information.")] = None,
     pool_new: Annotated[Path | None, typer.Option(help="… new.")] = None,
-    method: Annotated[str | None, typer.Option(help="procrustes, ridge, fct or fastfill-pool; by default what params.yaml says, else fastfill-pool.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="procrustes, ridge, fct or fastfill-pool; by default what params.yaml says, else fastfill-pool.")
+    ] = None,
     params: Annotated[Path | None, typer.Option(help="Take the recipe from this params.yaml, block fit.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same bytes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
@@ -114,12 +130,30 @@ def fit(
     if method is not None:
         settings = replace(settings, method=method)
     given = {"side": side, "labels": labels, "sources": sources, "pool_old": pool_old, "pool_side": pool_side, "pool_new": pool_new}
-    arrays = {name: vectors.load(path) for name, path in given.items() if path is not None}
-    h = forward.fit(vectors.load(old), vectors.load(new), **arrays, head=read_head(head) if head is not None else None, settings=settings, seed=seed, device=device)  # type: ignore[arg-type]
+    arrays: dict[str, Any] = {name: vectors.load(path) for name, path in given.items() if path is not None}
+    h = forward.fit(
+        vectors.load(old),
+        vectors.load(new),
+        **arrays,
+        head=read_head(head) if head is not None else None,
+        settings=settings,
+        seed=seed,
+        device=device,
+    )
     h.save(out)
-    result = {"method": h.method, "seconds": h.about["seconds"], "validation": h.about.get("validation", {}), "digest": h.digest, "out": str(out)}
+    result = {
+        "method": h.method,
+        "seconds": h.about["seconds"],
+        "validation": h.about.get("validation", {}),
+        "digest": h.digest,
+        "out": str(out),
+    }
     cosine = h.about.get("validation", {}).get("mean_cosine")
-    give(result, json, f"{out}: {h.method}, {h.about['seconds']} s, mean cosine with native vectors on held-out sources {cosine}. Next: fct transform --forward {out} --old …")
+    give(
+        result,
+        json,
+        f"{out}: {h.method}, {h.about['seconds']} s, mean cosine with native vectors on held-out sources {cosine}. Next: fct transform --forward {out} --old …",
+    )
 
 
 def transform(
@@ -180,7 +214,9 @@ def evaluate(
     metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
     top_k: Annotated[str, typer.Option(help="Which top-k to report.")] = "1,5",
     pairs: Annotated[Path | None, typer.Option(help="Instead of query and gallery: a folder of fct embed …")] = None,
-    transformed: Annotated[Path | None, typer.Option(help="… and its gallery carried over by h (sample first): old/old, new/h(old), new/new in one table.")] = None,
+    transformed: Annotated[
+        Path | None, typer.Option(help="… and its gallery carried over by h (sample first): old/old, new/h(old), new/new in one table.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="With --pairs: folder for metrics.json, per-query values and plots.")] = None,
     params: Annotated[Path | None, typer.Option(help="With --pairs: params.yaml.")] = None,
     json: Json = False,
@@ -205,7 +241,11 @@ def evaluate(
         settings = read(params or DEFAULT)
         sample = load_sample(pairs / "sample")
         summary = evaluation.write(sample, vectors.load(transformed)[: len(sample.ids)], metric, out, seed=settings.evaluate.seed)
-        give(summary, json, f"{out}: " + ", ".join(f"{name} classes ρ mAP {table['recovered']['mAP']['value']}" for name, table in summary.items()))
+        give(
+            summary,
+            json,
+            f"{out}: " + ", ".join(f"{name} classes ρ mAP {table['recovered']['mAP']['value']}" for name, table in summary.items()),
+        )
         return
     if query is None or gallery is None or query_labels is None or gallery_labels is None:
         raise BadInput("query and gallery are incomplete", wanted="--query --gallery --query-labels --gallery-labels, or --pairs")
@@ -220,7 +260,7 @@ def evaluate(
         raise BadInput("--top-k cannot be read", wanted="whole numbers from 1, such as 1,5", got=top_k) from error
     started = time.perf_counter()
     optional = {"query_ids": query_ids, "gallery_ids": gallery_ids, "query_sources": query_sources, "gallery_sources": gallery_sources}
-    arrays = {name: vectors.load(path) for name, path in optional.items() if path is not None}
+    arrays: dict[str, Any] = {name: vectors.load(path) for name, path in optional.items() if path is not None}
     labels = vectors.load(query_labels)
     q, g = vectors.load(query), vectors.load(gallery)
     found = metrics.per_query(q, g, labels, vectors.load(gallery_labels), metric=metric, **arrays)
@@ -231,7 +271,13 @@ def evaluate(
         estimate = boot.mean(name)
         result |= {name: estimate.value, f"{name}_ci": [estimate.lower, estimate.upper]}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result |= {"n_queries": len(found.rows), "n_gallery": len(g), "tie_rate": float(found.tied.mean()), "seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": peak}
+    result |= {
+        "n_queries": len(found.rows),
+        "n_gallery": len(g),
+        "tie_rate": float(found.tied.mean()),
+        "seconds": round(time.perf_counter() - started, 3),
+        "peak_memory_bytes": peak,
+    }
     give(result, json, "\n".join(f"{name:<18}{value}" for name, value in result.items()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,6 +17,9 @@ By = Annotated[str, typer.Option("--by", help="Your name; it goes into the ledge
 Why = Annotated[str, typer.Option("--why", help="Why; it goes into the ledger.")]
 
 
+ME = os.environ.get("USER") or "me"
+
+
 def _open(params: Path) -> Any:
     from fct.device import use_threads
 
@@ -25,7 +28,11 @@ def _open(params: Path) -> Any:
     return ws
 
 
-def register(folder: Annotated[Path, typer.Argument(help="A release folder, as fct train or fct.release.write made it.")], params: Params = DEFAULT, json: Json = False) -> None:
+def register(
+    folder: Annotated[Path, typer.Argument(help="A release folder, as fct train or fct.release.write made it.")],
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
     """Publish a release folder to MLflow as the next version. An incomplete one is refused, naming what is missing.
 
     Example: fct register build/releases/v2
@@ -39,7 +46,7 @@ def register(folder: Annotated[Path, typer.Argument(help="A release folder, as f
 def ingest(
     folder: Annotated[Path, typer.Argument(help="Images (any tree of folders), or a folder with a manifest.")],
     version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.")] = None,
-    by: By = getpass.getuser(),
+    by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
     json: Json = False,
@@ -67,7 +74,11 @@ def _report(ws: Any, results: list[dict[str, Any]]) -> None:
     say("Next: fct status")
 
 
-def reconcile(once: Annotated[bool, typer.Option("--once", help="One pass (the only mode so far).")] = False, params: Params = DEFAULT, json: Json = False) -> None:
+def reconcile(
+    once: Annotated[bool, typer.Option("--once", help="One pass (the only mode so far).")] = False,
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
     """Find registered versions that wait for their upgrade and run it; let MLflow's alias and tags follow the ledger.
 
     Example: fct reconcile --once
@@ -112,15 +123,25 @@ def status(params: Params = DEFAULT, json: Json = False) -> None:
     model = ws.settings.model
     found = facts.statuses(ws)
     serving = ws.ledger.serving()
-    now = "nothing serves" if serving is None else f"{model} {serving['release']}.{serving['revision']} serves (space {serving['space']}, {serving['tables'][serving['space']]['rows']} rows)"
+    now = (
+        "nothing serves"
+        if serving is None
+        else f"{model} {serving['release']}.{serving['revision']} serves (space {serving['space']}, {serving['tables'][serving['space']]['rows']} rows)"
+    )
     steps = {version: next_step(one, version, model) for version, one in found.items()}
-    table = {"model": model, "serving": None if serving is None else {"release": serving["release"], "revision": serving["revision"]}, "versions": {str(v): {"status": s.value, "next": steps[v]} for v, s in found.items()}}
+    table = {
+        "model": model,
+        "serving": None if serving is None else {"release": serving["release"], "revision": serving["revision"]},
+        "versions": {str(v): {"status": s.value, "next": steps[v]} for v, s in found.items()},
+    }
     lines = [now] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
     if not found:
         lines.append(f"  no version of {model} is registered; type `fct register build/releases/v1`")
     champion = ws.releases.champion() if found else None
     if serving is not None and champion != serving["release"]:
-        lines.append(f"  the MLflow alias champion points at {champion}: it was moved by hand and decides nothing; `fct reconcile --once` puts it back")
+        lines.append(
+            f"  the MLflow alias champion points at {champion}: it was moved by hand and decides nothing; `fct reconcile --once` puts it back"
+        )
     give(table, json, "\n".join(lines))
 
 
@@ -146,7 +167,13 @@ def reject(version: Version, by: By, why: Why, params: Params = DEFAULT) -> None
     say(f"version {version} is rejected by {by}. Next: fct status")
 
 
-def promote(version: Version, by: Annotated[str | None, typer.Option(help="Your name; by default the one who approved.")] = None, why: Why = "", params: Params = DEFAULT, json: Json = False) -> None:
+def promote(
+    version: Version,
+    by: Annotated[str | None, typer.Option(help="Your name; by default the one who approved.")] = None,
+    why: Why = "",
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
     """Promote model and gallery together, by one ledger entry. Needs a passed verdict and an approval of exactly that verdict.
 
     Example: fct promote 2
@@ -156,11 +183,15 @@ def promote(version: Version, by: Annotated[str | None, typer.Option(help="Your 
     ws = _open(params)
     entry = promotion.promote(ws, version, by=by, why=why)
     assert entry.serving is not None
-    give(entry.to_json(), json, f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves, ledger entry {entry.number}")
+    give(
+        entry.to_json(),
+        json,
+        f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves, ledger entry {entry.number}",
+    )
     say("Next: fct search IMAGE, or fct rollback --by NAME --why TEXT")
 
 
-def rollback(by: By = getpass.getuser(), why: Why = "", params: Params = DEFAULT, json: Json = False) -> None:
+def rollback(by: By = ME, why: Why = "", params: Params = DEFAULT, json: Json = False) -> None:
     """Return to the release that served before, model and gallery together.
 
     Example: fct rollback --by ana --why "customers complain"
@@ -170,7 +201,11 @@ def rollback(by: By = getpass.getuser(), why: Why = "", params: Params = DEFAULT
     ws = _open(params)
     entry = promotion.rollback(ws, by=by, why=why)
     assert entry.serving is not None
-    give(entry.to_json(), json, f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves again, ledger entry {entry.number}")
+    give(
+        entry.to_json(),
+        json,
+        f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves again, ledger entry {entry.number}",
+    )
     say("Next: fct status")
 
 
@@ -197,7 +232,10 @@ def search(
     give(
         {"release": number, "revision": serving.revision["revision"], "hits": [asdict(hit) for hit in hits]},
         json,
-        "\n".join([f"release {number}.{serving.revision['revision']}"] + [f"{rank:>3}  {hit.score:7.4f}  {hit.label:<20} {hit.id:<45} {hit.origin}" for rank, hit in enumerate(hits, 1)]),
+        "\n".join(
+            [f"release {number}.{serving.revision['revision']}"]
+            + [f"{rank:>3}  {hit.score:7.4f}  {hit.label:<20} {hit.id:<45} {hit.origin}" for rank, hit in enumerate(hits, 1)]
+        ),
     )
 
 

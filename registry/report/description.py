@@ -16,7 +16,13 @@ MOST = 4500
 REPORT = "report.html in this version's run"
 SPECIAL = re.compile(r"[&<>`|*_\[\]\\~$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 # (characters of a note, of a problem, most problems, most rows of the gate table, whether passed gates are listed, items of costs and covers)
-DETAIL = ((240, 300, 8, 40, True, 12), (110, 200, 6, 30, True, 10), (0, 160, 5, 24, True, 8), (0, 110, 4, 8, False, 6), (0, 70, 2, 5, False, 3))
+DETAIL = (
+    (240, 300, 8, 40, True, 12),
+    (110, 200, 6, 30, True, 10),
+    (0, 160, 5, 24, True, 8),
+    (0, 110, 4, 8, False, 6),
+    (0, 70, 2, 5, False, 3),
+)
 
 
 def escape(text: object, most: int) -> str:
@@ -108,7 +114,10 @@ def _gates(review: Review, note: int, most: int, passed: bool) -> list[str]:
         cells.append([*cell, *([escape(row["note"], note)] if note else [])])
     out = _table(head, cells) if cells else []
     if len(shown) < len(rows):
-        out += [f"{len(rows) - len(shown)} more measurements ({sum(row['outcome'] == 'passed' for row in rows)} of {len(rows)} passed) are in the report.", ""]
+        out += [
+            f"{len(rows) - len(shown)} more measurements ({sum(row['outcome'] == 'passed' for row in rows)} of {len(rows)} passed) are in the report.",
+            "",
+        ]
     return out
 
 
@@ -118,7 +127,10 @@ def _write(review: Review, detail: tuple[int, int, int, int, bool, int]) -> str:
     came = "a first release" if review.first else f"upgrade from version {escape(verdict['from'], 20)}"
     icon = ICONS.get(review.outcome, "·")
     name = f"{escape(verdict['model'], 100)} version {escape(verdict['version'], 20)}"
-    out = [f"**{icon} {name} {HEADLINES.get(review.outcome, escape(review.outcome, 30))}** ({came}; verdict {escape(plain(verdict['digest'])[:12], 80)})", ""]
+    out = [
+        f"**{icon} {name} {HEADLINES.get(review.outcome, escape(review.outcome, 30))}** ({came}; verdict {escape(plain(verdict['digest'])[:12], 80)})",
+        "",
+    ]
     found = list(verdict["problems"])
     if found:
         out += ["What stands in the way:", "", *(f"- {escape(text, problem)}" for text in found[:problems])]

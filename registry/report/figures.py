@@ -94,7 +94,9 @@ def recovery(metrics: dict[str, Any]) -> str:
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
         axes.set_title(f"{POPULATIONS[population]} · {table['oo']['top1']['n']:,} queries", loc="left", fontsize=10.5, color=INK, pad=10)
     words_aloud = "; ".join(
-        f"{POPULATIONS[p]}, {label}: top-1 {interval(metrics[p][row]['top1'])}, mAP {interval(metrics[p][row]['mAP'])}" for p in populations for row, label in ROWS.items()
+        f"{POPULATIONS[p]}, {label}: top-1 {interval(metrics[p][row]['top1'])}, mAP {interval(metrics[p][row]['mAP'])}"
+        for p in populations
+        for row, label in ROWS.items()
     )
     return _svg(figure, "recovery", f"Recovery. {words_aloud}")
 
@@ -112,7 +114,9 @@ def classes(rows: list[dict[str, Any]]) -> str:
     for population, colour in (("known", CARRIED), ("unseen", WARM)):
         chosen = [row for row in rows if row["population"] == population]
         across, up = [row["oo"] for row in chosen], [row["nh"] for row in chosen]
-        axes.scatter(across, up, s=[14 + 4 * min(row["n"], 30) for row in chosen], color=colour, alpha=0.5, linewidths=0.8, edgecolors=PAPER)
+        axes.scatter(
+            across, up, s=[14 + 4 * min(row["n"], 30) for row in chosen], color=colour, alpha=0.5, linewidths=0.8, edgecolors=PAPER
+        )
     taken: dict[tuple[float, float], list[str]] = {}
     for count, row in enumerate((row for row in rows[:NUMBERED] if row["nh"] < row["oo"]), start=1):
         taken.setdefault((row["oo"], row["nh"]), []).append(str(count))
@@ -155,4 +159,8 @@ def uncertainty(sigma: np.ndarray, far: np.ndarray | None) -> str:
     axes.bar(edges[:-1], beyond, width * 0.92, align="edge", bottom=inside, color=WARM, linewidth=0)
     axes.set_xlabel("predicted σ of a gallery item", color=SOFT, fontsize=9.5)
     axes.set_ylabel("items", color=SOFT, fontsize=9.5)
-    return _svg(figure, "uncertainty", f"Uncertainty of {len(values)} gallery items, from {number(low)} to {number(high)}, {int(outside.sum())} of them beyond coverage")
+    return _svg(
+        figure,
+        "uncertainty",
+        f"Uncertainty of {len(values)} gallery items, from {number(low)} to {number(high)}, {int(outside.sum())} of them beyond coverage",
+    )

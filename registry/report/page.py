@@ -74,7 +74,12 @@ def flips(review: Review) -> dict[str, Any]:
     v = review.values
     before, after = v["oo_top1"] > 0, v["nh_top1"] > 0
     lost = np.flatnonzero(before & ~after)
-    counts = {"lost": len(lost), "gained": int((after & ~before).sum()), "lost_by_new": int((v["nn_top1"][lost] == 0).sum()), "queries": len(before)}
+    counts = {
+        "lost": len(lost),
+        "gained": int((after & ~before).sum()),
+        "lost_by_new": int((v["nn_top1"][lost] == 0).sum()),
+        "queries": len(before),
+    }
     shown: list[dict[str, Any]] = []
     if review.sample is not None and review.carried is not None and len(lost):
         worst = lost[np.argsort(v["nh_mAP"][lost] - v["oo_mAP"][lost], kind="stable")][:FLIPS]
@@ -86,7 +91,12 @@ def flips(review: Review) -> dict[str, Any]:
             found["old"] = [np.empty(0, dtype=np.int64) for _ in rows]
         for place, (query_row, row) in enumerate(zip(worst, rows, strict=True)):
             shown.append(
-                {"row": int(row), "before": float(v["oo_mAP"][query_row]), "after": float(v["nh_mAP"][query_row]), "new_right": bool(v["nn_top1"][query_row] > 0)}
+                {
+                    "row": int(row),
+                    "before": float(v["oo_mAP"][query_row]),
+                    "after": float(v["nh_mAP"][query_row]),
+                    "new_right": bool(v["nn_top1"][query_row] > 0),
+                }
                 | {side: found[side][place] for side in sides}
             )
     return counts | {"shown": shown}
@@ -114,7 +124,12 @@ def _cards(review: Review, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
     def item(row: int, label: str) -> dict[str, Any]:
         name = str(sample.ids[row])
-        return {"id": plain(name, 200), "label": plain(sample.labels[row], 200), "picture": picture(name), "right": str(sample.labels[row]) == label}
+        return {
+            "id": plain(name, 200),
+            "label": plain(sample.labels[row], 200),
+            "picture": picture(name),
+            "right": str(sample.labels[row]) == label,
+        }
 
     cards = []
     for flip in shown:
@@ -127,7 +142,10 @@ def _cards(review: Review, shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 "before": number(flip["before"]),
                 "after": number(flip["after"]),
                 "new_right": flip["new_right"],
-                "rows": [("old/old", [item(int(row), label) for row in flip["old"]]), ("new/h(old)", [item(int(row), label) for row in flip["new"]])],
+                "rows": [
+                    ("old/old", [item(int(row), label) for row in flip["old"]]),
+                    ("new/h(old)", [item(int(row), label) for row in flip["new"]]),
+                ],
             }
         )
     return cards
@@ -153,16 +171,27 @@ def _gallery(review: Review) -> dict[str, Any]:
     """Uncertainty and coverage of the gallery in texts and one chart."""
     out: dict[str, Any] = {"chart": "", "least": least_certain(review), "with_sigma": 0, "rows": 0, "far": None}
     if review.sigma is not None:
-        out |= {"rows": len(review.sigma), "with_sigma": int(np.isfinite(review.sigma).sum()), "chart": figures.uncertainty(review.sigma, review.far)}
+        out |= {
+            "rows": len(review.sigma),
+            "with_sigma": int(np.isfinite(review.sigma).sum()),
+            "chart": figures.uncertainty(review.sigma, review.far),
+        }
     if review.far is not None:
-        out |= {"rows": len(review.far), "far": int(review.far.sum()), "far_share": number(float(review.far.mean())) if len(review.far) else "—"}
+        out |= {
+            "rows": len(review.far),
+            "far": int(review.far.sum()),
+            "far_share": number(float(review.far.mean())) if len(review.far) else "—",
+        }
     return out
 
 
 def _covers(review: Review) -> list[tuple[str, list[str]]]:
     def lines(value: Any) -> list[str]:
         if isinstance(value, dict):
-            return [f"{plain(key, 100)}: {plain(part if isinstance(part, str) else json.dumps(part, ensure_ascii=False), 200)}" for key, part in value.items()]
+            return [
+                f"{plain(key, 100)}: {plain(part if isinstance(part, str) else json.dumps(part, ensure_ascii=False), 200)}"
+                for key, part in value.items()
+            ]
         if isinstance(value, list | tuple):
             return [plain(part, 200) for part in value]
         return [plain(value, 200)]
@@ -198,7 +227,11 @@ def _context(review: Review) -> dict[str, Any]:
         "gates": gate_rows(review),
         "scatter": chart(figures.classes(classes)) if classes else "",
         "classes": len(classes),
-        "losers": [row | {"label": plain(row["label"], 200), "oo": number(row["oo"]), "nh": number(row["nh"])} for row in classes[: figures.NUMBERED] if row["nh"] < row["oo"]],
+        "losers": [
+            row | {"label": plain(row["label"], 200), "oo": number(row["oo"]), "nh": number(row["nh"])}
+            for row in classes[: figures.NUMBERED]
+            if row["nh"] < row["oo"]
+        ],
         "losing": sum(row["nh"] < row["oo"] for row in classes),
         "flips": found,
         "share": number(found["lost"] / found["queries"]) if found else "",
@@ -217,7 +250,11 @@ def _environment() -> Callable[..., str]:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent, encoding="utf-8")
-    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True).get_template(TEMPLATE).render
+    return (
+        Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+        .get_template(TEMPLATE)
+        .render
+    )
 
 
 def html(review: Review) -> str:

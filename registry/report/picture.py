@@ -97,7 +97,15 @@ def _row(canvas: Image, draw: ImageDraw, x: int, y: int, title: str, answers: li
         draw.text((left + THUMBNAIL / 2, top + THUMBNAIL + FRAME + 9), mark + text, font=_font(14), fill=colour, anchor="ma")
 
 
-def search_picture(query: Path, old: list[tuple[Path | None, str, bool]], new: list[tuple[Path | None, str, bool]], out: Path, title: str, old_title: str, new_title: str) -> None:
+def search_picture(
+    query: Path,
+    old: list[tuple[Path | None, str, bool]],
+    new: list[tuple[Path | None, str, bool]],
+    out: Path,
+    title: str,
+    old_title: str,
+    new_title: str,
+) -> None:
     """Write a PNG: the query, and its first five answers in two rows; right ones framed green, wrong ones red, labels below.
 
     Args:

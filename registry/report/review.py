@@ -125,7 +125,10 @@ def metric_rows(review: Review) -> list[dict[str, Any]]:
         for population in sorted(tables, key=lambda p: (list(POPULATIONS).index(p) if p in POPULATIONS else len(POPULATIONS), p)):
             table = tables[population]
             for name, words in NAMES.items():
-                row: dict[str, Any] = {"population": f"{POPULATIONS.get(population, plain(population, 40))} {plain(h, 20)}".strip(), "metric": words}
+                row: dict[str, Any] = {
+                    "population": f"{POPULATIONS.get(population, plain(population, 40))} {plain(h, 20)}".strip(),
+                    "metric": words,
+                }
                 row |= {key: interval(table[key][name]) for key in ROWS}
                 row["rho"] = interval(table["recovered"][name], 2) if name in table["recovered"] else ""
                 row["n"] = int(table["oo"][name]["n"])
@@ -182,7 +185,9 @@ def gains(review: Review) -> list[str]:
         for population in (p for p in POPULATIONS if p in tables):
             old, carried, new = (number(tables[population][row]["top1"]["value"]) for row in ROWS)
             where = f"{POPULATIONS[population]}{f' ({plain(h, 20)})' if h else ''}"
-            found.append(f"On {where}, top-1 is {old} today, {carried} with the carried-over gallery, and would be {new} if every item were embedded again.")
+            found.append(
+                f"On {where}, top-1 is {old} today, {carried} with the carried-over gallery, and would be {new} if every item were embedded again."
+            )
     return found
 
 
@@ -195,5 +200,13 @@ def per_class(review: Review) -> list[dict[str, Any]]:
     for population in np.unique(v["populations"]):
         for label in np.unique(v["labels"][v["populations"] == population]):
             rows = (v["labels"] == label) & (v["populations"] == population)
-            found.append({"label": str(label), "population": str(population), "n": int(rows.sum()), "oo": float(v["oo_top1"][rows].mean()), "nh": float(v["nh_top1"][rows].mean())})
+            found.append(
+                {
+                    "label": str(label),
+                    "population": str(population),
+                    "n": int(rows.sum()),
+                    "oo": float(v["oo_top1"][rows].mean()),
+                    "nh": float(v["nh_top1"][rows].mean()),
+                }
+            )
     return sorted(found, key=lambda row: (row["nh"] - row["oo"], -row["n"], row["label"]))

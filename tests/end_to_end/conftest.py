@@ -34,7 +34,9 @@ def command(folder: Path, *args: str) -> Ran:
     """Run the real ``fct`` in a process of its own."""
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_HOME"} | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
-    ran = subprocess.run([sys.executable, "-m", "flows.cli", *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    ran = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+    )
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
 
@@ -74,7 +76,15 @@ def tiny_params(images: Path) -> dict[str, Any]:
     """The repository's params.yaml made small; the gates stay on, with bounds that so few queries can settle."""
     params: dict[str, Any] = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
     params |= {"model": "tiny", "threads": 1, "device": "cpu"}
-    params["data"] |= {"source": str(images), "image_size": 16, "canaries": 12, "unseen_fraction": 0.2, "pool_fraction": 0.1, "evaluation_fraction": 0.3, "near_duplicate_cosine": 0.999}
+    params["data"] |= {
+        "source": str(images),
+        "image_size": 16,
+        "canaries": 12,
+        "unseen_fraction": 0.2,
+        "pool_fraction": 0.1,
+        "evaluation_fraction": 0.3,
+        "near_duplicate_cosine": 0.999,
+    }
     v1, v2 = params["train"]["v1"], params["train"]["v2"]
     v1["embedder"] |= {"dim": 8, "epochs": 2, "batch": 32}
     v1["side"] |= {"kinds": ["pca"], "dims": 48}
@@ -83,7 +93,14 @@ def tiny_params(images: Path) -> dict[str, Any]:
     params["embed"] |= {"views": 4, "pool_views": 2}
     params["fit"] |= {"members": 1, "width": 128, "epochs": 25, "batch": 128}
     params["transform"] |= {"batch_rows": 64}
-    params["validate"] |= {"recovered_top1": 0.0, "recovered_mAP": 0.0, "unseen_tolerance": 0.5, "worst_class_tolerance": 0.5, "coverage_most": 0.9, "canary_margin": 0.35}
+    params["validate"] |= {
+        "recovered_top1": 0.0,
+        "recovered_mAP": 0.0,
+        "unseen_tolerance": 0.5,
+        "worst_class_tolerance": 0.5,
+        "coverage_most": 0.9,
+        "canary_margin": 0.35,
+    }
     params["promote"] |= {"max_delta": 0.5}
     return params
 
@@ -144,9 +161,14 @@ def candidate(copy_of: Callable[[], Project]) -> Project:
     """Version 1 serves, version 2 has a passed verdict and waits for a person."""
     project = copy_of()
     for args in (
-        ("register", "build/releases/v1"), ("ingest", "build/data"), ("reconcile", "--once"), ("approve", "1", "--by", "ana", "--why", "first"), ("promote", "1"),
-        ("register", "build/releases/v2"), ("reconcile", "--once"),
-    ):  # fmt: skip
+        ("register", "build/releases/v1"),
+        ("ingest", "build/data"),
+        ("reconcile", "--once"),
+        ("approve", "1", "--by", "ana", "--why", "first"),
+        ("promote", "1"),
+        ("register", "build/releases/v2"),
+        ("reconcile", "--once"),
+    ):
         ran = project.fct(*args)
         assert ran.code == 0, f"{args}: {ran.err}"
     return project

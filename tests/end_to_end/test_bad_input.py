@@ -79,7 +79,11 @@ def test_duplicate_ids_in_a_manifest_are_refused(copy_of: Callable[[], Project])
 
 def arrays(folder: Path, rows: int = 40) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
-    return {"old": rng.normal(size=(rows, 6)).astype("f4"), "new": rng.normal(size=(rows, 5)).astype("f4"), "side": rng.integers(-9, 9, (rows, 4)).astype("i1")}
+    return {
+        "old": rng.normal(size=(rows, 6)).astype("f4"),
+        "new": rng.normal(size=(rows, 5)).astype("f4"),
+        "side": rng.integers(-9, 9, (rows, 4)).astype("i1"),
+    }
 
 
 def fit(folder: Path, found: dict[str, np.ndarray], *more: str) -> Ran:
@@ -118,7 +122,13 @@ def test_object_arrays_are_refused_because_they_are_pickles(tmp_path: Path) -> N
 def test_a_wrong_dimension_is_refused_by_transform(tmp_path: Path) -> None:
     assert fit(tmp_path, arrays(tmp_path)).code == 0
     np.save(tmp_path / "wide.npy", np.ones((4, 9), "f4"))
-    refused(Project(tmp_path).fct("transform", "--forward", "h", "--old", "wide.npy", "--side", "side.npy", "--out", "t.npy"), 2, "dimension", "6", "9")
+    refused(
+        Project(tmp_path).fct("transform", "--forward", "h", "--old", "wide.npy", "--side", "side.npy", "--out", "t.npy"),
+        2,
+        "dimension",
+        "6",
+        "9",
+    )
     assert not (tmp_path / "t.npy").exists()
 
 
@@ -132,7 +142,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypa
     assert not (tmp_path / "h").exists() and not list(tmp_path.glob(".h*"))
 
 
-@pytest.mark.parametrize("args", [("promote", "9"), ("approve", "9", "--by", "a", "--why", "b"), ("reject", "9", "--by", "a", "--why", "b"), ("upgrade", "9")])
+@pytest.mark.parametrize(
+    "args", [("promote", "9"), ("approve", "9", "--by", "a", "--why", "b"), ("reject", "9", "--by", "a", "--why", "b"), ("upgrade", "9")]
+)
 def test_an_unknown_version_names_those_that_are_there(candidate: Project, args: tuple[str, ...]) -> None:
     refused(candidate.fct(*args), 2, "no version 9", "[1, 2]")
 

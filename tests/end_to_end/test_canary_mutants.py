@@ -21,20 +21,29 @@ Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarr
 def upgrade(copy_of: Callable[[], Project]) -> Iterator[Upgrade]:
     """Version 1 serves; h(1→2) is fitted, nothing is transformed yet."""
     project = copy_of()
-    for args in (("register", "build/releases/v1"), ("ingest", "build/data"), ("reconcile", "--once"), ("approve", "1", "--by", "a", "--why", "w"), ("promote", "1"), ("register", "build/releases/v2")):
+    for args in (
+        ("register", "build/releases/v1"),
+        ("ingest", "build/data"),
+        ("reconcile", "--once"),
+        ("approve", "1", "--by", "a", "--why", "w"),
+        ("promote", "1"),
+        ("register", "build/releases/v2"),
+    ):
         assert project.fct(*args).code == 0, args
     found = Upgrade(project.workspace(), 2)
     found.contract()
     found.embed()
     found.fit()
-    yield found
+    return found
 
 
 def stand_in(h: Forward, transform: Transform) -> Any:
     return SimpleNamespace(digest=h.digest, side_dim=h.side_dim, transform=lambda old, side, device: transform(old, side))
 
 
-def judge(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch, mutant: Callable[[Forward], Any] | None, keep: slice = slice(None)) -> dict[str, Any]:
+def judge(
+    upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch, mutant: Callable[[Forward], Any] | None, keep: slice = slice(None)
+) -> dict[str, Any]:
     """Transform with the mutant, then index, evaluate and validate honestly. Returns the canary gate."""
     upgrade.workspace.gallery.drop_space(upgrade.space)
     (upgrade.folder / "transform.json").unlink(missing_ok=True)
@@ -45,7 +54,9 @@ def judge(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch, mutant: Callable[[F
         if mutant is not None:
             patch.setattr(Upgrade, "forwards", lambda self: {m: mutant(h) for m, h in honest.items()})
         if keep != slice(None):
-            patch.setattr(gallery, "append_space", lambda name, ids, rows, origin, sigma: append(name, ids[keep], rows[keep], origin, sigma[keep]))
+            patch.setattr(
+                gallery, "append_space", lambda name, ids, rows, origin, sigma: append(name, ids[keep], rows[keep], origin, sigma[keep])
+            )
         upgrade.transform()
     upgrade.index()
     for state in (gallery.snapshot(upgrade.space),):
@@ -89,7 +100,12 @@ def test_shuffled_rows_are_caught(upgrade: Upgrade, monkeypatch: pytest.MonkeyPa
 
 def test_the_normalisation_of_another_version_is_caught(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
     def mutant(h: Forward) -> Any:
-        return stand_in(h, lambda phi, side: h.transform(vectors.normalise(phi), vectors.normalise(np.asarray(side, dtype=np.float32)) if side is not None else None))
+        return stand_in(
+            h,
+            lambda phi, side: h.transform(
+                vectors.normalise(phi), vectors.normalise(np.asarray(side, dtype=np.float32)) if side is not None else None
+            ),
+        )
 
     assert judge(upgrade, monkeypatch, mutant)["outcome"] == "refused"
 

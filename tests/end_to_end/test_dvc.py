@@ -17,7 +17,11 @@ pytestmark = pytest.mark.slow
 
 
 def run(folder: Path, *args: str) -> str:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "DVC_NO_ANALYTICS": "1"}
+    environment = os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "OMP_NUM_THREADS": "1",
+        "DVC_NO_ANALYTICS": "1",
+    }
     ran = subprocess.run(args, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     return ran.stdout + ran.stderr
@@ -56,10 +60,16 @@ def test_dvc_and_the_flow_give_identical_numbers_on_the_same_input(repro: Path, 
     development = json.loads((repro / "build/evaluate/metrics.json").read_text())
     operations = json.loads((candidate.folder / "workspace/upgrades/tiny-v2/evaluation-v1/metrics.json").read_text())
     assert development == operations
-    h = [json.loads((folder / "manifest.json").read_text())["digest"] for folder in (repro / "build/forward", candidate.folder / "workspace/upgrades/tiny-v2/h-v1")]
+    h = [
+        json.loads((folder / "manifest.json").read_text())["digest"]
+        for folder in (repro / "build/forward", candidate.folder / "workspace/upgrades/tiny-v2/h-v1")
+    ]
     assert h[0] == h[1]
     shared = ("worth_it", "compatible", "recovered", "recovered_unseen", "worst_class", "new_intact")
-    verdicts = [json.loads(path.read_text())["gates"] for path in (repro / "build/validate/verdict.json", candidate.folder / "workspace/upgrades/tiny-v2/verdict/verdict.json")]
+    verdicts = [
+        json.loads(path.read_text())["gates"]
+        for path in (repro / "build/validate/verdict.json", candidate.folder / "workspace/upgrades/tiny-v2/verdict/verdict.json")
+    ]
     first, second = ([g for g in gates if g["gate"] in shared] for gates in verdicts)
     assert first == second
 

@@ -56,7 +56,17 @@ def test_the_upgrade_reads_no_gallery_image_and_reaches_a_verdict(candidate: Pro
     verdict = json.loads((candidate.folder / "workspace/upgrades/tiny-v2/verdict/verdict.json").read_text())
     assert costs["gallery_images_read"] == 0
     assert verdict["outcome"] == "passed"
-    assert {g["gate"] for g in verdict["gates"]} == {"worth_it", "compatible", "recovered", "recovered_unseen", "new_intact", "worst_class", "coverage", "index_faithful", "canary"}
+    assert {g["gate"] for g in verdict["gates"]} == {
+        "worth_it",
+        "compatible",
+        "recovered",
+        "recovered_unseen",
+        "new_intact",
+        "worst_class",
+        "coverage",
+        "index_faithful",
+        "canary",
+    }
     assert len(verdict["suite"]["expectations"]) == len([g for g in verdict["gates"] if g["outcome"] != "not applicable"])
 
 
@@ -202,9 +212,16 @@ def test_version_3_goes_straight_from_the_native_version(copy_of: Callable[[], P
     """v3 after v2: the gallery is native to v1, so its h is fitted from v1, and the champion as served is v2 on h(1→2)."""
     project = copy_of()
     for args in (
-        ("register", "build/releases/v1"), ("ingest", "build/data"), ("reconcile", "--once"), ("approve", "1", "--by", "a", "--why", "w"), ("promote", "1"),
-        ("register", "build/releases/v2"), ("reconcile", "--once"), ("approve", "2", "--by", "a", "--why", "w"), ("promote", "2"),
-    ):  # fmt: skip
+        ("register", "build/releases/v1"),
+        ("ingest", "build/data"),
+        ("reconcile", "--once"),
+        ("approve", "1", "--by", "a", "--why", "w"),
+        ("promote", "1"),
+        ("register", "build/releases/v2"),
+        ("reconcile", "--once"),
+        ("approve", "2", "--by", "a", "--why", "w"),
+        ("promote", "2"),
+    ):
         assert project.fct(*args).code == 0, args
     params = (project.folder / "params.yaml").read_text()
     (project.folder / "params.yaml").write_text(params.replace("seed: 0\n", "seed: 1\n", 1))

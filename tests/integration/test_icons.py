@@ -63,7 +63,7 @@ def test_every_split_has_the_classes_asked_for(tiny):
         assert 2 <= summary["splits"][split]["classes"] <= 3
     assert summary["splits"]["pool"]["images"] == 150 and summary["splits"]["canary"]["images"] == 8
     manifest = read_manifest(out)
-    assert {file for file in (out / "images").rglob("*.png")} == set(manifest.files) and len(manifest) == summary["images"]
+    assert set((out / "images").rglob("*.png")) == set(manifest.files) and len(manifest) == summary["images"]
 
 
 def test_no_name_of_an_unseen_class_is_trained_or_fitted_on(tiny):

@@ -69,7 +69,7 @@ def test_a_folder_of_classes_becomes_splits_of_converted_images(tmp_path):
     for file, key in zip(manifest.files, manifest.id, strict=True):
         original = next((tmp_path / "in").glob(f"{key}.*"))
         assert np.array_equal(read_image(file, 16, "RGB"), read_image(original, 16, "RGB"))
-    on_disk = {path for path in (tmp_path / "out" / "images").rglob("*.png")}
+    on_disk = set((tmp_path / "out" / "images").rglob("*.png"))
     assert on_disk == set(manifest.files)
     assert json.loads((tmp_path / "out" / "summary.json").read_text()) == summary
 

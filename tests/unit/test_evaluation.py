@@ -77,7 +77,9 @@ def test_the_summary_says_means_by_population_with_bounds_around_them():
                 assert found["lower"] <= found["value"] <= found["upper"] and found["n"] == rows.sum()
             assert table[population]["tie_rate"][row] == pytest.approx(values[f"{row}_tied"][rows].mean(), abs=1e-6)
         means = {name: values[f"{name}_mAP"][rows].mean() for name in evaluation.ROWS}
-        assert table[population]["recovered"]["mAP"]["value"] == pytest.approx((means["nh"] - means["oo"]) / (means["nn"] - means["oo"]), abs=1e-5)
+        assert table[population]["recovered"]["mAP"]["value"] == pytest.approx(
+            (means["nh"] - means["oo"]) / (means["nn"] - means["oo"]), abs=1e-5
+        )
 
 
 def test_a_recovered_fraction_that_is_undefined_is_null():

@@ -27,9 +27,16 @@ def fit(method="fastfill-pool", seed=0, **changes):
     old, side, new = world()
     pool_old, pool_side, pool_new = world(40, 1)
     given = {
-        "side": side, "labels": np.arange(60) % 3, "sources": np.repeat(np.arange(20), 3), "head": (np.ones((3, 5)), np.zeros(3)),
-        "pool_old": pool_old, "pool_side": pool_side, "pool_new": pool_new, "settings": replace(FEW, method=method), **changes,
-    }  # fmt: skip
+        "side": side,
+        "labels": np.arange(60) % 3,
+        "sources": np.repeat(np.arange(20), 3),
+        "head": (np.ones((3, 5)), np.zeros(3)),
+        "pool_old": pool_old,
+        "pool_side": pool_side,
+        "pool_new": pool_new,
+        "settings": replace(FEW, method=method),
+        **changes,
+    }
     given = {name: value for name, value in given.items() if value is not None}
     return fct.fit(given.pop("old", old), given.pop("new", new), seed=seed, device="cpu", **given)
 
@@ -74,7 +81,11 @@ def wide(request):
 
 def wide_world(n, seed):
     rng = np.random.default_rng(seed)
-    return rng.normal(size=(n, 12)).astype(np.float32), rng.integers(-127, 128, (n, 8)).astype(np.int8), rng.normal(size=(n, 16)).astype(np.float32)
+    return (
+        rng.normal(size=(n, 12)).astype(np.float32),
+        rng.integers(-127, 128, (n, 8)).astype(np.int8),
+        rng.normal(size=(n, 16)).astype(np.float32),
+    )
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -169,10 +180,22 @@ def test_another_format_is_refused(folder):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"dims": {"old": 4, "side": 3, "new": 6}}, {"dims": 5}, {"dims": {}}, {"method": "ridge2"}, {"method": "ridge"}, {"method": "fct"}, {"settings": {}}]
+    "changes",
+    [
+        {"dims": {"old": 4, "side": 3, "new": 6}},
+        {"dims": 5},
+        {"dims": {}},
+        {"method": "ridge2"},
+        {"method": "ridge"},
+        {"method": "fct"},
+        {"settings": {}},
+    ],
 )
 def test_a_manifest_that_does_not_fit_the_weights_is_refused(folder, changes):
-    if json.loads((folder / "manifest.json").read_text())["method"] in (changes.get("method"), *(("ridge", "procrustes") if "settings" in changes else ())):
+    if json.loads((folder / "manifest.json").read_text())["method"] in (
+        changes.get("method"),
+        *(("ridge", "procrustes") if "settings" in changes else ()),
+    ):
         pytest.skip("says the same")
     edit(folder, **changes)
     with pytest.raises((BadInput, NotPermitted)):
@@ -224,9 +247,13 @@ def test_too_few_pairs_are_refused(n):
 def test_rows_that_do_not_fit_h_are_refused(h):
     old, side, _ = world()
     for rows, more, sentence in [
-        (old[:, :3], side, "old has the wrong dimension; wanted 4"), (old, side[:, :2], "side has the wrong dimension; wanted 3"),
-        (old, side[1:], "side has the wrong number of rows"), (old, None, "needs side-information"), (NAN, side, "NaN"), (old[:0], side[:0], "old is empty"),
-    ]:  # fmt: skip
+        (old[:, :3], side, "old has the wrong dimension; wanted 4"),
+        (old, side[:, :2], "side has the wrong dimension; wanted 3"),
+        (old, side[1:], "side has the wrong number of rows"),
+        (old, None, "needs side-information"),
+        (NAN, side, "NaN"),
+        (old[:0], side[:0], "old is empty"),
+    ]:
         with pytest.raises(BadInput, match=sentence):
             h.transform(rows, more)
 

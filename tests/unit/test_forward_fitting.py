@@ -40,9 +40,13 @@ def test_rows_without_a_label_do_not_reach_the_head():
     predicted, log_variance, target, restored, labels, head = rows()
     wild = restored.copy()
     wild[labels < 0] = 1e6
-    assert of(predicted, log_variance, target, restored, labels, head, SETTINGS) == of(predicted, log_variance, target, wild, labels, head, SETTINGS)
+    assert of(predicted, log_variance, target, restored, labels, head, SETTINGS) == of(
+        predicted, log_variance, target, wild, labels, head, SETTINGS
+    )
     nobody = np.full(len(labels), -1)
-    assert of(predicted, log_variance, target, restored, nobody, head, SETTINGS) == of(predicted, log_variance, target, restored, nobody, None, SETTINGS)
+    assert of(predicted, log_variance, target, restored, nobody, head, SETTINGS) == of(
+        predicted, log_variance, target, restored, nobody, None, SETTINGS
+    )
 
 
 def test_the_best_uncertainty_is_the_error_itself():
@@ -101,7 +105,9 @@ def test_the_fit_learns():
     assert ((found - data.new) ** 2).mean() < 0.05 * data.new.var(axis=0).mean()
 
 
-@pytest.mark.parametrize("changes", [{"pool_share": 0.0}, {"head_weight": 0.0}, {"freeze_norm": True}, {"uncertainty": False}, {"batch": 1000}])
+@pytest.mark.parametrize(
+    "changes", [{"pool_share": 0.0}, {"head_weight": 0.0}, {"freeze_norm": True}, {"uncertainty": False}, {"batch": 1000}]
+)
 def test_every_option_fits_and_changes_something(changes):
     found = bytes_of(fit(replace(SETTINGS, **changes)))
     assert found != bytes_of(fit())

@@ -41,7 +41,7 @@ def live(share=0.02, recall=1.0, canary=True, fingerprint=True, measured=None, d
         fingerprint_ok=fingerprint,
         new_measured=measured or {"known.top1": 0.75},
         new_declared=declared or {"known.top1": 0.75},
-    )  # fmt: skip
+    )
 
 
 def kept(measurements):
@@ -241,7 +241,12 @@ def one(outcome, gate="worth_it"):
 
 @pytest.mark.parametrize(
     ("found", "wanted"),
-    [(["passed"], "passed"), (["passed", "inconclusive"], "inconclusive"), (["inconclusive", "refused", "passed"], "refused"), (["refused"], "refused")],
+    [
+        (["passed"], "passed"),
+        (["passed", "inconclusive"], "inconclusive"),
+        (["inconclusive", "refused", "passed"], "refused"),
+        (["refused"], "refused"),
+    ],
 )
 def test_the_verdict_is_the_worst_outcome(found, wanted):
     verdict, problems = overall([one(outcome) for outcome in found], ("worth_it",), first=False)

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CODE = '''
+CODE = """
 import importlib, pkgutil, sys
 
 BLOCKED = {"mlflow", "prefect", "dvc", "great_expectations", "pydantic", "lance", "faiss", "pandas", "yaml", "typer", "pyarrow", "obstore", "fastapi", "ray",
@@ -40,11 +40,13 @@ h.save(sys.argv[1])
 assert fct.load(sys.argv[1]).digest == h.digest
 assert not BLOCKED & {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}
 print(summary["known"]["nn"]["top1"]["value"])
-'''
+"""
 
 
 def test_the_core_imports_fits_transforms_and_evaluates_without_the_frameworks(tmp_path):
-    done = subprocess.run([sys.executable, "-c", CODE, str(tmp_path / "h")], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, str(tmp_path / "h")], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert 0 <= float(done.stdout) <= 1
 

@@ -42,7 +42,9 @@ def test_classes_of_unequal_size_keep_their_weight():
 def test_with_one_query_a_class_it_is_the_percentile_bootstrap_of_scipy():
     values = np.random.default_rng(0).exponential(size=80)
     found = Bootstrap({"v": values}, np.arange(80), resamples=6000).mean("v")
-    wanted = stats.bootstrap((values,), np.mean, confidence_level=0.9, n_resamples=6000, method="percentile", rng=np.random.default_rng(1)).confidence_interval
+    wanted = stats.bootstrap(
+        (values,), np.mean, confidence_level=0.9, n_resamples=6000, method="percentile", rng=np.random.default_rng(1)
+    ).confidence_interval
     width = wanted.high - wanted.low
     assert found.lower == pytest.approx(wanted.low, abs=0.06 * width)
     assert found.upper == pytest.approx(wanted.high, abs=0.06 * width)
@@ -81,7 +83,9 @@ def test_one_class_alone_has_an_interval_of_no_width():
 
 def test_the_recovered_fraction_of_means():
     assert recovered({"old": 0.2, "carried": 0.5, "new": 0.6}, "old", "carried", "new") == pytest.approx(0.75)
-    np.testing.assert_allclose(recovered({"o": np.array([0.0, 0.5]), "c": np.array([0.5, 0.5]), "n": np.array([1.0, 0.25])}, "o", "c", "n"), [0.5, np.nan])
+    np.testing.assert_allclose(
+        recovered({"o": np.array([0.0, 0.5]), "c": np.array([0.5, 0.5]), "n": np.array([1.0, 0.25])}, "o", "c", "n"), [0.5, np.nan]
+    )
 
 
 @pytest.mark.parametrize("new", [0.0, -0.1])
@@ -98,7 +102,9 @@ def test_resamples_without_a_gain_pull_the_lower_bound_of_the_recovered_fraction
     rng = np.random.default_rng(0)
     gain = np.repeat(rng.normal(0.05, 1, 40), 8)  # positive on average, negative in many resamples
     gain += 0.05 - gain.mean()
-    found = Bootstrap({"old": a, "carried": a + 0.9 * gain, "new": a + gain}, clusters).estimate(lambda m: recovered(m, "old", "carried", "new"))
+    found = Bootstrap({"old": a, "carried": a + 0.9 * gain, "new": a + gain}, clusters).estimate(
+        lambda m: recovered(m, "old", "carried", "new")
+    )
     assert found.value == pytest.approx(0.9)
     assert found.lower == -np.inf
 

@@ -15,12 +15,12 @@ from fct.side import SideSettings
 from fct.training import EmbedderSettings
 
 EMBEDDER = EmbedderSettings("small-cnn", dim=8, classes=0.5, epochs=1, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1)
-SIDE = SideSettings(("simclr", "pca"), dims=8, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002)
-
-
-@pytest.mark.parametrize(
-    ("share", "wanted"), [(1.0, "abcdef"), (0.5, "ace"), (0.67, "abce"), (0.34, "ac"), (0.0, "a")]
+SIDE = SideSettings(
+    ("simclr", "pca"), dims=8, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002
 )
+
+
+@pytest.mark.parametrize(("share", "wanted"), [(1.0, "abcdef"), (0.5, "ace"), (0.67, "abce"), (0.34, "ac"), (0.0, "a")])
 def test_the_known_part_is_spread_over_the_alphabet(share, wanted):
     assert known_part(list("abcdef"), share) == list(wanted)
 

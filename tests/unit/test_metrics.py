@@ -52,7 +52,10 @@ def test_self_matches_and_own_sources_are_hidden_and_empty_sources_hide_nothing(
 def test_sources_that_are_all_empty_change_nothing():
     query, gallery, of_query, of_gallery = world(0, metric="l2")
     empty = {"query_sources": np.full(len(query), ""), "gallery_sources": np.full(len(gallery), "")}
-    agree(metrics.per_query(query, gallery, of_query, of_gallery, metric="l2", **empty), oracles.per_query(query, gallery, of_query, of_gallery, metric="l2"))
+    agree(
+        metrics.per_query(query, gallery, of_query, of_gallery, metric="l2", **empty),
+        oracles.per_query(query, gallery, of_query, of_gallery, metric="l2"),
+    )
 
 
 def test_a_query_without_a_visible_positive_is_left_out():
@@ -171,7 +174,11 @@ def test_bad_input_is_refused_by_name():
         ((query, gallery, of_query, of_gallery), {"gallery_sources": of_gallery}, "sources are given for one side only"),
         ((query, gallery, of_query, of_gallery), {"query_ids": of_query[1:], "gallery_ids": of_gallery}, "ids have another length"),
         ((query, gallery, np.full(len(query), "x"), of_gallery), {}, "no query has an item of its class"),
-        ((query, gallery, of_query, of_gallery), {"query_sources": np.full(len(query), "s"), "gallery_sources": np.full(len(gallery), "s")}, "no query has an item"),
+        (
+            (query, gallery, of_query, of_gallery),
+            {"query_sources": np.full(len(query), "s"), "gallery_sources": np.full(len(gallery), "s")},
+            "no query has an item",
+        ),
     ]
     for arguments, options, sentence in cases:
         with pytest.raises(BadInput, match=sentence):

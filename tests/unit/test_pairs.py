@@ -29,7 +29,9 @@ def load(folder, part, name):
 def test_every_image_has_as_many_rows_as_views(written, data):
     out, counts = written
     manifest = read_manifest(data)
-    fitting, pool, sample = (len(manifest.rows(*splits)) for splits in (("train", "fitting"), ("pool",), ("validation", "validation_unseen")))
+    fitting, pool, sample = (
+        len(manifest.rows(*splits)) for splits in (("train", "fitting"), ("pool",), ("validation", "validation_unseen"))
+    )
     assert counts == {"fitting": 3 * fitting, "pool": 2 * pool, "sample": sample, "canaries": 8}
     assert min(counts.values()) > 0
     for part in counts:
@@ -106,7 +108,9 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(written, v1
         write_pairs(v1, v2, data, tmp_path / str(seed), SETTINGS, seed=seed, device="cpu")
     first, again, other = (digests.of_folder(folder) for folder in (out, tmp_path / "3", tmp_path / "4"))
     assert first == again
-    assert {name for name in first if first[name] != other[name]} == {f"{part}/{name}.npy" for part in ("fitting", "pool") for name in ("old", "side", "new")}
+    assert {name for name in first if first[name] != other[name]} == {
+        f"{part}/{name}.npy" for part in ("fitting", "pool") for name in ("old", "side", "new")
+    }
 
 
 @pytest.mark.parametrize("split", ["gallery", "gallery_unseen", "validation", "validation_unseen", "canary"])
@@ -135,7 +139,9 @@ def test_no_fitting_images_or_no_evaluation_sample_are_refused(v1, v2, data, tmp
     with pytest.raises(BadInput, match="no fitting images; wanted train or fitting"):
         write_pairs(v1, v2, without(data, tmp_path / "a", "train", "fitting"), tmp_path / "out", SETTINGS, seed=0, device="cpu")
     with pytest.raises(BadInput, match="no evaluation sample"):
-        write_pairs(v1, v2, without(data, tmp_path / "b", "validation", "validation_unseen"), tmp_path / "out", SETTINGS, seed=0, device="cpu")
+        write_pairs(
+            v1, v2, without(data, tmp_path / "b", "validation", "validation_unseen"), tmp_path / "out", SETTINGS, seed=0, device="cpu"
+        )
     assert not (tmp_path / "out").exists()
 
 

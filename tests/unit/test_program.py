@@ -236,10 +236,19 @@ def test_a_configuration_that_asks_for_pickle_is_refused(exported, tmp_path, kin
 @pytest.mark.parametrize(
     "name",
     [
-        "data/constants/custom_obj_0", "data/constants/opaque_obj_0", "data/constants/model.pt", "data/weights/model.pt", "data.pkl", "data/weights/evil.pkl",
-        "data/aotinductor/model/model.so", "data/aotinductor/model/kernel.cubin", "extra/notes.txt", "models/model.json/../x", "executorch/x.pte",
+        "data/constants/custom_obj_0",
+        "data/constants/opaque_obj_0",
+        "data/constants/model.pt",
+        "data/weights/model.pt",
+        "data.pkl",
+        "data/weights/evil.pkl",
+        "data/aotinductor/model/model.so",
+        "data/aotinductor/model/kernel.cubin",
+        "extra/notes.txt",
+        "models/model.json/../x",
+        "executorch/x.pte",
     ],
-)  # fmt: skip
+)
 def test_pickles_compiled_payloads_and_unknown_records_are_refused_by_name(exported, tmp_path, name):
     path = rewritten(exported, tmp_path / "program.pt2", extra=[(f"archive/{name}", pickle.dumps(Opens(tmp_path / "ran")))])
     assert name in refuse(path, "a record of an unknown kind")
@@ -279,7 +288,12 @@ def test_records_outside_of_the_folder_are_refused(exported, tmp_path):
 
 
 def test_what_torch_refuses_to_read_is_one_sentence(exported, tmp_path):
-    for changes in ({"models/model.json": b"{}"}, {"archive_version": b"99"}, {"data/weights/weight_0": None}, {"data/weights/weight_0": b"123"}):
+    for changes in (
+        {"models/model.json": b"{}"},
+        {"archive_version": b"99"},
+        {"data/weights/weight_0": None},
+        {"data/weights/weight_0": b"123"},
+    ):
         refuse(rewritten(exported, tmp_path / "program.pt2", changes), "program")
 
 
@@ -304,12 +318,23 @@ def planted(model, kind, code):
 @pytest.mark.parametrize(
     ("kind", "code"),
     [
-        ("target", "torch.hub.load"), ("target", "torch.ops.load_library"), ("target", "torch.ops.aten.__class__.__base__"), ("target", "os.system"),
-        ("target", "_operator.methodcaller"), ("target", 7), ("range", "__import__('os').mkdir('PLACE')"), ("guard", "__import__('os').mkdir('PLACE')"),
-        ("guard", "L['x'].__class__"), ("size", "__import__('os').mkdir('PLACE')"), ("size", "Max(Symbol('__import__(1)'), 1)"), ("size", "[x for x in 's']"),
-        ("size", "eval('1')"), ("size", 7), ("spec", "os"),
+        ("target", "torch.hub.load"),
+        ("target", "torch.ops.load_library"),
+        ("target", "torch.ops.aten.__class__.__base__"),
+        ("target", "os.system"),
+        ("target", "_operator.methodcaller"),
+        ("target", 7),
+        ("range", "__import__('os').mkdir('PLACE')"),
+        ("guard", "__import__('os').mkdir('PLACE')"),
+        ("guard", "L['x'].__class__"),
+        ("size", "__import__('os').mkdir('PLACE')"),
+        ("size", "Max(Symbol('__import__(1)'), 1)"),
+        ("size", "[x for x in 's']"),
+        ("size", "eval('1')"),
+        ("size", 7),
+        ("spec", "os"),
     ],
-)  # fmt: skip
+)
 def test_code_in_the_json_of_the_graph_is_refused_and_does_not_run(exported, tmp_path, kind, code):
     model = json.loads(record(exported, "models/model.json"))
     code = code.replace("PLACE", str(tmp_path / "ran")) if isinstance(code, str) else code
@@ -341,5 +366,7 @@ class Sizes(nn.Module):
 def test_arithmetic_on_sizes_is_no_reason_to_refuse(tmp_path):
     program.export(Sizes(), 1, 16, tmp_path / "program.pt2")
     for n in (1, 3):
-        for a, b in zip(program.load(tmp_path / "program.pt2")(torch.from_numpy(images(n))), Sizes()(torch.from_numpy(images(n))), strict=True):
+        for a, b in zip(
+            program.load(tmp_path / "program.pt2")(torch.from_numpy(images(n))), Sizes()(torch.from_numpy(images(n))), strict=True
+        ):
             assert torch.equal(a, b)

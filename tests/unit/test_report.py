@@ -29,7 +29,9 @@ DIGEST = hashlib.sha256(b"a verdict").hexdigest()
 EVIL = "<script>alert(1)</script>|`x`**b** [l](http://evil.example)\n# h \"q\" 'a' &amp; <img src=x onerror=y> \u202e"
 
 
-def sample_of(classes: int = 16, each: int = 8, *, noise: float = 0.55, seed: int = 3, names: Callable[[int], str] = "class-{}".format) -> tuple[Sample, np.ndarray]:
+def sample_of(
+    classes: int = 16, each: int = 8, *, noise: float = 0.55, seed: int = 3, names: Callable[[int], str] = "class-{}".format
+) -> tuple[Sample, np.ndarray]:
     """Clustered vectors: the old space is noisier than the new one, h(old) lies between. Three quarters of the classes are known."""
     rng = np.random.default_rng(seed)
     numbers = np.repeat(np.arange(classes), each)
@@ -53,15 +55,44 @@ def gates_of(outcome: str) -> list[dict[str, Any]]:
     return [
         Measurement("worth_it", "known top-1", 0.12, 0.08, 0.16, 400, 0.0, strict=True, outcome="passed").to_json(),
         Measurement("recovered", "known ρ top-1", 0.93, 0.85, 1.0, 400, 0.75, outcome="passed").to_json(),
-        Measurement("recovered_unseen", "unseen mAP", 0.01, -0.04, 0.06, 90, -0.02, strict=True, outcome=outcome, note="ρ 0.61; about 300 more queries would settle it").to_json(),
+        Measurement(
+            "recovered_unseen",
+            "unseen mAP",
+            0.01,
+            -0.04,
+            0.06,
+            90,
+            -0.02,
+            strict=True,
+            outcome=outcome,
+            note="ρ 0.61; about 300 more queries would settle it",
+        ).to_json(),
         Measurement("coverage", "items native to v1", 0.04, 0.04, 0.04, 900, 0.1, test="value", most=True, outcome="passed").to_json(),
-        Measurement("new_intact", "largest difference", 0.0, 0.0, 0.0, 4, 1e-6, test="value", most=True, outcome="passed", note="same fingerprint").to_json(),
-        Measurement("canary", "", float("nan"), float("nan"), float("nan"), 0, float("nan"), applies=False, outcome="not applicable", note="no canaries").to_json(),
+        Measurement(
+            "new_intact", "largest difference", 0.0, 0.0, 0.0, 4, 1e-6, test="value", most=True, outcome="passed", note="same fingerprint"
+        ).to_json(),
+        Measurement(
+            "canary",
+            "",
+            float("nan"),
+            float("nan"),
+            float("nan"),
+            0,
+            float("nan"),
+            applies=False,
+            outcome="not applicable",
+            note="no canaries",
+        ).to_json(),
     ]
 
 
 def review_of(
-    outcome: str = "passed", *, made: tuple[Sample, np.ndarray] | None = None, image_of: Callable[[str], Path | None] = lambda item: None, gallery: int = 300, **verdict: Any
+    outcome: str = "passed",
+    *,
+    made: tuple[Sample, np.ndarray] | None = None,
+    image_of: Callable[[str], Path | None] = lambda item: None,
+    gallery: int = 300,
+    **verdict: Any,
 ) -> Review:
     sample, carried = made or sample_of()
     values = evaluation.measure(sample, carried, "cosine")
@@ -70,25 +101,50 @@ def review_of(
     far = sigma > np.quantile(sigma, 0.96)
     sigma[: gallery // 10] = np.nan
     content = {
-        "model": "icons", "version": 2, "from": 1, "outcome": outcome, "digest": DIGEST, "gates": gates_of(outcome), "metrics": evaluation.summarise(values, 0),
+        "model": "icons",
+        "version": 2,
+        "from": 1,
+        "outcome": outcome,
+        "digest": DIGEST,
+        "gates": gates_of(outcome),
+        "metrics": evaluation.summarise(values, 0),
         "problems": [] if outcome == "passed" else [f"recovered_unseen (unseen mAP) is {outcome}: 0.010, wanted > -0.02."],
         "covers": {"embedder": "ab" * 32, "forward transformation": "cd" * 32, "rows": ["ef" * 32, "01" * 32]},
-    }  # fmt: skip
+    }
     return Review(
-        verdict=content | verdict, values=values, sample=sample, carried=carried, metric="cosine", sigma=sigma, far=far,
-        gallery_ids=np.array([f"shelf-{i:04d}" for i in range(gallery)]), image_of=image_of,
-        costs={"fit_s": 41.25, "transform_us_per_item": 3.5, "native_us_per_item": 700.0, "side_bytes_per_item": 256, "gallery_rows": 20204, "gallery_images_read": 0},
-        provenance={"seed": "0", "fct": "0.1.0", "params.yaml": "9f" * 32}, approve_value=f"<your name> {DIGEST[:12]}",
-    )  # fmt: skip
+        verdict=content | verdict,
+        values=values,
+        sample=sample,
+        carried=carried,
+        metric="cosine",
+        sigma=sigma,
+        far=far,
+        gallery_ids=np.array([f"shelf-{i:04d}" for i in range(gallery)]),
+        image_of=image_of,
+        costs={
+            "fit_s": 41.25,
+            "transform_us_per_item": 3.5,
+            "native_us_per_item": 700.0,
+            "side_bytes_per_item": 256,
+            "gallery_rows": 20204,
+            "gallery_images_read": 0,
+        },
+        provenance={"seed": "0", "fct": "0.1.0", "params.yaml": "9f" * 32},
+        approve_value=f"<your name> {DIGEST[:12]}",
+    )
 
 
 def first_release() -> Review:
     gates = [
-        Measurement(gate, "", float("nan"), float("nan"), float("nan"), 0, float("nan"), outcome="not applicable", note="a first release").to_json()
+        Measurement(
+            gate, "", float("nan"), float("nan"), float("nan"), 0, float("nan"), outcome="not applicable", note="a first release"
+        ).to_json()
         for gate in ("worth_it", "coverage")
     ]
     review = review_of(version=1, metrics={}, gates=gates)
-    return replace(review, verdict=review.verdict | {"from": None}, values=None, sample=None, carried=None, sigma=None, far=None, gallery_ids=None)
+    return replace(
+        review, verdict=review.verdict | {"from": None}, values=None, sample=None, carried=None, sigma=None, far=None, gallery_ids=None
+    )
 
 
 @pytest.fixture(scope="module")
@@ -171,7 +227,9 @@ def test_plain_text_is_one_printable_line() -> None:
 
 def test_the_metric_rows_are_those_of_the_summary(review: Review) -> None:
     rows = metric_rows(review)
-    assert [(row["population"], row["metric"]) for row in rows] == [(f"{p} classes", m) for p in ("known", "unseen") for m in ("top-1", "mAP", "top-5")]
+    assert [(row["population"], row["metric"]) for row in rows] == [
+        (f"{p} classes", m) for p in ("known", "unseen") for m in ("top-1", "mAP", "top-5")
+    ]
     known = review.verdict["metrics"]["known"]
     assert rows[0]["nh"].startswith(f"{known['nh']['top1']['value']:.3f} [") and rows[0]["n"] == known["oo"]["top1"]["n"]
     assert rows[2]["rho"] == "" and rows[1]["rho"].startswith(f"{known['recovered']['mAP']['value']:.2f} [")
@@ -180,7 +238,9 @@ def test_the_metric_rows_are_those_of_the_summary(review: Review) -> None:
 def test_every_gate_has_its_title_in_words_and_its_own_bound(review: Review) -> None:
     rows = {row["gate"]: row for row in gate_rows(review)}
     assert all(row["title"] == TITLES[gate] for gate, row in rows.items())
-    assert rows["recovered"]["value"] == "0.93" and rows["recovered"]["interval"] == "[0.85, 1.00]" and rows["recovered"]["bound"] == "≥ 0.75"
+    assert (
+        rows["recovered"]["value"] == "0.93" and rows["recovered"]["interval"] == "[0.85, 1.00]" and rows["recovered"]["bound"] == "≥ 0.75"
+    )
     assert rows["new_intact"]["bound"] == "≤ 1.0e−06" and rows["new_intact"]["interval"] == ""
     assert rows["canary"]["value"] == "—" and rows["canary"]["bound"] == ""
 
@@ -272,7 +332,11 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(outcome: str) -> Non
             assert not name.startswith("on")
             if name in ("src", "href"):
                 assert value is not None and value.startswith(("#", "data:image/"))
-    policy = next(attributes["content"] for tag, attributes in page.tags if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy")
+    policy = next(
+        attributes["content"]
+        for tag, attributes in page.tags
+        if tag == "meta" and attributes.get("http-equiv") == "Content-Security-Policy"
+    )
     assert policy is not None and policy.startswith("default-src 'none'")
 
 
@@ -303,7 +367,11 @@ def test_the_page_shows_verdict_gates_metrics_and_how_to_decide(review: Review) 
         assert gate["title"] in page and gate["note"] in page
     for row in metric_rows(review):
         assert row["oo"] in page and row["nh"] in page and row["nn"] in page and row["rho"] in page
-    assert f"<your name> {DIGEST[:12]}" in page and "fct approve 2 --by NAME --why TEXT" in page and "fct reject 2 --by NAME --why TEXT" in page
+    assert (
+        f"<your name> {DIGEST[:12]}" in page
+        and "fct approve 2 --by NAME --why TEXT" in page
+        and "fct reject 2 --by NAME --why TEXT" in page
+    )
     assert DIGEST in page and "ab" * 32 in page and "01" * 32 in page and "9f" * 32 in page
     assert "0.005 of its time" in page and "20,204" in page
     assert "%" not in page
@@ -336,7 +404,9 @@ def test_one_population_alone_is_enough(population: str) -> None:
 def test_no_predicted_uncertainty_is_said_and_unpredicted_rows_are_not_ranked(review: Review) -> None:
     assert review.sigma is not None
     ranked = least_certain(review)
-    assert [sigma for _, sigma, _ in ranked] == [number(x) for x in sorted(review.sigma[np.isfinite(review.sigma)].tolist(), reverse=True)[:10]]
+    assert [sigma for _, sigma, _ in ranked] == [
+        number(x) for x in sorted(review.sigma[np.isfinite(review.sigma)].tolist(), reverse=True)[:10]
+    ]
     assert all(far for _, _, far in ranked) and "within" not in [far for *_, far in ranked]
     assert "for 270 of 300 gallery items; for the others there is no uncertainty predicted" in Page(html(review)).text
     blind = replace(review, sigma=np.full(300, np.nan))
@@ -381,9 +451,20 @@ def hostile() -> Review:
     made = replace(made[0], ids=np.array([f"{i}{EVIL}" for i in range(len(made[0].ids))])), made[1]
     gates = [*gates_of("inconclusive"), Measurement(EVIL, EVIL, 0.1, 0.1, 0.1, 3, 0.2, outcome="refused", note=EVIL).to_json()]
     found = review_of(
-        "inconclusive", made=made, model=EVIL, gates=gates, problems=[EVIL, f"- {EVIL}", f"1. {EVIL}", f"# {EVIL}"], covers={EVIL: EVIL, "list": [EVIL], "map": {EVIL: {EVIL: 1}}}
+        "inconclusive",
+        made=made,
+        model=EVIL,
+        gates=gates,
+        problems=[EVIL, f"- {EVIL}", f"1. {EVIL}", f"# {EVIL}"],
+        covers={EVIL: EVIL, "list": [EVIL], "map": {EVIL: {EVIL: 1}}},
     )
-    return replace(found, costs=found.costs | {EVIL: EVIL}, provenance={EVIL: EVIL}, gallery_ids=np.array([EVIL] * 300), approve_value=f"{EVIL} {DIGEST[:12]}")
+    return replace(
+        found,
+        costs=found.costs | {EVIL: EVIL},
+        provenance={EVIL: EVIL},
+        gallery_ids=np.array([EVIL] * 300),
+        approve_value=f"{EVIL} {DIGEST[:12]}",
+    )
 
 
 def test_names_cannot_bring_markup_into_the_page() -> None:
@@ -397,13 +478,19 @@ def test_names_cannot_bring_markup_into_the_page() -> None:
 def test_names_cannot_break_the_description() -> None:
     text = markdown(hostile())
     tokens = rendered(text)
-    assert not [token for token in tokens if token.type in ("html_block", "fence", "code_block", "heading_open", "ordered_list_open", "blockquote_open", "hr")]
+    assert not [
+        token
+        for token in tokens
+        if token.type in ("html_block", "fence", "code_block", "heading_open", "ordered_list_open", "blockquote_open", "hr")
+    ]
     inner = [child for token in tokens if token.type == "inline" for child in token.children]
     assert {child.type for child in inner} <= {"text", "strong_open", "strong_close", "code_inline", "softbreak", "text_special"}
     assert sum(child.type == "strong_open" for child in inner) == 1, "only the verdict is bold"
     assert [token.level for token in tokens if token.type == "bullet_list_open"] == [0, 0], "no list in a list"
     words = shown(tokens)
-    assert "<script>alert(1)</script>|`x`**b** [l](http://evil.example)" in words and "http://" not in text.replace(code(hostile().approve_value), "")
+    assert "<script>alert(1)</script>|`x`**b** [l](http://evil.example)" in words and "http://" not in text.replace(
+        code(hostile().approve_value), ""
+    )
     widths: list[list[int]] = []
     for token in tokens:
         if token.type == "table_open":
@@ -416,10 +503,30 @@ def test_names_cannot_break_the_description() -> None:
     assert len(widths[1]) == 1 + len(hostile().verdict["gates"])
     cells = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "td_open"]
     gates = np.array(cells[-widths[1][0] * (len(widths[1]) - 1) :]).reshape(-1, widths[1][0])
-    assert [cell.partition(" ")[2] for cell in gates[:, 4]] == [gate["outcome"] for gate in hostile().verdict["gates"]], "a pipe in a name moved a cell"
+    assert [cell.partition(" ")[2] for cell in gates[:, 4]] == [gate["outcome"] for gate in hostile().verdict["gates"]], (
+        "a pipe in a name moved a cell"
+    )
 
 
-@pytest.mark.parametrize("text", [EVIL, "- list", "+ list", "12. list", "3) list", "# head", "===", "www.evil.example", "a@b.example", "~~~", "&lt;", "\\|", "$x$", "plain words"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        EVIL,
+        "- list",
+        "+ list",
+        "12. list",
+        "3) list",
+        "# head",
+        "===",
+        "www.evil.example",
+        "a@b.example",
+        "~~~",
+        "&lt;",
+        "\\|",
+        "$x$",
+        "plain words",
+    ],
+)
 def test_escaped_text_means_itself(text: str) -> None:
     for prefix in ("", "- "):
         tokens = rendered(prefix + escape(text, 2000))
@@ -447,10 +554,18 @@ def test_the_description_stays_short_whatever_is_written(filler: str, count: int
     long = filler * 3000
     base = review_of("passed" if count == 40 else "refused")
     gates = [
-        Measurement(gate, long, -1.25e7, -1e300, 1e300, 9, 0.5, outcome="refused" if i % 2 else "passed", note=long).to_json() for i in range(count) for gate in (*GATES, long)
+        Measurement(gate, long, -1.25e7, -1e300, 1e300, 9, 0.5, outcome="refused" if i % 2 else "passed", note=long).to_json()
+        for i in range(count)
+        for gate in (*GATES, long)
     ]
     metrics = base.verdict["metrics"] | {f"{i}{long}": base.verdict["metrics"]["known"] for i in range(min(count, 40))}
-    verdict = base.verdict | {"model": long, "gates": gates, "problems": [long] * count, "covers": {f"{i}{long}": long for i in range(count)}, "metrics": metrics}
+    verdict = base.verdict | {
+        "model": long,
+        "gates": gates,
+        "problems": [long] * count,
+        "covers": {f"{i}{long}": long for i in range(count)},
+        "metrics": metrics,
+    }
     review = replace(base, verdict=verdict, costs={f"{long}{i}": long for i in range(count)}, provenance={long: long}, approve_value=long)
     text = markdown(review)
     assert len(text) < MOST
@@ -491,7 +606,12 @@ def test_right_answers_are_framed_green_and_wrong_ones_red(drawing: Path, tmp_pa
         search_picture(drawing, old, new, tmp_path / "out.png", "one search", "before", "after")
         pixels = np.asarray(Image.open(tmp_path / "out.png").convert("RGB")).astype(int)
         half = 98 + (len(pixels) - 98) // 2 - 10  # between the rows
-        return np.array([[(part == np.array(colour)).all(axis=2).sum() for colour in ((21, 128, 61), (198, 40, 40))] for part in (pixels[:half], pixels[half:])])
+        return np.array(
+            [
+                [(part == np.array(colour)).all(axis=2).sum() for colour in ((21, 128, 61), (198, 40, 40))]
+                for part in (pixels[:half], pixels[half:])
+            ]
+        )
 
     first, second = colours(bad, good), colours(good, bad)
     assert first[0, 0] == 0 and first[1, 1] == 0 and min(first[0, 1], first[1, 0]) > 5000

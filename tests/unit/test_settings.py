@@ -63,13 +63,18 @@ def test_settings_cannot_be_changed():
         read(PARAMS).seed = 1
 
 
-@pytest.mark.parametrize("key", [key for key in keys(yaml.safe_load(PARAMS.read_text(encoding="utf-8"))) if key not in ("train.v1", "train.v2")])
+@pytest.mark.parametrize(
+    "key", [key for key in keys(yaml.safe_load(PARAMS.read_text(encoding="utf-8"))) if key not in ("train.v1", "train.v2")]
+)
 def test_any_missing_key_is_named(tmp_path, raw, key):
     drop(raw, key)
     refused(tmp_path, raw, f"lacks the key {key}", "params.yaml")
 
 
-@pytest.mark.parametrize("block", ["", "data.", "train.v1.embedder.", "train.v2.side.", "embed.", "fit.", "transform.", "index.", "evaluate.", "validate.", "promote."])
+@pytest.mark.parametrize(
+    "block",
+    ["", "data.", "train.v1.embedder.", "train.v2.side.", "embed.", "fit.", "transform.", "index.", "evaluate.", "validate.", "promote."],
+)
 def test_an_unknown_key_is_named(tmp_path, raw, block):
     put(raw, f"{block}colour", 1)
     refused(tmp_path, raw, f"{block}colour", "is not a known key")
@@ -85,11 +90,24 @@ def test_a_misspelt_key_is_named_with_the_one_that_lacks(tmp_path, raw, right, w
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("seed", "zero"), ("seed", 1.5), ("seed", True), ("seed", None), ("model", 7), ("data.image_size", "32"), ("data", 5), ("data", None), ("train", []),
-        ("train.v1", None), ("train.v1.side.kinds", "pca"), ("embed.fitting", "train"), ("fit.uncertainty", "yes"), ("fit.learning_rate", "fast"),
-        ("validate.must_apply", [1]), ("validate.recovered_top1", "75 %"),
+        ("seed", "zero"),
+        ("seed", 1.5),
+        ("seed", True),
+        ("seed", None),
+        ("model", 7),
+        ("data.image_size", "32"),
+        ("data", 5),
+        ("data", None),
+        ("train", []),
+        ("train.v1", None),
+        ("train.v1.side.kinds", "pca"),
+        ("embed.fitting", "train"),
+        ("fit.uncertainty", "yes"),
+        ("fit.learning_rate", "fast"),
+        ("validate.must_apply", [1]),
+        ("validate.recovered_top1", "75 %"),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_the_wrong_type_is_named(tmp_path, raw, key, value):
     put(raw, key, value)
     refused(tmp_path, raw, f"params.yaml, {key}", "got")
@@ -100,7 +118,9 @@ def test_a_whole_number_may_stand_for_a_fraction(tmp_path, raw):
     assert read(write(tmp_path, raw)).train["v1"].embedder.classes == 1.0
 
 
-@pytest.mark.parametrize(("key", "value"), [("data.mode", "CMYK"), ("data.image_size", 0), ("data.unseen_fraction", 1.5), ("data.evaluation_fraction", 0.5)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("data.mode", "CMYK"), ("data.image_size", 0), ("data.unseen_fraction", 1.5), ("data.evaluation_fraction", 0.5)]
+)
 def test_a_value_out_of_its_range_is_named(tmp_path, raw, key, value):
     put(raw, key, value)
     refused(tmp_path, raw, f"{key} has an unusable value", "got")

@@ -9,7 +9,9 @@ from fct import embedder, side
 from fct.errors import BadInput
 from fct.side import SideSettings
 
-SETTINGS = SideSettings(("simclr", "pca"), dims=6, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002)
+SETTINGS = SideSettings(
+    ("simclr", "pca"), dims=6, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002
+)
 CPU = torch.device("cpu")
 
 
