@@ -22,10 +22,10 @@ from fct import device as devices
 from fct import program as programs
 from fct.datasets.images import read_image, read_images
 from fct.datasets.manifest import Manifest, read_manifest
-from fct.errors import BadInput, OperationFailed
+from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.files import read_json, write_json
 from flows import reconcile
-from registry import facts, promotion, report, serving
+from registry import facts, lock, promotion, report, serving
 from registry.ingest import GALLERY_SPLITS, ingest
 from registry.upgrade import Upgrade, verify
 from registry.workspace import Workspace
@@ -60,6 +60,7 @@ def restore(ws: Workspace) -> bool:
         return False
     for folder in away.iterdir():
         target = ws.data / "images" / folder.name
+        target.parent.mkdir(parents=True, exist_ok=True)
         if not target.exists():
             folder.rename(target)
     shutil.rmtree(away)
@@ -157,9 +158,20 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     """Live the whole life, or verify a finished one. Returns the exit code: 0, or 3 when the verdict is not passed."""
     clock = Clock()
     out = ws.folder / "demo"
+    holder = lock.holder_of(ws.locks, ws.settings.model)
+    if holder is not None:
+        raise LockHeld("an upgrade runs in this workspace", got=holder.holder, where=ws.locks, todo="wait for it to end")
     if restore(ws):
         say("An earlier run was killed while the gallery's images were away; they are back.")
     if fresh and ws.folder.exists():
+        others = sorted({entry.by for entry in ws.ledger.entries()} - {NAME})
+        if others or ws.folder == ws.root or ws.folder in ws.root.parents:
+            raise NotPermitted(
+                "starting over would delete a workspace that is not the demo's alone",
+                got=f"ledger entries by {', '.join(others) or 'nobody'}",
+                where=ws.folder,
+                todo="move it away yourself, or set another workspace in params.yaml",
+            )
         shutil.rmtree(ws.folder)
     finished = out / "demo.json"
     if finished.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fct.errors import BadInput
+from fct.errors import FctError
 from registry import facts, promotion
 from registry.workspace import Workspace
 
@@ -15,17 +15,24 @@ def once(workspace: Workspace) -> list[dict[str, Any]]:
     Returns:
         one result for each version that was worked on (``version``, ``outcome`` …).
     """
-    results = []
-    for version in facts.waiting(workspace):
+    results: list[dict[str, Any]] = []
+    failed: FctError | None = None
+    tried: set[int] = set()
+    while todo := [version for version in facts.waiting(workspace) if version not in tried]:
         from flows.upgrade import run
 
+        version = todo[0]
+        tried.add(version)
         try:
             results.append({"version": version} | run(workspace, version))
-        except BadInput as error:
-            if facts.statuses(workspace).get(version) != "invalid":
-                raise
-            results.append({"version": version, "outcome": "invalid", "problems": [str(error)]})
+        except FctError as error:
+            if facts.statuses(workspace).get(version) == "invalid":
+                results.append({"version": version, "outcome": "invalid", "problems": [str(error)]})
+            else:
+                failed = failed or error  # one odd version must not keep the others waiting
     if workspace.releases.versions():
         for sentence in promotion.follow(workspace):
             results.append({"version": None, "outcome": "corrected", "problems": [sentence]})
+    if failed is not None:
+        raise failed
     return results

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from fct.errors import BadInput
 from fct.files import read_json
 from registry import approval
 from registry.status import Facts, Status, derive
+from registry.verdict import digest_of
 from registry.workspace import Workspace
 
 
@@ -24,7 +29,7 @@ def gather(workspace: Workspace) -> dict[int, Facts]:
         n = version.number
         folder = workspace.upgrade_folder(n)
         path = folder / "verdict" / "verdict.json"
-        verdict = read_json(path) if path.exists() else None
+        verdict = _verdict(path)
         newer = [v.number for v in versions if v.number > n and contracts[v.number]["ok"] is not False]
         facts[n] = Facts(
             contract_ok=contracts[n]["ok"],
@@ -32,7 +37,7 @@ def gather(workspace: Workspace) -> dict[int, Facts]:
             forward_ready=(folder / "transform.json").exists(),
             verdict=verdict["outcome"] if verdict else None,
             approved=verdict is not None and isinstance(approval.read(version.tags, verdict["digest"]), approval.Approval),
-            rejected=approval.read_rejection(version.tags) is not None,
+            rejected=isinstance(approval.read_rejection(version.tags), approval.Rejection),
             is_serving=now == n,
             was_serving=n in served,
             newer_version_exists=bool(newer),
@@ -41,13 +46,35 @@ def gather(workspace: Workspace) -> dict[int, Facts]:
     return facts
 
 
+def _verdict(path: Path) -> dict[str, Any] | None:
+    """The verdict, or None where there is none that can be believed (altered, half a file): then there is work to do."""
+    try:
+        found = read_json(path)
+    except BadInput:
+        return None
+    return found if isinstance(found, dict) and "digest" in found and digest_of(found) == found["digest"] else None
+
+
+def _unpublished(workspace: Workspace, version: int) -> bool:
+    """Whether the verdict is not the one that was put before people (a run was killed in between), or its candidate was made anew."""
+    folder = workspace.upgrade_folder(version)
+    verdict = _verdict(folder / "verdict" / "verdict.json")
+    try:
+        candidate, revision = read_json(folder / "candidate.json"), read_json(folder / "revision.json")
+        return verdict is None or candidate["verdict"] != verdict["digest"] or revision["space"] != verdict["covers"]["space"]
+    except (BadInput, KeyError, TypeError):
+        return True
+
+
 def statuses(workspace: Workspace) -> dict[int, Status]:
     """Version → status."""
     return {version: derive(facts) for version, facts in gather(workspace).items()}
 
 
 def waiting(workspace: Workspace) -> list[int]:
-    """Versions whose upgrade has work to do, oldest first: registered or fitted, and newer than what serves."""
+    """Versions whose upgrade has work to do, oldest first: registered, fitted, or judged and not yet put before people."""
     if not workspace.releases.is_ours():
         return []
-    return [version for version, status in statuses(workspace).items() if status in (Status.REGISTERED, Status.FITTED)]
+    working = (Status.REGISTERED, Status.FITTED)
+    judged = (Status.PASSED, Status.APPROVED, Status.REFUSED, Status.INCONCLUSIVE)
+    return [v for v, status in statuses(workspace).items() if status in working or (status in judged and _unpublished(workspace, v))]

@@ -9,12 +9,15 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import device as devices
+from fct import forward
 from fct import program as programs
 from fct.datasets.images import read_image
 from fct.datasets.manifest import read_manifest
-from fct.errors import BadInput
+from fct.errors import BadInput, NotPermitted
 from fct.files import read_json
 from registry import lock
+from registry.carrying import carry
+from registry.promotion import ledger_lock
 from registry.upgrade import pin
 from registry.workspace import Workspace
 
@@ -70,15 +73,27 @@ def ingest(workspace: Workspace, folder: str | Path, *, version: int | None = No
         BadInput: no images, an unreadable one, ids that are there with another content, or a release that does not serve.
     """
     ledger, gallery = workspace.ledger, workspace.gallery
-    number = version or default_version(workspace)
+    number = default_version(workspace) if version is None else version
     serving = ledger.serving()
     if serving is not None and number != serving["release"]:
         raise BadInput(f"release {serving['release']} serves, so new items are embedded by it", wanted=serving["release"], got=number)
     release = workspace.releases.release(number)
-    found = find(Path(folder))
+    found = find(Path(folder).absolute())
+    known = (
+        gallery.items() if "items" in gallery.tables() else {"id": np.empty(0, dtype=str), "native_version": np.empty(0, dtype=np.int32)}
+    )
+    elsewhere = set(known["id"][known["native_version"] != number].tolist())  # carried over from an earlier version: there already
+    if serving is None and elsewhere:
+        raise BadInput(
+            "the gallery was begun with another version and nothing serves yet",
+            got=f"native versions {sorted(gallery.native_versions())}",
+            todo="let that version serve first",
+        )
+    skipped = sum(one[0] in elsewhere for one in found)
+    found = [one for one in found if one[0] not in elsewhere]
     device = devices.pick(workspace.settings.device)
     program = release.program(device)
-    added = unchanged = 0
+    added, unchanged = 0, skipped
     with lock.hold(workspace.locks, f"{workspace.settings.model}-ingest", f"{by}: ingest", lease_s=workspace.settings.promote.lock_lease_s):
         if not len(gallery.item_ids(role="canary")):
             ids, images = release.canaries()
@@ -96,11 +111,25 @@ def ingest(workspace: Workspace, folder: str | Path, *, version: int | None = No
                 )
                 added, unchanged = added + done.added, unchanged + done.unchanged
                 bar.update(len(part))
-        if serving is not None and added:
-            _extend(workspace, serving, number, by, why, added)
-        elif added:
+    held_by = f"{by}: ingest"
+    with lock.hold(workspace.locks, ledger_lock(workspace), held_by, lease_s=workspace.settings.promote.lock_lease_s) as held:
+        head = ledger.head()
+        now = None if head is None else head.serving
+        if now is not None and _lacking(workspace, now):
+            revision = _extend(workspace, now)
+            held.check()
             ledger.append(
-                ledger.head(),
+                head,
+                action="ingest",
+                by=by,
+                why=why,
+                model=workspace.settings.model,
+                serving=revision,
+                detail={"added": added, "version": number},
+            )
+        elif now is None and added:
+            ledger.append(
+                head,
                 action="ingest",
                 by=by,
                 why=why,
@@ -111,24 +140,22 @@ def ingest(workspace: Workspace, folder: str | Path, *, version: int | None = No
     return {"added": added, "unchanged": unchanged, "version": number}
 
 
-def _extend(workspace: Workspace, serving: dict[str, Any], number: int, by: str, why: str, added: int) -> None:
-    """New native rows in the space that serves, a new index, a new revision."""
-    gallery = workspace.gallery
+def _lacking(workspace: Workspace, serving: dict[str, Any]) -> bool:
+    """Whether an item is not in the space that serves; by the tables, so that an ingest cut short is finished by the next."""
     space = serving["space"]
-    there = set(gallery.space_ids(space).tolist())
-    todo = np.array(sorted(set(gallery.item_ids(native_version=number).tolist()) - there), dtype=str)
-    for batch in gallery.features(number, ids=todo):
-        gallery.append_space(space, batch.ids, batch.phi.astype(np.float32), "native", np.zeros(len(batch.ids), dtype=np.float32))
-    path = workspace.upgrade_folder(number) / "revision-ingested.json"
+    there = workspace.gallery.space_ids(space, at=serving["tables"][space]["version"])
+    return bool(set(workspace.gallery.item_ids().tolist()) - set(there.tolist()))
+
+
+def _extend(workspace: Workspace, serving: dict[str, Any]) -> dict[str, Any]:
+    """Missing rows into the space that serves, each from its own native version; a new index; the next revision."""
+    number, space = int(serving["release"]), serving["space"]
+    folder = workspace.upgrade_folder(number)
+    forwards = {int(m): forward.load(folder / f"h-v{m}") for m in serving["forward"]}
+    if {str(m): h.digest for m, h in forwards.items()} != serving["forward"]:
+        raise NotPermitted("an h is not the one that serves", where=folder, todo="restore it")
+    carry(workspace, space, number, forwards)
+    path = folder / "revision-ingested.json"
     pin(workspace, number, space, workspace.releases.release(number, check=False), serving["forward"], path)
     used = [int(e.serving["revision"]) for e in workspace.ledger.entries() if e.serving and e.serving["release"] == number]
-    revision = read_json(path) | {"revision": max(used) + 1, "verdict": serving["verdict"]}
-    workspace.ledger.append(
-        workspace.ledger.head(),
-        action="ingest",
-        by=by,
-        why=why,
-        model=workspace.settings.model,
-        serving=revision,
-        detail={"added": added, "version": number},
-    )
+    return dict(read_json(path)) | {"revision": max(used) + 1, "verdict": serving["verdict"]}

@@ -6,6 +6,7 @@ leaves the old entry or the new one, each whole.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,12 +16,12 @@ import numpy as np
 from fct import digests, vectors
 from fct.errors import BadInput, NotPermitted
 from fct.files import read_json
-from fct.gallery import forward_origin
 from fct.tables import TableState
 from registry import approval, checks, lock
+from registry.carrying import carry
 from registry.ledger import Entry
 from registry.releases import CHAMPION, STATUS_TAG
-from registry.upgrade import Upgrade, mark, open_revision_index, pin, verify
+from registry.upgrade import Upgrade, align, mark, open_revision_index, pin, verify
 from registry.verdict import digest_of
 from registry.workspace import Workspace
 
@@ -30,7 +31,7 @@ def unreadable_is_altered(what: str) -> Iterator[None]:
     """What could be read when it was approved and cannot be read now was altered: NotPermitted, not bad input of the user's."""
     try:
         yield
-    except BadInput as error:
+    except (BadInput, KeyError, TypeError, AttributeError, StopIteration, FileNotFoundError) as error:
         raise NotPermitted(f"{what} was altered or deleted since it was measured: {error}") from error
 
 
@@ -40,7 +41,7 @@ def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with unreadable_is_altered(f"the verdict of version {version}"):
-        verdict: dict[str, Any] = read_json(path)
+        verdict: dict[str, Any] = dict(read_json(path).items())
     if digest_of(verdict) != verdict.get("digest"):
         raise NotPermitted(
             f"the verdict of version {version} was altered after it was reached",
@@ -55,12 +56,11 @@ def _published(workspace: Workspace, version: int, verdict: dict[str, Any]) -> N
     candidate = workspace.upgrade_folder(version) / "candidate.json"
     if not candidate.exists():
         raise NotPermitted(f"the candidate {version} is not published for review", todo="run `fct reconcile --once`")
-    path = workspace.releases.candidate_file(read_json(candidate)["run_id"], "verdict.json")
     with unreadable_is_altered(f"the verdict of version {version} in MLflow"):
-        published = read_json(path)
+        published = read_json(workspace.releases.candidate_file(read_json(candidate)["run_id"], "verdict.json"))
     if not isinstance(published, dict) or published.get("digest") != verdict["digest"] or digest_of(published) != verdict["digest"]:
         raise NotPermitted(
-            f"the verdict of version {version} in MLflow is not the one that was reached", where=path, todo="restore it or measure again"
+            f"the verdict of version {version} in MLflow is not the one that was reached", todo="restore it or measure again"
         )
 
 
@@ -118,7 +118,7 @@ def reject(workspace: Workspace, version: int, *, by: str, why: str) -> None:
 
 def _approval(workspace: Workspace, version: int, verdict: dict[str, Any]) -> approval.Approval:
     tags = workspace.releases.version(version).tags
-    if approval.read_rejection(tags) is not None:
+    if isinstance(approval.read_rejection(tags), approval.Rejection):
         raise NotPermitted(f"version {version} was rejected: {tags[approval.REJECT]}", todo="remove the tag fct.reject or approve it anew")
     found = approval.read(tags, verdict["digest"])
     if isinstance(found, approval.Approval):
@@ -136,29 +136,10 @@ def _next_revision(workspace: Workspace, release: int) -> int:
     return max(used, default=0) + 1
 
 
-def catch_up(upgrade: Upgrade) -> int:
-    """Carry over what was ingested since the evaluation, through the same h. Returns rows added and removed."""
+def delta_of(upgrade: Upgrade, state: TableState) -> int:
+    """Rows by which gallery and evaluated space differ: ingested or deleted since. Derived from the tables, so a second try sees the same."""
     gallery = upgrade.workspace.gallery
-    there = set(gallery.space_ids(upgrade.space).tolist())
-    wanted = set(gallery.item_ids().tolist())
-    forwards = upgrade.forwards()
-    added = 0
-    for m in gallery.native_versions():
-        todo = np.array(sorted(set(gallery.item_ids(native_version=m).tolist()) - there), dtype=str)
-        for batch in gallery.features(m, ids=todo, batch_rows=upgrade.workspace.settings.transform.batch_rows):
-            if m == upgrade.version:
-                added += gallery.append_space(
-                    upgrade.space, batch.ids, batch.phi.astype(np.float32), "native", np.zeros(len(batch.ids), dtype=np.float32)
-                )
-                continue
-            if m not in forwards:
-                raise NotPermitted(
-                    f"items native to version {m} arrived, and no h from it was measured", todo="run the upgrade again for a new verdict"
-                )
-            h = forwards[m]
-            rows, sigma = h.transform(batch.phi, batch.psi if h.side_dim else None, device=upgrade.workspace.settings.device)
-            added += gallery.append_space(upgrade.space, batch.ids, rows, forward_origin(m, upgrade.version), np.nan_to_num(sigma, nan=0.0))
-    return added + len(there - wanted)
+    return len(set(gallery.space_ids(upgrade.space, at=state.version).tolist()) ^ set(gallery.item_ids().tolist()))
 
 
 def _same_rows(upgrade: Upgrade, evaluated: dict[str, Any], delta: int) -> None:
@@ -183,7 +164,7 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
     folder = workspace.upgrade_folder(version)
     said = read_json(folder / "verdict" / "canaries.json")["promised"]
     promise = checks.CanaryPromise(**said)
-    source = next(path for path in sorted(folder.glob("pairs-v*")) if path.is_dir())
+    source = folder / f"pairs-v{min(map(int, revision['forward']), default=version)}"
     native = np.array(vectors.load(source / "canaries" / "new.npy"))
     ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
     metric = workspace.releases.release(version, check=False).metric
@@ -197,12 +178,11 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
             todo="nothing was promoted; run the upgrade again",
         )
     searcher = open_revision_index(workspace, revision, metric)
-    found, _ = searcher.search(native, promise.k)
-    others = set(rows.ids.tolist()) - set(ids.tolist())
-    rate = float(np.mean([one in list(hits) for one, hits in zip(ids, found, strict=True)]))
-    if len(others) <= promise.others and rate < promise.rate - margin:
+    found = float(checks.indexes.recall(searcher, align(searcher, rows), native, 10).mean())
+    if found < workspace.settings.validate.index_recall:
         raise NotPermitted(
-            f"the index does not find the canaries: {rate:.2f} of them, promised {promise.rate:.2f}",
+            f"the index finds {found:.3f} of what exact search finds for the canaries",
+            wanted=f"at least {workspace.settings.validate.index_recall}",
             todo="nothing was promoted; build the index anew",
         )
     return result.why
@@ -229,43 +209,42 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
     if verdict["outcome"] != "passed":
         raise NotPermitted(f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]))
     approved = _approval(workspace, version, verdict)
-    _published(workspace, version, verdict)
-    upgrade = Upgrade(workspace, version)
-    with unreadable_is_altered(f"the candidate {version}"):
-        evaluated = read_json(upgrade.folder / "revision.json")
-        _ = upgrade.space  # loads every h and checks its digest
-    covers = verdict["covers"]
     champion = None if serving is None else serving["release"]
     if verdict["from"] != champion:
         raise NotPermitted(
-            f"the verdict compares with version {verdict['from']}, but version {champion} serves", todo="the upgrade must be measured again"
+            f"the verdict compares with version {verdict['from']}, but version {champion} serves",
+            todo=f"measure again with `fct upgrade {version}`",
         )
-    for said, found in (
-        (covers["rows"], evaluated["tables"][upgrade.space]["content"]),
-        (covers["forward"], evaluated["forward"]),
-        (covers["release"], evaluated["release_digest"]),
+    holder, lease = f"{by or approved.by}: promote {version}", settings.promote.lock_lease_s
+    with (
+        lock.hold(workspace.locks, settings.model, holder, lease_s=lease),
+        lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease) as held,
+        unreadable_is_altered(f"the candidate {version}"),
     ):
-        if said != found:
-            raise NotPermitted("the candidate is not the one its verdict covers", todo="run the upgrade again for a new verdict")
-    with lock.hold(
-        workspace.locks, settings.model, f"{by or approved.by}: promote {version}", lease_s=settings.promote.lock_lease_s
-    ) as held:
         head = ledger.head()
-        with unreadable_is_altered(f"the candidate {version}"):
-            verify(workspace, evaluated)
-        delta = catch_up(upgrade)
-        total = evaluated["tables"][upgrade.space]["rows"]
-        if delta > settings.promote.max_delta * total:
+        if (None if head is None or head.serving is None else head.serving["release"]) != champion:
+            raise NotPermitted("another release was promoted a moment ago", todo="look at `fct status`")
+        _published(workspace, version, verdict)
+        upgrade = Upgrade(workspace, version)
+        evaluated = read_json(upgrade.folder / "revision.json")
+        _covered(verdict["covers"], evaluated, upgrade)
+        verify(workspace, evaluated)
+        state = TableState.from_json(evaluated["tables"][upgrade.space])
+        delta = delta_of(upgrade, state)
+        if delta > settings.promote.max_delta * state.rows:
             raise NotPermitted(
-                f"{delta} of {total} rows changed since the verdict",
+                f"{delta} of {state.rows} rows changed since the verdict",
                 wanted=f"at most the share promote.max_delta = {settings.promote.max_delta}",
-                todo="run the upgrade again for a new verdict",
+                todo=f"measure again with `fct upgrade {version}`",
             )
-        _same_rows(upgrade, evaluated, delta)
         revision = evaluated
         if delta:
+            carry(workspace, upgrade.space, version, upgrade.forwards())
             pin(workspace, version, upgrade.space, upgrade.new, evaluated["forward"], upgrade.folder / "revision-promoted.json")
             revision = read_json(upgrade.folder / "revision-promoted.json")
+            if revision["index"]["build"] != evaluated["index"]["build"]:
+                raise NotPermitted("the index settings changed since the verdict", todo=f"measure again with `fct upgrade {version}`")
+        _same_rows(upgrade, evaluated, delta)
         said = ask_canaries(workspace, version, revision)
         held.check()
         entry = ledger.append(
@@ -277,8 +256,39 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
             serving=revision | {"revision": _next_revision(workspace, version), "verdict": verdict["digest"]},
             detail={"from": champion, "verdict": verdict["digest"], "approved_by": approved.by, "delta_rows": delta, "canaries": said},
         )
-    follow(workspace)
+    _let_follow(workspace)
     return entry
+
+
+def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade) -> None:
+    """The candidate is exactly what the verdict covers: release, h's (loaded and checked), space, rows, index."""
+    found = {
+        "release": evaluated["release_digest"],
+        "fingerprint": evaluated["fingerprint"],
+        "forward": {str(m): h.digest for m, h in upgrade.forwards().items()},
+        "space": evaluated["space"],
+        "rows": evaluated["tables"][evaluated["space"]]["content"],
+        "index": evaluated["index"]["identity"],
+    }
+    for name, value in found.items():
+        if covers[name] != value:
+            raise NotPermitted(
+                f"the candidate is not the one its verdict covers: its {name} differs",
+                todo=f"measure again with `fct upgrade {upgrade.version}`",
+            )
+
+
+def ledger_lock(workspace: Workspace) -> str:
+    """Name of the lock for writers of the ledger: promote, rollback, ingest. An upgrade does not hold it, so ingest never waits for one."""
+    return f"{workspace.settings.model}-ledger"
+
+
+def _let_follow(workspace: Workspace) -> None:
+    """The entry is written, so what serves is decided; MLflow may follow later."""
+    try:
+        follow(workspace)
+    except Exception as error:
+        print(f"done; MLflow will follow at the next `fct reconcile --once` ({error})", file=sys.stderr)
 
 
 def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
@@ -288,7 +298,7 @@ def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
         BadInput: nothing served before. NotPermitted: a file of it was altered since, or items arrived that it has never seen.
     """
     ledger, settings = workspace.ledger, workspace.settings
-    with lock.hold(workspace.locks, settings.model, f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
+    with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
         head = ledger.head()
         if head is None or head.serving is None:
             raise BadInput("nothing serves, so there is nothing to roll back to")
@@ -296,7 +306,8 @@ def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
         target = _before(ledger.entries(), current)
         if target is None:
             raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
-        verify(workspace, target)
+        with unreadable_is_altered(f"release {target['release']}"):
+            verify(workspace, target)
         served = set(
             workspace.gallery.space_ids(head.serving["space"], at=head.serving["tables"][head.serving["space"]]["version"]).tolist()
         )
@@ -311,7 +322,7 @@ def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
         entry = ledger.append(
             head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail={"from": current, "to": target["release"]}
         )
-    follow(workspace)
+    _let_follow(workspace)
     return entry
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fct import evaluation, pairs, vectors
 from fct.datasets.manifest import read_manifest
-from fct.files import read_json, write_json
+from fct.files import read_json, whole_file, write_json
 from registry import report
 from registry.steps import once
 from registry.upgrade import Upgrade, mark
@@ -29,6 +29,7 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
         values, carried = evaluation.load(target), np.array(vectors.load(target / "carried.npy"))
         sample = pairs.load_sample(upgrade.pairs_folder(natives[0]) / "sample")
         served = upgrade.served(natives[0], sample)
+    predicted = any(h.about.get("settings", {}).get("uncertainty") for h in upgrade.forwards().values())
     settings = upgrade.workspace.settings
     provenance = {
         "model": f"{settings.model} version {upgrade.version}",
@@ -46,7 +47,7 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
         sample=sample,
         carried=carried,
         metric=upgrade.new.metric,
-        sigma=sigma if natives else None,
+        sigma=sigma if predicted else None,
         gallery_ids=ids,
         far=far if natives else None,
         image_of=lambda one: _readable(files.get(one)),
@@ -100,7 +101,8 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
     def make() -> dict[str, Any]:
         review = review_of(upgrade, costs_of(upgrade, images_read))
         page = upgrade.folder / "report.html"
-        page.write_text(report.html(review), encoding="utf-8")
+        with whole_file(page) as part:
+            part.write_text(report.html(review), encoding="utf-8")
         write_json(upgrade.folder / "costs.json", review.costs)
         files = {
             "verdict": upgrade.folder / "verdict" / "verdict.json",

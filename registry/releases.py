@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from fct.release import Release, open_release
+from fct.release import Release, open_release, problems
 
 GALLERY_TAG = "fct.gallery"
 STATUS_TAG = "fct.status"
@@ -178,6 +178,25 @@ class Releases:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(target), tracking_uri=self.uri))
         except MlflowException as error:
             raise OperationFailed("the release cannot be downloaded", got=str(error).splitlines()[0], where=source) from error
+
+    def contract_problems(self, number: int) -> list[str]:
+        """What a version lacks to be a release, one sentence each; artifacts that cannot be had are a problem too.
+
+        Raises:
+            OperationFailed: MLflow cannot be reached (which says nothing about the release).
+        """
+        version = self.version(number)
+        try:
+            folder = self.folder_of(version.number)
+        except OperationFailed as error:
+            if "cannot be reached" in str(error):
+                raise
+            return [str(error)]
+        except Exception as error:  # any store's own complaint about a source that it does not know
+            return [
+                f"its artifacts cannot be had from {version.source}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            ]
+        return problems(folder)
 
     def release(self, number: int, *, check: bool = True) -> Release:
         """Open the release of a version. NotPermitted when it is not the one that was registered."""

@@ -6,14 +6,12 @@ the space is native, and only the gates that need no champion apply.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from fct import device as devices
 from fct import digests, evaluation, forward, pairs, vectors
@@ -23,10 +21,11 @@ from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
-from fct.gallery import features_name, forward_origin, space_name
-from fct.release import Release, problems
+from fct.gallery import SpaceRows, features_name, space_name
+from fct.release import Release
 from fct.tables import TableState
-from registry import checks, expectations, verdict
+from registry import checks, verdict
+from registry.carrying import carry
 from registry.releases import STATUS_TAG, VERDICT_TAG
 from registry.steps import once
 from registry.workspace import Workspace
@@ -49,9 +48,9 @@ class Upgrade:
 
     @cached_property
     def champion(self) -> int | None:
-        """The release that serves, by the ledger; fixed at the start of the upgrade."""
+        """The release that served when this upgrade started (the step *contract* writes it down); else the one that serves."""
         known = self.folder / "contract.json"
-        if known.exists():
+        if known.exists() and read_json(known).get("ok"):
             found = read_json(known)["champion"]
             return None if found is None else int(found)
         serving = self.workspace.ledger.serving()
@@ -83,7 +82,11 @@ class Upgrade:
         """Check that release n is complete. An incomplete one is marked ``invalid`` in MLflow and refused by name."""
         releases = self.workspace.releases
         path = self.folder / "contract.json"
-        found = problems(releases.folder_of(self.version))
+        serving = self.workspace.ledger.serving()
+        champion = None if serving is None else int(serving["release"])
+        if champion == self.version:
+            raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
+        found = releases.contract_problems(self.version)
         if found:
             write_json(path, {"ok": False, "problems": found, "champion": None})
             releases.tag(self.version, STATUS_TAG, "invalid")
@@ -92,22 +95,21 @@ class Upgrade:
                 f"version {self.version} of {releases.model} is not a complete release: " + "; ".join(found),
                 todo="register a complete one with `fct register FOLDER`",
             )
-        if self.champion == self.version:
-            raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
         rows = self.workspace.gallery.native_versions()
-        if not rows:
+        if not len(self.workspace.gallery.item_ids(role="item")):
             raise BadInput(
                 "the upgrade would change zero rows: the gallery is empty",
                 where=self.workspace.gallery.root,
                 todo="ingest items first with `fct ingest`",
             )
-        if self.champion is None and self.natives():
+        if champion is None and self.natives():
             raise BadInput(
                 "the gallery has items of another version but nothing serves",
                 got=f"native versions {sorted(rows)}",
-                todo=f"promote version {min(rows)} first",
+                todo=f"bring version {min(rows)} to serve first: `fct upgrade {min(rows)}`, then approve and promote it",
             )
-        result = {"ok": True, "problems": [], "champion": self.champion, "release": self.new.digest(), "fingerprint": self.new.fingerprint}
+        self.__dict__["champion"] = champion
+        result = {"ok": True, "problems": [], "champion": champion, "release": self.new.digest(), "fingerprint": self.new.fingerprint}
         write_json(path, result)
         return result
 
@@ -163,54 +165,25 @@ class Upgrade:
         Raises:
             BadInput: zero rows to change, or a batch that Great Expectations refuses.
         """
-        gallery, settings = self.workspace.gallery, self.workspace.settings
-        forwards = self.forwards()
+        gallery, forwards = self.workspace.gallery, self.forwards()
         gallery.create_space(self.space, self.new.dim, self.new.fingerprint, {m: h.digest for m, h in forwards.items()})
-        done = set(gallery.space_ids(self.space).tolist())
-        suites: list[dict[str, Any]] = []
-        changed, seconds = 0, 0.0
-        bar = tqdm(total=len(gallery.item_ids()), initial=len(done), desc="transform", unit="row", mininterval=1)
-        for m in sorted(gallery.native_versions()):
-            todo = np.array([one for one in gallery.item_ids(native_version=m).tolist() if one not in done], dtype=str)
-            info = gallery.feature_info(m)
-            for batch in gallery.features(m, ids=todo, batch_rows=settings.transform.batch_rows):
-                suite = expectations.check_batch(
-                    f"features v{m}",
-                    batch.ids,
-                    batch.phi,
-                    dim=info.phi_dim,
-                    fingerprint=self.release_of(m).fingerprint,
-                    found_fingerprint=info.fingerprint,
-                )
-                suites.append(suite)
-                started = time.perf_counter()
-                if m == self.version:
-                    rows, sigma, origin = batch.phi.astype(np.float32), np.zeros(len(batch.ids), dtype=np.float32), "native"
-                else:
-                    h = forwards[m]
-                    rows, sigma = h.transform(batch.phi, batch.psi if h.side_dim else None, device=settings.device)
-                    origin = forward_origin(m, self.version)
-                seconds += time.perf_counter() - started
-                changed += gallery.append_space(self.space, batch.ids, rows, origin, np.nan_to_num(sigma, nan=0.0))
-                bar.update(len(batch.ids))
-        bar.close()
-        total = len(done) + changed
-        if total == 0:
+        there = len(gallery.space_ids(self.space))
+        done = carry(self.workspace, self.space, self.version, forwards)
+        if there + done.changed == 0:
             raise BadInput("the upgrade would change zero rows", where=self.space, todo="ingest items first with `fct ingest`")
-        earlier: dict[str, Any] = (
-            read_json(self.folder / "transform.json")
-            if (self.folder / "transform.json").exists()
-            else {"suites": [], "changed": 0, "seconds": 0.0}
-        )
+        path = self.folder / "transform.json"
+        earlier: dict[str, Any] = read_json(path) if path.exists() else {}
+        if earlier.get("space") != self.space:
+            earlier = {"suites": [], "changed": 0, "seconds": 0.0}
         result = {
-            "rows": total,
-            "changed": changed + earlier["changed"],
-            "seconds": seconds + earlier["seconds"],
-            "suites": earlier["suites"] + suites,
+            "rows": there + done.changed,
+            "changed": done.changed + earlier["changed"],
+            "seconds": done.seconds + earlier["seconds"],
+            "suites": earlier["suites"] + done.suites,
             "space": self.space,
         }
-        write_json(self.folder / "transform.json", result)
-        return {"rows": total, "changed": changed, "space": self.space}
+        write_json(path, result)
+        return {"rows": result["rows"], "changed": done.changed, "space": self.space}
 
     def index(self) -> dict[str, Any]:
         """Build the index of the new space anew and pin every table the release needs."""
@@ -230,26 +203,39 @@ class Upgrade:
         for m, h in self.forwards().items():
             sample = pairs.load_sample(self.pairs_folder(m) / "sample")
             target = self.folder / f"evaluation-v{m}"
-            served = self.served(m, sample)
-            inputs = {"h": h.digest, "pairs": self._pairs_digest(m), "champion": self.champion, "seed": settings.evaluate.seed}
+            inputs = {"h": h.digest, "pairs": self._pairs_digest(m), "champion": self._champion_identity(), "seed": settings.evaluate.seed}
 
-            def make(h: forward.Forward = h, sample: pairs.Sample = sample, target: Path = target, served: Any = served) -> dict[str, Any]:
+            def make(h: forward.Forward = h, sample: pairs.Sample = sample, target: Path = target, m: int = m) -> dict[str, Any]:
                 carried, _ = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
+                served = self.served(m, sample)
                 return evaluation.write(sample, carried, self.new.metric, target, seed=settings.evaluate.seed, served=served)
 
             out[f"v{m}→v{self.version}"], _ = once(target, inputs, make)
         return out
 
+    def _champion_identity(self) -> dict[str, Any]:
+        serving = self.workspace.ledger.serving()
+        return {} if serving is None else {key: serving[key] for key in ("release", "fingerprint", "forward", "space")}
+
     def served(self, m: int, sample: pairs.Sample) -> tuple[np.ndarray, np.ndarray] | None:
-        """Query and gallery vectors of the champion as served, where the champion is not the native version itself."""
-        champion = self.champion
-        if champion is None or champion == m:
+        """Query and gallery vectors of the champion as served, where the champion is not the native version itself.
+
+        Raises:
+            NotPermitted: the champion's h is not the one that the ledger says serves.
+        """
+        champion, serving = self.champion, self.workspace.ledger.serving()
+        if champion is None or champion == m or serving is None:
             return None
         release = self.release_of(champion)
         rows = read_manifest(self.workspace.data).rows(*pairs.POPULATIONS.values())
         images = read_images(rows.files, release.size, release.mode, "evaluation sample: champion")
-        query, _ = programs.embed(release.program(), images, device=devices.pick(self.workspace.settings.device))
+        query, _ = programs.embed(release.program(), images, device=devices.pick("cpu"))
         old = forward.load(self.workspace.upgrade_folder(champion) / f"h-v{m}")
+        if old.digest != serving["forward"].get(str(m)):
+            raise NotPermitted(
+                f"the h from version {m} to {champion} is not the one that serves",
+                todo="restore it; the champion as served cannot be measured",
+            )
         return query, old.transform(sample.old, sample.side if old.side_dim else None)[0]
 
     def validate(self) -> dict[str, Any]:
@@ -260,7 +246,7 @@ class Upgrade:
         if not len(ws.gallery.item_ids(role="canary")):
             raise BadInput("the gallery holds no canaries", where=ws.gallery.root, todo="`fct ingest` adds the release's canaries")
         forwards = self.forwards()
-        natives = {m: self._carried(m, forwards.get(m)) for m in self.natives() or [self.version]}
+        natives = {m: self._carried(revision, m, forwards.get(m)) for m in self.natives() or [self.version]}
         searcher = open_revision_index(ws, revision, self.new.metric)
         fingerprint = ws.gallery.space_info(self.space).fingerprint
         live, canaries, covered = checks.measure(
@@ -293,18 +279,27 @@ class Upgrade:
         with whole_folder(self.folder / "verdict") as part:
             write_json(part / "verdict.json", reached)
             write_json(part / "canaries.json", canaries)
-            items = ws.gallery.item_ids(role="item")
+            items = self._items(revision)
             far = np.zeros(len(items), dtype=bool)
             for m, found in covered.items():
-                far[np.searchsorted(items, ws.gallery.item_ids(role="item", native_version=m))] = found.far
+                far[np.searchsorted(items, self._items(revision, m))] = found.far
             place = np.searchsorted(rows.ids, items).clip(max=len(rows.ids) - 1)
             sigma = np.where(rows.ids[place] == items, rows.uncertainty[place], np.nan)  # a row may be missing: then the canaries refuse
             np.savez(part / "items.npz", ids=items, sigma=sigma, far=far)
         return reached
 
-    def _carried(self, m: int, h: forward.Forward | None) -> checks.Carried:
-        batches = list(self.workspace.gallery.features(m, ids=self.workspace.gallery.item_ids(role="item", native_version=m)))
+    def _items(self, revision: dict[str, Any], native: int | None = None) -> np.ndarray:
+        """Ids of the items (no canaries) as they were when the space was pinned; ingest may go on meanwhile."""
+        return self.workspace.gallery.item_ids(role="item", native_version=native, at=revision["tables"]["items"]["version"])
+
+    def _carried(self, revision: dict[str, Any], m: int, h: forward.Forward | None) -> checks.Carried:
+        batches = list(self.workspace.gallery.features(m, ids=self._items(revision, m)))
         return checks.Carried(self.pairs_folder(m), h, np.concatenate([b.phi for b in batches]), np.concatenate([b.psi for b in batches]))
+
+
+def align(searcher: indexes.Searcher, rows: SpaceRows) -> np.ndarray:
+    """Vectors of the space in the order of the index's ids."""
+    return rows.vectors[np.searchsorted(rows.ids, searcher.ids)]
 
 
 def fit_pairs(
@@ -325,15 +320,12 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
     gallery = workspace.gallery
     needed = ["items", *(features_name(m) for m in gallery.native_versions()), space]
     states = {name: gallery.snapshot(name) for name in needed}
-    content = states[space].content
-    folder = workspace.index_folder(content)
-
-    def make() -> dict[str, Any]:
+    content, settings = states[space].content, workspace.settings.index
+    folder = workspace.index_folder(digests.of_json({"content": content, "settings": asdict(settings), "metric": release.metric}))
+    about = _whole_index(folder, release.metric, content)
+    if about is None:
         rows = gallery.read_space(space, at=states[space].version)
-        built = indexes.build(rows.vectors, release.metric, workspace.settings.index)
-        return indexes.save(built, rows.ids, folder, content, workspace.settings.index, release.metric)
-
-    about, _ = once(folder, {"content": content, "settings": asdict(workspace.settings.index), "metric": release.metric}, make)
+        about = indexes.save(indexes.build(rows.vectors, release.metric, settings), rows.ids, folder, content, settings, release.metric)
     revision = {
         "release": version,
         "fingerprint": release.fingerprint,
@@ -345,6 +337,17 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
     }
     write_json(path, revision)
     return {"rows": states[space].rows, "content": content, "kind": about["kind"]}
+
+
+def _whole_index(folder: Path, metric: str, content: str) -> dict[str, Any] | None:
+    """What is known of an index that is there and whole, else None: an index that may serve is never built over."""
+    if not (folder / "index.json").exists():
+        return None
+    try:
+        indexes.open_index(folder, metric, content)
+    except NotPermitted:
+        return None
+    return dict(read_json(folder / "index.json"))
 
 
 def open_revision_index(workspace: Workspace, revision: dict[str, Any], metric: str) -> indexes.Searcher:

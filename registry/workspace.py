@@ -77,9 +77,9 @@ class Workspace:
     def upgrade_folder(self, version: int) -> Path:
         return self.folder / "upgrades" / f"{self.settings.model}-v{version}"
 
-    def index_folder(self, content: str) -> Path:
-        """An index is identified by what it was built from; a new revision gets a new folder."""
-        return self.folder / "indexes" / self.settings.model / content[:16]
+    def index_folder(self, digest: str) -> Path:
+        """An index is identified by what it was built from and how; another one gets another folder."""
+        return self.folder / "indexes" / self.settings.model / digest[:16]
 
 
 def open_workspace(params: str | Path = "params.yaml") -> Workspace:

@@ -20,6 +20,8 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False)
+        if code == 130:
+            print("fct: interrupted; run the same command again to continue", file=sys.stderr)
         if isinstance(code, int) and code:
             sys.exit(code)
     except FctError as error:

@@ -45,7 +45,7 @@ def register(
 
 def ingest(
     folder: Annotated[Path, typer.Argument(help="Images (any tree of folders), or a folder with a manifest.")],
-    version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.")] = None,
+    version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.", min=1)] = None,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
