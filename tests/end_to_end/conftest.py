@@ -111,6 +111,7 @@ def make_project(folder: Path) -> Path:
     tiny_images(folder / "images")
     (folder / "params.yaml").write_text(yaml.safe_dump(tiny_params(folder / "images"), sort_keys=False), encoding="utf-8")
     shutil.copy(REPOSITORY / "dvc.yaml", folder)
+    shutil.copy(REPOSITORY / ".dvcignore", folder)
     for package in ("fct", "registry"):
         (folder / package).symlink_to(REPOSITORY / package)
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -35,11 +36,14 @@ def repro(tmp_path_factory: pytest.TempPathFactory) -> Path:
         target = (folder / package).resolve()
         (folder / package).unlink()
         run(folder, "cp", "-r", str(target), package)
+        for compiled in (folder / package).rglob("__pycache__"):  # as after a clone
+            shutil.rmtree(compiled)
     (folder / ".gitignore").write_text("/build\n/images\n__pycache__\n")
     run(folder, "git", "init", "-q")
     run(folder, "git", "config", "user.email", "ana@example.org")
     run(folder, "git", "config", "user.name", "ana")
-    run(folder, "dvc", "init", "-q")
+    run(folder, "dvc", "init", "-q", "-f")
+    shutil.copy(Path(__file__).parents[2] / ".dvcignore", folder)
     run(folder, "git", "add", "-A")
     run(folder, "git", "commit", "-qm", "project")
     run(folder, "dvc", "repro")
@@ -82,6 +86,7 @@ def test_changing_one_gate_runs_validation_alone_and_a_failed_gate_is_data(repro
         assert stages_run(run(repro, "dvc", "repro")) == ["validate"]
         assert json.loads((repro / "build/validate/gates.json").read_text())["outcome"] == "refused"
         assert "validate.recovered_mAP" in run(repro, "dvc", "params", "diff")
+        assert "refused" in run(repro, "dvc", "metrics", "diff", "HEAD")
     finally:
         params.write_text(before)
         run(repro, "dvc", "checkout", "-q")

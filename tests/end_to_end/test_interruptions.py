@@ -89,7 +89,7 @@ def test_more_late_comers_than_allowed_need_a_new_verdict_however_often_one_trie
     """Also: ingest while a candidate waits is served at once by version 1, and carried over at promotion."""
     params = waiting.folder / "params.yaml"
     before = params.read_text()
-    release, rows = serving(waiting)
+    _, rows = serving(waiting)
     assert waiting.fct("ingest", new_images(waiting, "late", 5)).code == 0
     assert serving(waiting) == (1, rows + 5)
     params.write_text(before.replace("max_delta: 0.5", "max_delta: 0.0001"))
