@@ -24,6 +24,7 @@ from fct.datasets.images import read_image, read_images
 from fct.datasets.manifest import Manifest, read_manifest
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.files import read_json, write_json
+from fct.release import open_release
 from flows import reconcile
 from registry import facts, lock, promotion, report, serving
 from registry.ingest import GALLERY_SPLITS, ingest
@@ -96,10 +97,14 @@ def _release(ws: Workspace, version: int, why: str) -> None:
 
 
 def _query(ws: Workspace, manifest: Manifest) -> int:
-    """Row of the query that the picture shows: a validation image, the same in every run."""
-    rows = np.flatnonzero((manifest.split == "validation") & (manifest.label != ""))
-    wanted = [row for name in ("camera", "lock", "bell") for row in rows if manifest.label[row] == name]
-    return int((wanted or rows.tolist())[0])
+    """Row of the query that the picture shows: the first validation image of the first class that only version 2 was trained on.
+
+    A rule that looks at no result, and the same in every run.
+    """
+    one, two = (set(open_release(ws.root / "build/releases" / name, check=False).classes) for name in ("v1", "v2"))
+    rows = np.flatnonzero(manifest.split == "validation")
+    learned = [row for row in rows if manifest.label[row] in two - one]
+    return int(min(learned or rows.tolist(), key=lambda row: (manifest.label[row], row)))
 
 
 def _answers(ws: Workspace, file: Path) -> list[serving.Hit]:
@@ -216,7 +221,7 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     table, costs = audit(ws, two, one)
     out.mkdir(parents=True, exist_ok=True)
     if before:
-        title = f"one query before and after the promotion: {label}"
+        title = f"before and after the promotion: {label}, a class that only v2 was trained on"
         report.search_picture(
             query, _row(before, label), _row(after, label), out / "search.png", title, "before: v1 / v1", "after: v2 / h(v1)"
         )
