@@ -102,9 +102,9 @@ def _query(ws: Workspace, manifest: Manifest) -> int:
     A rule that looks at no result, and the same in every run.
     """
     one, two = (set(open_release(ws.root / "build/releases" / name, check=False).classes) for name in ("v1", "v2"))
-    rows = np.flatnonzero(manifest.split == "validation")
+    rows: list[int] = np.flatnonzero(manifest.split == "validation").tolist()
     learned = [row for row in rows if manifest.label[row] in two - one]
-    return int(min(learned or rows.tolist(), key=lambda row: (manifest.label[row], row)))
+    return min(learned or rows, key=lambda row: (str(manifest.label[row]), row))
 
 
 def _answers(ws: Workspace, file: Path) -> list[serving.Hit]:
