@@ -39,15 +39,13 @@ def say(text: str = "") -> None:
 
 
 class Clock:
-    """Says what begins and how long the part before took."""
+    """Says what begins and how much time has passed."""
 
     def __init__(self) -> None:
-        self.start = self.last = time.perf_counter()
+        self.start = time.perf_counter()
 
     def begin(self, title: str) -> None:
-        now = time.perf_counter()
-        say(f"\n── {title}  ({now - self.start:.0f} s so far)")
-        self.last = now
+        say(f"\n── {title}  ({time.perf_counter() - self.start:.0f} s so far)")
 
 
 def _away(ws: Workspace) -> Path:
