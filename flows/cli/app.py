@@ -1,10 +1,10 @@
-"""All commands, in two groups: files in, files out (development) and the life of a release (operations)."""
+"""All commands, in three groups: any vectors (files in, files out), the development pipeline, the life of a release."""
 
 from __future__ import annotations
 
 import typer
 
-from flows.cli import development, operations
+from flows.cli import development, evaluating, fitting, operations
 
 app = typer.Typer(
     name="fct",
@@ -17,5 +17,7 @@ app = typer.Typer(
     "The next one:  fct register build/releases/v2  →  fct reconcile --once  →  (look at the report)  →  fct approve 2 …  →  fct promote 2\n\n"
     "Exit codes: 0 done · 1 an operation failed · 2 bad input · 3 not permitted by verdict, approval or digest · 130 interrupted.",
 )
+fitting.add_to(app)
+evaluating.add_to(app)
 development.add_to(app)
 operations.add_to(app)

@@ -9,6 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+VECTORS = "Any vectors: files in, files out"
+DEFAULT = Path("params.yaml")
+Out = Annotated[Path, typer.Option("--out", help="Where the result goes; whole or not at all.")]
 Params = Annotated[Path, typer.Option("--params", help="The project's params.yaml.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
@@ -28,3 +31,10 @@ def workspace(params: Path) -> Any:
     from registry.workspace import open_workspace
 
     return open_workspace(params)
+
+
+def set_threads(settings: Any) -> None:
+    """Let torch use the CPU threads of params.yaml."""
+    from fct.device import use_threads
+
+    use_threads(settings.threads)

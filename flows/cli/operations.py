@@ -8,10 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import Json, Params, give, say, workspace
+from flows.cli.common import DEFAULT, Json, Params, give, say, workspace
 
 OPS = "The life of a release"
-DEFAULT = Path("params.yaml")
 Version = Annotated[int, typer.Argument(help="Version of the registered model.", min=1)]
 By = Annotated[str, typer.Option("--by", help="Your name; it goes into the ledger.")]
 Why = Annotated[str, typer.Option("--why", help="Why; it goes into the ledger.")]
