@@ -58,3 +58,34 @@ def views(images: Tensor, generator: torch.Generator, strength: Strength = MILD)
         hole = (rows >= top) & (rows < top + strength.erase) & (columns >= left) & (columns < left + strength.erase)
         moved = torch.where(hole, background, moved)
     return moved.round().clamp(0, 255).to(torch.uint8)
+
+
+def recombined(images: Tensor, generator: torch.Generator) -> Tensor:
+    """A new picture from each image: turned or mirrored, then mostly joined with another one.
+
+    An h that is to hold on classes nobody labelled must have met shapes from outside of the classes at hand. Turned by quarter turns
+    and mirrored (8 ways), an image is another shape; joined with a second one (its right or lower half replaced, or both drawn over
+    each other: each a fifth of the time), it is one that no class has. Both embedders see the same picture, so it is a pair as good
+    as any.
+
+    Args:
+        images: (N, C, S, S) uint8, square.
+        generator: on the CPU; draws do not depend on S, so that two sizes of the same images give the same pictures.
+
+    Returns:
+        (N, C, S, S) uint8.
+    """
+    n, half = len(images), images.shape[-1] // 2
+    turn = torch.randint(8, (n,), generator=generator)
+    partner, way = torch.randperm(n, generator=generator), torch.randint(5, (n,), generator=generator)
+    turned = images.clone()
+    for number in range(8):
+        rows = (turn == number).to(images.device)
+        block = torch.rot90(images[rows], number % 4, (2, 3))
+        turned[rows] = block.flip(3) if number >= 4 else block
+    other, out = turned[partner.to(images.device)], turned.clone()
+    right, lower, over = ((way == number).to(images.device) for number in range(3))
+    out[right, :, :, half:] = other[right, :, :, half:]
+    out[lower, :, half:] = other[lower, :, half:]
+    out[over] = torch.minimum(turned[over], other[over])
+    return out

@@ -42,6 +42,21 @@ class SmallCNN(nn.Module):
         return self.out(self.body(middle).flatten(1)), middle
 
 
+class SmallPooledCNN(nn.Module):
+    """The same stem, pooled over the whole image: a weak model that forgets where things are. For comparisons."""
+
+    def __init__(self, dim: int, channels: int, size: int, width: int = 32):
+        super().__init__()
+        self.stem = nn.Sequential(_conv(channels, width), nn.MaxPool2d(2), _conv(width, width), nn.MaxPool2d(2))
+        self.body = nn.Sequential(_conv(width, 2 * width), nn.AdaptiveAvgPool2d(1))
+        self.out = nn.Linear(2 * width, dim)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, S, S) float in 0–1 → φ (N, D), map (N, c, S/4, S/4)."""
+        middle = self.stem(images)
+        return self.out(self.body(middle).flatten(1)), middle
+
+
 class _Block(nn.Module):
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
@@ -66,6 +81,32 @@ class SmallResNet(nn.Module):
         """(N, C, S, S) float in 0–1 → φ (N, D), map (N, c, S/4, S/4)."""
         middle = self.stem(images)
         return self.out(self.body(middle).flatten(1)), middle
+
+
+class SmallViT(nn.Module):
+    """A vision transformer (Dosovitskiy et al. 2021) for small images: patches of an eighth of the side, 4 layers, mean of the tokens."""
+
+    def __init__(self, dim: int, channels: int, size: int, width: int = 96):
+        super().__init__()
+        patch = max(2, size // 8)
+        self.patches = nn.Conv2d(channels, width, patch, patch)
+        self.positions = nn.Parameter(torch.randn(1, (size // patch) ** 2, width) * 0.02)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(width, 4, 2 * width, dropout=0.0, batch_first=True, norm_first=True) for _ in range(4)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.out = nn.Linear(width, dim)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, C, S, S) float in 0–1 → φ (N, D), map (N, 96, 8, 8), the tokens after half of the layers."""
+        maps = self.patches(images)
+        tokens = maps.flatten(2).transpose(1, 2) + self.positions
+        middle = tokens
+        for number, layer in enumerate(self.layers):
+            tokens = layer(tokens)
+            if number == 1:
+                middle = tokens
+        return self.out(self.norm(tokens).mean(dim=1)), middle.transpose(1, 2).reshape(maps.shape)
 
 
 class _TorchvisionBase(nn.Module):
@@ -146,7 +187,9 @@ class TorchvisionViT(_TorchvisionBase):
 
 ARCHITECTURES: dict[str, Callable[[int, int, int], nn.Module]] = {
     "small-cnn": SmallCNN,
+    "small-cnn-pooled": SmallPooledCNN,
     "small-resnet": SmallResNet,
+    "small-vit": SmallViT,
     "resnet18": lambda dim, channels, size: TorchvisionResNet("resnet18", dim, channels),
     "resnet50": lambda dim, channels, size: TorchvisionResNet("resnet50", dim, channels),
     "mobilenet-v3": lambda dim, channels, size: TorchvisionMobileNet(dim, channels),

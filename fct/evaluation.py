@@ -7,6 +7,7 @@ hidden from it where sources are known. Legend: N rows of the sample.
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def bootstrap(values: dict[str, np.ndarray], population: str, seed: int) -> Boot
     chosen = values["populations"] == population
     if not chosen.any():
         raise BadInput("no query of this population", got=population)
-    numbers = {name: value[chosen] for name, value in values.items() if value.dtype.kind == "f"}
+    numbers = {name: value[chosen] for name, value in values.items() if value.dtype.kind == "f" and value.shape == chosen.shape}
     return Bootstrap(numbers, values["labels"][chosen], seed=seed)
 
 
@@ -87,13 +88,25 @@ def summarise(values: dict[str, np.ndarray], seed: int) -> dict[str, Any]:
 
 
 def write(
-    sample: Sample, carried: np.ndarray, metric: str, out: str | Path, *, seed: int, served: tuple[np.ndarray, np.ndarray] | None = None
+    sample: Sample,
+    carried: np.ndarray,
+    metric: str,
+    out: str | Path,
+    *,
+    seed: int,
+    served: tuple[np.ndarray, np.ndarray] | None = None,
+    further: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]] | None = None,
 ) -> dict[str, Any]:
-    """Measure and write ``per_query.npz`` (for the gates), ``metrics.json`` (dvc metrics) and ``recovery.csv`` (dvc plots)."""
+    """Measure and write ``per_query.npz`` (for the gates), ``metrics.json`` (dvc metrics) and ``recovery.csv`` (dvc plots).
+
+    Args:
+        further: of the measured values, other arrays that are to lie beside them in ``per_query.npz``.
+    """
     values = measure(sample, carried, metric, served)
     summary = summarise(values, seed)
+    beside = further(values) if further is not None else {}
     with whole_folder(out) as part:
-        np.savez(part / "per_query.npz", **values)  # type: ignore[arg-type]
+        np.savez(part / "per_query.npz", **(values | beside))  # type: ignore[arg-type]
         write_json(part / "metrics.json", summary)
         lines = ["population,row,metric,value"]
         lines += [

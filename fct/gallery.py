@@ -6,7 +6,7 @@ Legend: N rows, D dimensions of φ, P dimensions of ψ.
 table              columns                                                              changed by
 ================== ==================================================================== ==============================
 items              id, label, source, image_uri, native_version, role                   ingest, delete
-features/v{m}      id, phi (N, D), psi (N, P) int8; no psi column where P is 0          ingest, add_features, delete
+features/v{m}      id, phi (N, D), psi packed in its bits; no psi column where P is 0    ingest, add_features, delete
 spaces/v{n}-{h}    id, vector (N, D) float32, origin, uncertainty float32               append_space, delete, drop_space
 ================== ==================================================================== ==============================
 """
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fct import tables
+from fct import codes, tables
 from fct.digests import of_json
 from fct.errors import BadInput
 from fct.tables import TableState
@@ -66,12 +66,13 @@ class SpaceRows(NamedTuple):
 
 @dataclass(frozen=True)
 class FeatureInfo:
-    """What a features table holds: dimensions, dtype of φ, fingerprint of the embedder."""
+    """What a features table holds: dimensions, dtype of φ, fingerprint of the embedder, bits of each code of ψ."""
 
     phi_dim: int
     psi_dim: int
     phi_dtype: str
     fingerprint: str
+    psi_bits: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,8 @@ class Gallery:
         sources: Sequence[str] | np.ndarray,
         image_uris: Sequence[str] | np.ndarray,
         role: str = "item",
+        *,
+        psi_bits: codes.Bits = 8,
     ) -> Ingested:
         """Add items with the features that ``version`` computed from their images; running it again changes nothing.
 
@@ -153,6 +156,7 @@ class Gallery:
 
         Args:
             phi: (N, D) float16 or float32. psi: (N, P) int8, or None where the version has no side-information.
+            psi_bits: of every code of ψ, or one number for each of the P codes; ψ is stored packed (:mod:`fct.codes`).
 
         Raises:
             BadInput: another embedder, dimension or dtype than the table's; NaN, infinity or a zero-norm row; an id twice;
@@ -165,10 +169,10 @@ class Gallery:
         rows: dict[str, np.ndarray] = {"id": names, "label": _strings("labels", labels, n), "source": _strings("sources", sources, n)}
         rows |= {"image_uri": _strings("image_uris", image_uris, n), "role": np.full(n, role)}
         rows["native_version"] = np.full(n, version, dtype=np.int32)
-        phi, psi = self._checked(version, fingerprint, n, phi, psi)
+        phi, psi = self._checked(version, fingerprint, n, phi, psi, psi_bits)
         if ITEMS in self.tables():
             self._new_items(tables.open_table(self.root, ITEMS), rows)
-        features = self._add(version, fingerprint, names, phi, psi)
+        features = self._add(version, fingerprint, names, phi, psi, psi_bits)
         columns = dict.fromkeys(TEXTS, ("string", None)) | {"native_version": ("int32", None)}
         tables.create(self.root, ITEMS, tables.schema_of(columns, {}))
         items = tables.insert_new(self.root, ITEMS, lambda dataset: self._new_items(dataset, rows))
@@ -176,7 +180,14 @@ class Gallery:
         return Ingested(added, n - added)
 
     def add_features(
-        self, version: int, fingerprint: str, ids: Sequence[str] | np.ndarray, phi: np.ndarray, psi: np.ndarray | None
+        self,
+        version: int,
+        fingerprint: str,
+        ids: Sequence[str] | np.ndarray,
+        phi: np.ndarray,
+        psi: np.ndarray | None,
+        *,
+        psi_bits: codes.Bits = 8,
     ) -> Ingested:
         """Add what ``version`` computed from the images of items that are there already (backfill, double embedding).
 
@@ -184,9 +195,9 @@ class Gallery:
             BadInput: as :meth:`ingest`, or an id is not an item.
         """
         names = _strings("ids", ids, unique=True)
-        phi, psi = self._checked(version, fingerprint, len(names), phi, psi)
+        phi, psi = self._checked(version, fingerprint, len(names), phi, psi, psi_bits)
         self._offsets(tables.open_table(self.root, ITEMS), ITEMS, names)
-        added = len(self._add(version, fingerprint, names, phi, psi))
+        added = len(self._add(version, fingerprint, names, phi, psi, psi_bits))
         return Ingested(added, len(names) - added)
 
     def item_ids(self, role: str | None = None, native_version: int | None = None, at: int | None = None) -> np.ndarray:
@@ -214,8 +225,13 @@ class Gallery:
         """Dimensions, dtype and fingerprint of ``features/v{version}``."""
         schema = tables.open_table(self.root, features_name(version)).schema
         phi = schema.field("phi").type
-        psi_dim = schema.field("psi").type.list_size if "psi" in schema.names else 0
-        return FeatureInfo(phi.list_size, psi_dim, np.dtype(phi.value_type.to_pandas_dtype()).name, _meta(schema)["fct.fingerprint"])
+        return FeatureInfo(
+            phi.list_size,
+            len(bits := _bits(schema)),
+            np.dtype(phi.value_type.to_pandas_dtype()).name,
+            _meta(schema)["fct.fingerprint"],
+            bits,
+        )
 
     def features(
         self, version: int, at: int | None = None, ids: Sequence[str] | np.ndarray | None = None, batch_rows: int = 8192
@@ -235,7 +251,7 @@ class Gallery:
             for start in range(0, len(offsets), batch_rows):
                 with tables.lance_errors(self.table_path(name)):
                     rows = tables.take(dataset, offsets[start : start + batch_rows], dataset.schema.names)
-                yield Batch(rows["id"], rows["phi"], rows.get("psi", np.zeros((len(rows["id"]), 0), dtype=np.int8)))
+                yield Batch(rows["id"], rows["phi"], _unpacked(rows, dataset.schema))
 
         return batches()
 
@@ -367,7 +383,9 @@ class Gallery:
             raise BadInput(f"{name} does not hold this id", got=ids[offsets < 0][0], where=f"{(offsets < 0).sum()} of {len(ids)} ids")
         return offsets
 
-    def _checked(self, version: int, fingerprint: str, rows: int, phi: np.ndarray, psi: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    def _checked(
+        self, version: int, fingerprint: str, rows: int, phi: np.ndarray, psi: np.ndarray | None, psi_bits: codes.Bits
+    ) -> tuple[np.ndarray, np.ndarray]:
         """φ and ψ if the features table of this version can take them."""
         if version < 1 or not fingerprint:
             raise BadInput("features need a version and a fingerprint", wanted="version ≥ 1", got=f"{version}, {fingerprint!r}")
@@ -378,19 +396,23 @@ class Gallery:
             raise BadInput("features have the wrong dtype or shape", wanted=wanted, got=f"phi {phi.dtype}, psi {psi.shape} {psi.dtype}")
         if features_name(version) in self.tables():
             there = self.feature_info(version)
-            given = FeatureInfo(phi.shape[1], psi.shape[1], phi.dtype.name, fingerprint)
+            bits = tuple(codes.bits_of(psi_bits, psi.shape[1]).tolist())
+            given = FeatureInfo(phi.shape[1], psi.shape[1], phi.dtype.name, fingerprint, bits)
             if given != there:
                 todo = "features of another embedder or shape need a version of their own"
                 raise BadInput(f"these are not features of version {version}", wanted=there, got=given, where=self.root, todo=todo)
         return phi, psi
 
-    def _add(self, version: int, fingerprint: str, ids: np.ndarray, phi: np.ndarray, psi: np.ndarray) -> np.ndarray:
+    def _add(self, version: int, fingerprint: str, ids: np.ndarray, phi: np.ndarray, psi: np.ndarray, psi_bits: codes.Bits) -> np.ndarray:
         """Write the features that are not there and return their ids; refuse other vectors for an id that is."""
         name = features_name(version)
         columns: dict[str, tuple[str, int | None]] = {"phi": ("halffloat" if phi.dtype == np.float16 else "float", phi.shape[1])}
-        columns |= {"psi": ("int8", psi.shape[1])} if psi.shape[1] else {}
-        if not tables.create(self.root, name, tables.schema_of(columns, {"fct.fingerprint": fingerprint})):
-            self._checked(version, fingerprint, len(ids), phi, psi)  # another writer may have created it with another embedder
+        bits = codes.bits_of(psi_bits, psi.shape[1])
+        packed = codes.pack(psi, bits)
+        columns |= {"psi": ("uint8", packed.shape[1])} if psi.shape[1] else {}
+        meta = {"fct.fingerprint": fingerprint, "fct.psi_bits": json.dumps(bits.tolist())}
+        if not tables.create(self.root, name, tables.schema_of(columns, meta)):
+            self._checked(version, fingerprint, len(ids), phi, psi, bits)  # another writer may have created it with another embedder
 
         def choose(dataset: Dataset) -> Rows:
             offsets = tables.positions(dataset, ids)
@@ -399,9 +421,9 @@ class Gallery:
                 there = tables.take(dataset, offsets[old], dataset.schema.names)
                 _refuse_other(ids[old], _differ(there["phi"], phi[old]), f"vectors, in {name}")
                 if "psi" in there:
-                    gap = np.abs(there["psi"].astype(np.int16) - psi[old].astype(np.int16)).max(axis=1)
+                    gap = np.abs(_unpacked(there, dataset.schema).astype(np.int16) - psi[old].astype(np.int16)).max(axis=1)
                     _refuse_other(ids[old], gap > 1, f"side-information, in {name}")
-            return tables.table_of(dataset.schema, {"id": ids[~old], "phi": phi[~old], "psi": psi[~old]})
+            return tables.table_of(dataset.schema, {"id": ids[~old], "phi": phi[~old], "psi": packed[~old]})
 
         return tables.insert_new(self.root, name, choose)
 
@@ -418,6 +440,16 @@ class Gallery:
 
 def _meta(schema: Any) -> dict[str, str]:
     return {key.decode(): value.decode() for key, value in (schema.metadata or {}).items()}
+
+
+def _bits(schema: Any) -> tuple[int, ...]:
+    return tuple(json.loads(_meta(schema).get("fct.psi_bits", "[]")))
+
+
+def _unpacked(rows: Rows, schema: Any) -> np.ndarray:
+    """ψ (N, P) int8 of rows as they are stored."""
+    bits = _bits(schema)
+    return codes.unpack(rows["psi"], len(bits), bits) if bits else np.zeros((len(rows["id"]), 0), dtype=np.int8)
 
 
 def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -59,7 +59,12 @@ def make_release(
     images = read_images(files, size, mode, f"{name}: reading")
     labels = np.searchsorted(classes, train.label[keep])
     network, head = train_embedder(images, labels, embedder, seed=seed, device=chosen, title=f"{name}: embedder")
-    program = side.prepare(network, images, side_settings, seed=seed, device=chosen, title=f"{name}: side-information")
+    further = [split for split in side_settings.images if split != "train"]
+    own = images if "train" in side_settings.images else images[:0]  # of its own classes
+    files = manifest.rows(*further).files if further else []
+    unlabelled = np.concatenate([own, read_images(files, size, mode, f"{name}: reading")]) if files else own
+    program = side.prepare(network, unlabelled, side_settings, seed=seed, device=chosen, title=f"{name}: side-information")
+    drawer = side.fit_drawer(program, unlabelled, side_settings, seed=seed, device=chosen, title=f"{name}: drawing ψ")
     measurements = measure(program.to(chosen), data, size=size, mode=mode, device=chosen)
     program = program.cpu()
     canaries = manifest.rows("canary")
@@ -73,7 +78,8 @@ def make_release(
         canary_images=read_images(canaries.files, size, mode, f"{name}: canaries"),
         head=(weight, bias),
         classes=classes,
-        side={"kinds": list(side_settings.kinds), "trained_on": len(images)},
+        picture=drawer,
+        side={"kinds": list(side_settings.kinds), "bits": program.bits, "prepared_from": len(unlabelled)},
         measurements=measurements,
     )
 

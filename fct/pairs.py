@@ -1,10 +1,12 @@
 """The step *embed*: what h is fitted and judged on, as files.
 
-``fitting/``  pairs (old, side, new) of the fitting images, several views each, with class numbers of the new head
+``fitting/``  pairs (old, side, new) of the fitting images, several views each, with class numbers of the new head; ψ
 ``pool/``     the same of an unlabelled pool
 ``sample/``   the evaluation sample: old, side, new of held-out images, with ids, labels, sources, populations
 ``canaries/`` the old release's canaries: ids, old, side, new
 ``gallery/``  ids, old, side of sample and canaries: what the development pipeline carries over in the live gallery's place
+
+``psi.npy`` is what a gallery stores, ``side.npy`` what h is given: ψ, and the preview beside it where there is one.
 
 A view is one random augmentation of an image, the same for both programs. The first view is the image itself.
 Legend: N images, V views.
@@ -19,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from fct import augment, vectors
+from fct import augment, preview, vectors
 from fct import device as devices
 from fct import program as programs
 from fct.datasets.images import read_images
@@ -33,7 +35,11 @@ POPULATIONS = {"known": "validation", "unseen": "validation_unseen"}
 
 @dataclass(frozen=True)
 class EmbedSettings:
-    """params.yaml, ``embed``: the splits that are fitting images (labelled) and pool (unlabelled), views of each, batch of a program."""
+    """params.yaml, ``embed``: the splits that are fitting images (labelled) and pool (unlabelled), views of each, batch of a program.
+
+    ``pool_recombined``: further views of the pool, of pictures put together from two (:func:`fct.augment.recombined`).
+    ``preview``: give h what the new embedder sees in ψ, where ψ is a picture (:mod:`fct.preview`).
+    """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
 
@@ -41,6 +47,8 @@ class EmbedSettings:
     pool: tuple[str, ...]
     views: int
     pool_views: int
+    pool_recombined: int
+    preview: bool
     batch: int
 
 
@@ -67,17 +75,19 @@ def load_sample(folder: str | Path) -> Sample:
 
 
 def _both(
-    old: Release, new: Release, part: Manifest, views: int, *, seed: int, device: torch.device, batch: int, title: str
+    old: Release, new: Release, part: Manifest, views: int, *, recombined: int = 0, seed: int, device: torch.device, batch: int, title: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """old (V·N, D), side (V·N, P), new (V·N, E): all images of view 0, then of view 1, …"""
+    """old (V·N, D), ψ (V·N, P), new (V·N, E): all images of view 0, then of view 1, …; recombined views last."""
     found: list[list[np.ndarray]] = [[], [], []]
+    count = views + recombined
     for release, columns in ((old, (0, 1)), (new, (2,))):
         images = torch.from_numpy(read_images(part.files, release.size, release.mode, f"{title}: reading"))
         program = release.program(device)
         generator = torch.Generator().manual_seed(seed)  # the same draws for both programs: the views match
-        for view in range(views):
-            block = augment.views(images, generator) if view else images
-            outputs = programs.embed(program, block.numpy(), device=device, batch=batch, title=f"{title}: view {view + 1} of {views}")
+        for view in range(count):
+            block = augment.recombined(images, generator) if view >= views else images
+            block = augment.views(block, generator) if view else block
+            outputs = programs.embed(program, block.numpy(), device=device, batch=batch, title=f"{title}: view {view + 1} of {count}")
             for column, output in zip(columns, outputs, strict=False):
                 found[column].append(output)
     return np.concatenate(found[0]), np.concatenate(found[1]), np.concatenate(found[2])
@@ -108,38 +118,53 @@ def write_pairs(
         )
     chosen = devices.pick(device)
     numbers = {name: number for number, name in enumerate(new.classes)}
+    first_release = old.fingerprint == new.fingerprint  # no h to fit, only a sample and canaries to measure
+    drawer = old.picture() if settings.preview and not first_release else None
+    program = new.program(chosen) if drawer is not None else None
+
+    def side_of(psi: np.ndarray, title: str | None = None) -> np.ndarray:
+        if drawer is None or program is None:
+            return psi
+        return preview.with_preview(drawer, psi, program, new.size, new.mode, device=chosen, title=title)
+
     with whole_folder(out) as part:
         counts = {}
-        for name, splits, views in (("fitting", settings.fitting, settings.views), ("pool", settings.pool, settings.pool_views)):
+        for name, splits, views, recombined in (
+            ("fitting", settings.fitting, settings.views, 0),
+            ("pool", settings.pool, settings.pool_views, settings.pool_recombined),
+        ):
             rows = manifest.rows(*splits)
-            if old.fingerprint == new.fingerprint:
-                continue  # a first release: there is no h to fit, only a sample and canaries to measure
+            if first_release:
+                continue
             if len(rows) == 0:
                 if name == "fitting":
                     raise BadInput("there are no fitting images", wanted=" or ".join(splits), where=manifest.root)
                 continue
-            first, side, second = _both(old, new, rows, views, seed=seed, device=chosen, batch=settings.batch, title=name)
+            first, psi, second = _both(
+                old, new, rows, views, recombined=recombined, seed=seed, device=chosen, batch=settings.batch, title=name
+            )
             (part / name).mkdir()
-            for file, array in (("old", first), ("side", side), ("new", second)):
+            for file, array in (("old", first), ("psi", psi), ("side", side_of(psi, f"{name}: preview")), ("new", second)):
                 vectors.save(part / name / f"{file}.npy", array)
             labels = np.array([numbers.get(label, -1) for label in rows.label], dtype=np.int64)
-            vectors.save(part / name / "labels.npy", np.tile(labels, views))
-            vectors.save(part / name / "sources.npy", np.tile(rows.id, views))
+            vectors.save(part / name / "labels.npy", np.tile(labels, views + recombined))
+            vectors.save(part / name / "sources.npy", np.tile(rows.id, views + recombined))
             counts[name] = len(first)
         sample = [(population, manifest.rows(split)) for population, split in POPULATIONS.items()]
         if len(sample[0][1]) == 0:
             raise BadInput("there is no evaluation sample", wanted="images of the split validation", where=manifest.root)
         rows = manifest.rows(*POPULATIONS.values())
-        first, side, second = _both(old, new, rows, 1, seed=seed, device=chosen, batch=settings.batch, title="evaluation sample")
+        first, psi, second = _both(old, new, rows, 1, seed=seed, device=chosen, batch=settings.batch, title="evaluation sample")
         populations = np.where(rows.split == POPULATIONS["known"], "known", "unseen")
         (part / "sample").mkdir()
-        Sample(rows.id, rows.label, rows.source, populations, first, side, second).save(part / "sample")
+        Sample(rows.id, rows.label, rows.source, populations, first, side_of(psi), second).save(part / "sample")
+        vectors.save(part / "sample" / "psi.npy", psi)
         counts["sample"] = len(rows)
         ids, images = old.canaries()
         (part / "canaries").mkdir()
-        first, side = programs.embed(old.program(chosen), images, device=chosen)
+        first, psi = programs.embed(old.program(chosen), images, device=chosen)
         second, _ = programs.embed(new.program(chosen), convert(images, old, new), device=chosen)
-        for file, array in (("ids", ids), ("old", first), ("side", side), ("new", second)):
+        for file, array in (("ids", ids), ("old", first), ("psi", psi), ("side", side_of(psi)), ("new", second)):
             vectors.save(part / "canaries" / f"{file}.npy", array)
             if file != "new":  # the development pipeline's gallery: the sample, then the canaries
                 vectors.save(part / "gallery" / f"{file}.npy", np.concatenate([vectors.load(part / "sample" / f"{file}.npy"), array]))

@@ -1,7 +1,7 @@
 """A release folder: everything version n is released with.
 
 ``program.pt2`` (φ, ψ) in one exported program · ``head.safetensors`` the classification head, where there is one ·
-``canaries.safetensors`` images of no user · ``release.json`` preprocessing, dimensions, measurements, digest of every file.
+``picture.safetensors`` how ψ is drawn, where ψ is a picture · ``canaries.safetensors`` images of no user · ``release.json`` preprocessing, dimensions, measurements, digest of every file.
 
 Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of ψ, K classes.
 """
@@ -18,7 +18,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from fct import digests
+from fct import codes, digests
+from fct import picture as pictures
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
@@ -27,6 +28,7 @@ FORMAT = 1
 METRICS = ("cosine", "l2")
 PIECES = ("program.pt2", "canaries.safetensors", "release.json")
 HEAD = "head.safetensors"
+PICTURE = "picture.safetensors"
 KEYS = {"format", "fingerprint", "preprocessing", "dims", "metric", "side", "classes", "canaries", "measurements", "files"}
 
 
@@ -46,8 +48,14 @@ class Release:
         return int(self.about["dims"]["phi"])
 
     @property
-    def side_bytes(self) -> int:
+    def side_dim(self) -> int:
+        """P, the numbers of ψ."""
         return int(self.about["dims"]["psi"])
+
+    @property
+    def side_bytes(self) -> int:
+        """Bytes of ψ an item in the gallery, its codes packed."""
+        return codes.packed_bytes(self.side_dim, self.side_bits)
 
     @property
     def metric(self) -> str:
@@ -77,6 +85,17 @@ class Release:
         """weight (K, D) and bias (K,), or None for a release without a head."""
         path = self.folder / HEAD
         return read_head(path) if path.exists() else None
+
+    def picture(self) -> pictures.Drawer | None:
+        """What draws an image from ψ again, or None where ψ is no picture."""
+        path = self.folder / PICTURE
+        return pictures.from_tensors(load_file(path)) if path.exists() else None
+
+    @property
+    def side_bits(self) -> list[int]:
+        """Bits of each of the P codes of ψ, as a gallery stores them; 8 each where the release says nothing."""
+        given = self.about["side"].get("bits", 8)
+        return [int(given)] * self.side_dim if isinstance(given, int) else [int(bits) for bits in given]
 
     def digest(self) -> str:
         """One digest for the whole folder."""
@@ -112,6 +131,7 @@ def write(
     head: tuple[np.ndarray, np.ndarray] | None = None,
     classes: list[str] | None = None,
     metric: str = "cosine",
+    picture: pictures.Drawer | None = None,
     side: dict[str, Any] | None = None,
     measurements: dict[str, float] | None = None,
 ) -> Release:
@@ -122,7 +142,9 @@ def write(
         size, mode: what an image is converted to before the program sees it (S; ``L`` or ``RGB``).
         canary_ids, canary_images: K ids and (K, C, S, S) uint8 images of no user.
         head: weight (classes, D) and bias; ``classes`` names its rows.
-        side: anything worth knowing about ψ; shown to people.
+        picture: what draws an image from ψ, where ψ is a picture.
+        side: what is worth knowing about ψ; ``bits`` (one number, or one for each of the P codes) is how a gallery packs it, by
+            default 8; the rest is shown to people.
         measurements: metric → fraction 0–1, as measured by whoever trained it.
 
     Raises:
@@ -165,6 +187,11 @@ def write(
                 {"weight": np.ascontiguousarray(head[0], dtype=np.float32), "bias": np.ascontiguousarray(head[1], dtype=np.float32)},
                 part / HEAD,
             )
+        if picture is not None:
+            if len(picture.weight) != psi.shape[1]:
+                raise BadInput("the picture does not fit ψ", wanted=f"{psi.shape[1]} dimensions", got=len(picture.weight))
+            save_file(pictures.tensors_of(picture), part / PICTURE)
+        bits = codes.bits_of((side or {}).get("bits", 8), psi.shape[1])
         preprocessing: dict[str, object] = {"size": size, "mode": mode, "resize": "bilinear", "background": "white"}
         about = {
             "format": FORMAT,
@@ -172,7 +199,7 @@ def write(
             "preprocessing": preprocessing,
             "dims": {"phi": phi.shape[1], "psi": psi.shape[1]},
             "metric": metric,
-            "side": {"bytes": psi.shape[1], **(side or {})},
+            "side": {**(side or {}), "bits": bits.tolist(), "bytes": codes.packed_bytes(psi.shape[1], bits)},
             "classes": list(classes or []),
             "canaries": list(canary_ids),
             "measurements": measurements or {},
@@ -217,7 +244,7 @@ def problems(folder: str | Path) -> list[str]:
     try:
         release = Release(folder, about)
         ids, images = release.canaries()
-        wanted = release.dim, release.side_bytes, release.metric, release.size, release.mode, release.classes
+        wanted = release.dim, release.side_dim, release.metric, release.size, release.mode, release.classes
         phi, psi = programs.embed(release.program(), images[:2], device=torch.device("cpu"))
     except (BadInput, SafetensorError, RuntimeError) as error:
         return [str(error).splitlines()[0]]
@@ -225,10 +252,13 @@ def problems(folder: str | Path) -> list[str]:
         return [f"release.json or the canaries have another form than a release's: {type(error).__name__} {error}".strip()]
     if wanted[2] not in METRICS:
         found.append(f"release.json has the metric {release.metric}, wanted {' or '.join(METRICS)}")
-    if phi.shape[1] != release.dim or psi.shape[1] != release.side_bytes:
-        found.append(f"the program gives φ {phi.shape[1]} and ψ {psi.shape[1]}, release.json says {release.dim} and {release.side_bytes}")
-    if release.side_bytes == 0:
+    if phi.shape[1] != release.dim or psi.shape[1] != release.side_dim:
+        found.append(f"the program gives φ {phi.shape[1]} and ψ {psi.shape[1]}, release.json says {release.dim} and {release.side_dim}")
+    if release.side_dim == 0:
         found.append("side-information ψ is missing")
+    drawer = release.picture()
+    if drawer is not None and len(drawer.weight) != release.side_dim:
+        found.append(f"{PICTURE} draws from {len(drawer.weight)} dimensions, ψ has {release.side_dim}")
     if len(ids) != len(images) or len(ids) < 8:
         found.append("canaries are missing")
     if programs.fingerprint(folder / "program.pt2", about["preprocessing"]) != release.fingerprint:

@@ -1,17 +1,23 @@
 """Side-information ψ: what is stored beside φ for every gallery item, prepared before the next version is known.
 
-Two built-in kinds, both keep the spatial layout (a globally pooled ψ carries half as much), both made from the releasing
-version's own training images alone:
+Built-in kinds, all keep the spatial layout (a globally pooled ψ carries half as much), all made from images that the releasing
+version had, without their labels:
 
-``simclr``  an encoder trained by SimCLR (Chen et al. 2020, NT-Xent) as FCT proposes (arXiv 2112.02805, section 3.2), projected from
-            its flattened feature map.
-``pca``     the embedder's own mid-level map, flattened.
+``simclr``     an encoder trained by SimCLR (Chen et al. 2020, NT-Xent) as FCT proposes (arXiv 2112.02805, section 3.2), projected
+               from its flattened feature map.
+``vicreg``     the same encoder trained by VICReg (Bardes et al. 2022, arXiv 2105.04906).
+``pca``        the embedder's own mid-level map, flattened.
+``picture``    the image itself: a PCA of its pixels, and a small network that draws it again (:mod:`fct.picture`).
+``thumbnail``  the picture itself, small and grey, in few grey levels: what every learned kind has to beat.
 
-Each is projected by a PCA and stored as int8. Legend: N images, C channels, S side in pixels, F flattened map, P dimensions of ψ.
+All but the last are projected by a PCA and stored as codes (:mod:`fct.codes`): of 8, 4, 2 or 1 bits each, or within a number of bytes
+that the components share by their variance. ψ is int8 in that range.
+Legend: N images, C channels, S side in pixels, F flattened map, P dimensions of ψ.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,131 +25,92 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
-from fct import augment
-from fct.embedder import _Block, _conv
+from fct import augment, codes
+from fct import picture as picture_of
+from fct.coders import Projection, Thumbnail, enlarge, fit_projection, fit_water_filled
 from fct.errors import BadInput
-from fct.training import batches, unit
+from fct.ssl import nt_xent, train_simclr, train_vicreg, vicreg
+from fct.training import unit
 
-KINDS = ("simclr", "pca")
-GRID = 4
-LEVELS = 127  # int8, symmetric
+__all__ = [
+    "KINDS",
+    "Program",
+    "Projection",
+    "SideSettings",
+    "Thumbnail",
+    "enlarge",
+    "fit_projection",
+    "fit_water_filled",
+    "layout",
+    "nt_xent",
+    "prepare",
+    "train_simclr",
+    "train_vicreg",
+    "vicreg",
+]
+
+ENCODERS = {"simclr": train_simclr, "vicreg": train_vicreg}
+KINDS = ("simclr", "vicreg", "pca", "picture", "thumbnail")
+PICTURE_SIDE = 32  # pixels: larger images are stored as pictures of this size
+PROJECTED_ROWS = 20_000  # maps that a PCA is made from
 
 
 @dataclass(frozen=True)
 class SideSettings:
-    """params.yaml, ``train.v1.side``: which kinds, how many dimensions (= bytes) each, how SimCLR is trained."""
+    """params.yaml, ``train.v1.side``: which kinds, how many dimensions and bits, how SimCLR and VICReg are trained.
+
+    Attributes:
+        kinds: any of :data:`KINDS`, each once; their codes stand in ψ in this order.
+        dims: of each kind, one number for all or one for each. A thumbnail's is its pixels, a square number.
+        simclr_width, simclr_epochs, simclr_batch, simclr_temperature, simclr_learning_rate: of the encoder; VICReg takes all but the
+            temperature.
+        bits: of every code, 8, 4, 2 or 1.
+        bytes: of each kind. The PCA's components share them, and ``dims`` and ``bits`` do not count; 0: dims × bits says how many.
+        images: splits of the data that ψ is prepared from, without labels; never validation or gallery.
+        drawing_epochs: passes over them that train what draws a picture again.
+
+    Raises:
+        BadInput: a value is out of its range.
+    """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
 
     kinds: tuple[str, ...]
-    dims: int
+    dims: int | tuple[int, ...]
     simclr_width: int
     simclr_epochs: int
     simclr_batch: int
     simclr_temperature: float
     simclr_learning_rate: float
+    bits: int = 8
+    bytes: int = 0
+    images: tuple[str, ...] = ("train",)
+    drawing_epochs: int = 4
 
+    def __post_init__(self) -> None:
+        if self.bits not in codes.BITS:
+            raise BadInput("side.bits has an unusable value", wanted=" or ".join(map(str, codes.BITS)), got=self.bits)
+        if isinstance(self.dims, tuple) and len(self.dims) != len(self.kinds):
+            raise BadInput("side.dims does not fit side.kinds", wanted=f"one number, or {len(self.kinds)}", got=list(self.dims))
+        if min(self.each, default=1) < 1:
+            raise BadInput("side.dims has an unusable value", wanted="at least 1", got=self.dims)
+        if self.bytes < 0 or (self.bytes and "thumbnail" in self.kinds):
+            wanted = "0 with the kind thumbnail, whose pixels have all as many bits" if self.bytes > 0 else "0 or more"
+            raise BadInput("side.bytes has an unusable value", wanted=wanted, got=self.bytes)
+        if self.drawing_epochs < 1:
+            raise BadInput("side.drawing_epochs has an unusable value", wanted="at least 1", got=self.drawing_epochs)
+        wrong = [split for split in self.images if not split.startswith(("train", "fitting", "pool"))]
+        if wrong or not self.images:
+            raise BadInput("side.images has an unusable value", wanted="train, fitting or pool", got=list(self.images))
+        pixels = dict(zip(self.kinds, self.each, strict=True)).get("thumbnail", 1)
+        if math.isqrt(pixels) ** 2 != pixels:
+            raise BadInput("a thumbnail's dims are its pixels", wanted="a square number such as 64, 144 or 256", got=pixels)
 
-class SimCLREncoder(nn.Module):
-    """A small residual network; its output is a 4×4 map, not a pooled vector."""
-
-    def __init__(self, channels: int, width: int):
-        super().__init__()
-        self.channels = channels
-        self.net = nn.Sequential(
-            _conv(channels, width, 2), _conv(width, 2 * width, 2), _Block(2 * width, 3 * width, 2), nn.AdaptiveAvgPool2d(GRID)
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(N, C, S, S) float in 0–1 → (N, c, 4, 4)."""
-        return self.net(images)
-
-
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """NT-Xent: each view must find the other view of its image among all 2N − 2 views of other images (SimCLR, eq. 1).
-
-    Args:
-        first, second: (N, D) projections of two views, row by row of the same image.
-    """
-    both = functional.normalize(torch.cat([first, second]), dim=1)
-    n = len(first)
-    scores = both @ both.T / temperature
-    scores = scores.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=both.device), float("-inf"))
-    partner = torch.arange(2 * n, device=both.device).roll(n)
-    return functional.cross_entropy(scores, partner)
-
-
-def train_simclr(images: np.ndarray, settings: SideSettings, *, seed: int, device: torch.device, title: str) -> SimCLREncoder:
-    """Train the encoder on (N, C, S, S) uint8 images without labels; the projection head is thrown away."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        net = SimCLREncoder(images.shape[1], settings.simclr_width).to(device)
-        features = 3 * settings.simclr_width * GRID * GRID
-        head = nn.Sequential(nn.Flatten(), nn.Linear(features, 256), nn.ReLU(), nn.Linear(256, 128)).to(device)
-    x = torch.from_numpy(np.ascontiguousarray(images)).to(device)
-    optimiser = torch.optim.AdamW([*net.parameters(), *head.parameters()], lr=settings.simclr_learning_rate, weight_decay=1e-4)
-    per_epoch = max(1, len(x) // settings.simclr_batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, settings.simclr_learning_rate, total_steps=per_epoch * settings.simclr_epochs + 1
-    )
-    net.train()
-    with tqdm(total=settings.simclr_epochs, desc=title, unit="epoch", mininterval=1) as bar:
-        for _ in range(settings.simclr_epochs):
-            for rows in batches(len(x), settings.simclr_batch, generator):
-                pair = [augment.views(x[rows], generator, augment.STRONG) for _ in range(2)]
-                both = head(net(unit(torch.cat(pair))))
-                loss = nt_xent(both[: len(rows)], both[len(rows) :], settings.simclr_temperature)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-                schedule.step()
-            bar.set_postfix(loss=f"{float(loss.detach()):.3f}", refresh=False)
-            bar.update()
-    return net.cpu().eval()
-
-
-class Projection(nn.Module):
-    """A flattened map → int8 codes: PCA, then one step size per dimension."""
-
-    mean: Tensor
-    components: Tensor
-    step: Tensor
-
-    def __init__(self, mean: Tensor, components: Tensor, step: Tensor):
-        super().__init__()
-        self.register_buffer("mean", mean)
-        self.register_buffer("components", components)
-        self.register_buffer("step", step)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(N, F) float → (N, P) int8."""
-        codes = (maps - self.mean) @ self.components / self.step
-        return codes.round().clamp(-LEVELS, LEVELS).to(torch.int8)
-
-
-def fit_projection(maps: np.ndarray, dims: int) -> Projection:
-    """PCA of (N, F) float maps to ``dims`` dimensions; steps so that the 99.9th percentile of each just fits int8.
-
-    Raises:
-        BadInput: fewer rows or columns than ``dims``.
-    """
-    if min(maps.shape) < dims:
-        raise BadInput(
-            "too little to project side-information from",
-            wanted=f"at least {dims} images and map values",
-            got=maps.shape,
-            todo="lower side.dims",
-        )
-    data = torch.from_numpy(np.asarray(maps, dtype=np.float64))
-    mean = data.mean(dim=0)
-    _, vectors = torch.linalg.eigh((data - mean).T @ (data - mean) / len(data))
-    components = vectors[:, -dims:].flip(1)
-    components = components * torch.sign(components.gather(0, components.abs().argmax(dim=0, keepdim=True)))  # eigh's signs are arbitrary
-    spread = torch.quantile(((data - mean) @ components).abs(), 0.999, dim=0)
-    return Projection(mean.float(), components.float(), (spread / LEVELS).clamp_min(1e-12).float())
+    @property
+    def each(self) -> tuple[int, ...]:
+        """Dimensions of each kind."""
+        return self.dims if isinstance(self.dims, tuple) else (self.dims,) * len(self.kinds)
 
 
 def layout(maps: Tensor, most: int = 8) -> Tensor:
@@ -154,27 +121,37 @@ def layout(maps: Tensor, most: int = 8) -> Tensor:
 
 
 class Program(nn.Module):
-    """What is exported as one program: uint8 images → (φ, ψ)."""
+    """What is exported as one program: uint8 images → (φ, ψ).
 
-    def __init__(self, embedder: nn.Module, simclr: nn.Module | None, projections: dict[str, Projection]):
+    Args:
+        encoders: kind → network (N, C, S, S) float → map (N, c, h, w).
+        coders: kind → what turns its map into codes; their order is that of the codes in ψ.
+    """
+
+    def __init__(self, embedder: nn.Module, encoders: dict[str, nn.Module], coders: dict[str, nn.Module]):
         super().__init__()
         self.embedder = embedder
-        self.simclr = simclr
-        self.projections = nn.ModuleDict(projections)
+        self.encoders = nn.ModuleDict(encoders)
+        self.coders = nn.ModuleDict(coders)
 
     def maps(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """(N, C, S, S) uint8 → φ (N, D) and each kind's flattened map (N, F)."""
+        """(N, C, S, S) uint8 → φ (N, D) and what each kind is made from: a flattened map (N, F), or the ink (N, C, S, S)."""
         x = unit(images)
         phi, middle = self.embedder(x)
-        found = {"pca": layout(middle)}
-        if self.simclr is not None:
-            found["simclr"] = layout(self.simclr(x))
+        found = {"pca": layout(middle), "picture": layout(x, PICTURE_SIDE), "thumbnail": x}
+        for kind, encoder in self.encoders.items():
+            found[kind] = layout(encoder(x))
         return phi, found
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8."""
         phi, found = self.maps(images)
-        return phi, torch.cat([projection(found[kind]) for kind, projection in self.projections.items()], dim=1)
+        return phi, torch.cat([coder(found[kind]) for kind, coder in self.coders.items()], dim=1)
+
+    @property
+    def bits(self) -> list[int]:
+        """Bits of each of the P codes of ψ."""
+        return [bits for coder in self.coders.values() for bits in coder.bits]  # type: ignore[union-attr]
 
 
 def prepare(
@@ -184,24 +161,81 @@ def prepare(
 
     Args:
         embedder: (N, C, S, S) float in 0–1 → φ (N, D), map (N, c, h, w); eval mode.
-        images: (N, C, S, S) uint8, the images the embedder was trained on.
+        images: (N, C, S, S) uint8, images that the version has; those it was trained on, or more.
 
     Raises:
-        BadInput: unknown, repeated or no kind of side-information.
+        BadInput: unknown, repeated or no kind of side-information; a thumbnail larger than the images.
     """
     unknown = [kind for kind in settings.kinds if kind not in KINDS]
     if unknown or not settings.kinds or len(set(settings.kinds)) < len(settings.kinds):
         raise BadInput("unknown, repeated or no kind of side-information", wanted=" and ".join(KINDS), got=list(settings.kinds))
-    simclr = train_simclr(images, settings, seed=seed, device=device, title=title) if "simclr" in settings.kinds else None
-    program = Program(embedder, simclr, {}).eval()
+    dims = dict(zip(settings.kinds, settings.each, strict=True))
+    if dims.get("thumbnail", 0) > images.shape[2] ** 2:
+        raise BadInput("the thumbnail is larger than the images", wanted=f"at most {images.shape[2] ** 2} pixels", got=dims["thumbnail"])
+    encoders: dict[str, nn.Module] = {
+        kind: train(images, settings, seed=seed, device=device, title=title) for kind, train in ENCODERS.items() if kind in settings.kinds
+    }
+    program = Program(embedder, encoders, {}).eval()
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, list[Tensor]] = {kind: [] for kind in settings.kinds}
+    found: dict[str, list[Tensor]] = {kind: [] for kind in settings.kinds if kind != "thumbnail"}
+    chosen = images[:: -(-len(images) // PROJECTED_ROWS)]
+    views = max(1, min(4, PROJECTED_ROWS // len(chosen)))
     with torch.inference_mode():
-        for view in range(4):  # the first as it is, then random views: a PCA of 1,000 maps alone follows their noise
-            for start in range(0, len(images), 512):
-                block = torch.from_numpy(np.ascontiguousarray(images[start : start + 512]))
+        for view in range(views) if found else ():  # the first as it is, then random views: a PCA of 1,000 maps alone follows their noise
+            for start in range(0, len(chosen), 512):
+                block = torch.from_numpy(np.ascontiguousarray(chosen[start : start + 512]))
                 _, maps = program.maps(augment.views(block, generator) if view else block)
-                for kind in settings.kinds:
+                for kind in found:
                     found[kind].append(maps[kind])
-    projections = {kind: fit_projection(torch.cat(found[kind]).numpy(), settings.dims) for kind in settings.kinds}
-    return Program(embedder, simclr, projections).eval()
+
+    def coder(kind: str) -> nn.Module:
+        if kind not in found:
+            return Thumbnail(math.isqrt(dims[kind]), settings.bits)
+        maps = torch.cat(found[kind]).numpy()
+        if settings.bytes:
+            return fit_water_filled(maps, 8 * settings.bytes)[0]
+        return fit_projection(maps, dims[kind], settings.bits)
+
+    return Program(embedder, encoders, {kind: coder(kind) for kind in settings.kinds}).eval()
+
+
+def fit_drawer(
+    program: Program, images: np.ndarray, settings: SideSettings, *, seed: int, device: torch.device, title: str = "drawing"
+) -> picture_of.Drawer | None:
+    """What draws the images again from ψ; None where no kind is ``picture``.
+
+    Args:
+        program: of :func:`prepare`. images: (N, C, S, S) uint8, those it was prepared from.
+    """
+    if "picture" not in program.coders:
+        return None
+    projection = program.coders["picture"]
+    assert isinstance(projection, Projection)
+    side = min(images.shape[2], PICTURE_SIDE)
+    before = 0
+    for kind, coder in program.coders.items():
+        if kind == "picture":
+            break
+        before += len(coder.bits)  # type: ignore[arg-type]
+    half = 0.0 if projection.reach is None else 0.5  # a code of few bits is the middle of its cell
+    decode = projection.step[:, None] * projection.components.T
+    weight = torch.zeros(len(program.bits), decode.shape[1])
+    weight[before : before + len(decode)] = decode
+    bias = projection.mean + half * decode.sum(dim=0)
+    psi, ink = [], []
+    with torch.inference_mode():
+        for start in range(0, len(images), 512):
+            block = torch.from_numpy(np.ascontiguousarray(images[start : start + 512]))
+            psi.append(program(block)[1].numpy())
+            ink.append(layout(unit(block), PICTURE_SIDE).numpy())
+    shape = (images.shape[1], side, side)
+    return picture_of.fit(
+        weight.view(-1, *shape),
+        bias.view(shape),
+        np.concatenate(psi),
+        np.concatenate(ink).reshape(-1, *shape),
+        epochs=settings.drawing_epochs,
+        seed=seed,
+        device=device,
+        title=title,
+    )

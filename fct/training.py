@@ -1,4 +1,4 @@
-"""Training an embedder and its classification head with cross-entropy on random views.
+"""Training an embedder and its classification head on random views, with one of several losses.
 
 Legend: N images, C channels, S side in pixels, K classes, D dimensions.
 """
@@ -15,15 +15,22 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from fct import augment, embedder
+from fct import augment, embedder, losses
 from fct.errors import BadInput
+from fct.losses import LOSSES, Influence
 
 
 @dataclass(frozen=True)
 class EmbedderSettings:
     """How one version's embedder is made (params.yaml, ``train.v1.embedder`` …).
 
-    ``classes``: the fraction of the known classes (by sorted name, every other one first) that it is trained on.
+    Attributes:
+        classes: the fraction of the known classes (by sorted name, every other one first) that it is trained on.
+        label_smoothing: of the softmax loss; the other losses have none.
+        loss: ``softmax`` (cross-entropy of a linear head), ``arcface`` or ``supervised-contrastive`` (:mod:`fct.losses`).
+
+    Raises:
+        BadInput: unknown loss.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
@@ -36,6 +43,11 @@ class EmbedderSettings:
     learning_rate: float
     weight_decay: float
     label_smoothing: float
+    loss: str = "softmax"
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise BadInput("embedder.loss has an unusable value", wanted=" or ".join(LOSSES), got=self.loss)
 
 
 def batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
@@ -52,23 +64,36 @@ def unit(images: Tensor) -> Tensor:
 
 
 def train_embedder(
-    images: np.ndarray, labels: np.ndarray, settings: EmbedderSettings, *, seed: int, device: torch.device, title: str = "training"
+    images: np.ndarray,
+    labels: np.ndarray,
+    settings: EmbedderSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    title: str = "training",
+    influence: Influence | tuple[np.ndarray, np.ndarray, np.ndarray, float] | None = None,
 ) -> tuple[nn.Module, nn.Linear]:
-    """Train with cross-entropy on random views, one-cycle learning rate, AdamW.
+    """Train on random views, one-cycle learning rate, AdamW.
+
+    ``supervised-contrastive`` sees two views of each image of a batch; its head learns by cross-entropy from φ that is held fixed.
+    ``arcface``: the head returned is linear, see :func:`fct.losses.cosine_head`.
 
     Args:
         images: (N, C, S, S) uint8.
         labels: (N,) class numbers 0 … K−1.
+        influence: head of an older version that must classify φ rightly too: BCT, compatible with the old gallery without h
+            (:func:`fct.losses.influence`). Together with any loss.
 
     Returns:
         the embedder and its head (D → K), on the CPU, in eval mode. Same seed, same machine: same bytes.
 
     Raises:
-        BadInput: fewer than two classes.
+        BadInput: fewer than two classes, or an old head that does not fit.
     """
     classes = int(labels.max()) + 1
     if classes < 2:
         raise BadInput("an embedder needs at least two classes to learn from", got=classes, where=title)
+    old = _frozen(Influence(*influence), classes, device) if influence is not None else None
     generator = torch.Generator().manual_seed(seed)
     net = embedder.build(settings.architecture, settings.dim, images.shape[1], images.shape[2], seed).to(device)
     with torch.random.fork_rng(devices=[]):
@@ -85,8 +110,11 @@ def train_embedder(
             total = torch.zeros((), device=device)
             count = 0
             for rows in batches(len(x), settings.batch, generator):
-                phi, _ = net(unit(augment.views(x[rows], generator)))
-                loss = functional.cross_entropy(head(phi), y[rows], label_smoothing=settings.label_smoothing)
+                seen = rows.repeat(2) if settings.loss == "supervised-contrastive" else rows
+                phi, _ = net(unit(augment.views(x[seen], generator)))
+                loss = _own_loss(phi, head, y[seen], settings)
+                if old is not None:
+                    loss = loss + old[0] * losses.influence(phi, y[seen], *old[1:])
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
@@ -95,4 +123,31 @@ def train_embedder(
                 count += 1
             bar.set_postfix(loss=f"{float(total) / count:.3f}", refresh=False)
             bar.update()
-    return net.cpu().eval(), head.cpu().eval()
+    net = net.cpu().eval()
+    head = head.cpu().eval()
+    if settings.loss == "arcface":
+        _make_linear(head, net, images)
+    return net, head
+
+
+def _own_loss(phi: Tensor, head: nn.Linear, labels: Tensor, settings: EmbedderSettings) -> Tensor:
+    if settings.loss == "arcface":
+        return losses.arcface(phi, head.weight, labels)
+    if settings.loss == "supervised-contrastive":
+        return losses.supervised_contrastive(phi, labels) + functional.cross_entropy(head(phi.detach()), labels)
+    return functional.cross_entropy(head(phi), labels, label_smoothing=settings.label_smoothing)
+
+
+def _frozen(old: Influence, classes: int, device: torch.device) -> tuple[float, Tensor, Tensor, Tensor]:
+    rows = losses.rows_of(old, classes)
+    weight, bias = (torch.from_numpy(np.array(piece, dtype=np.float32)).to(device) for piece in old[:2])
+    return float(old.weight), weight, bias, torch.from_numpy(rows).to(device)
+
+
+def _make_linear(head: nn.Linear, net: nn.Module, images: np.ndarray) -> None:
+    with torch.inference_mode():
+        phi = torch.cat([net(unit(torch.from_numpy(images[at : at + 512])))[0] for at in range(0, min(len(images), 4096), 512)])
+    with torch.no_grad():
+        weight, bias = losses.cosine_head(head.weight, phi.clone())
+        head.weight.copy_(weight)
+        head.bias.copy_(bias)

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fct import forward
+from fct import device as devices
+from fct import forward, preview
+from fct import program as programs
 from fct.errors import NotPermitted
 from fct.gallery import forward_origin
 from registry import expectations
@@ -18,7 +20,7 @@ from registry.workspace import Workspace
 
 @dataclass
 class Carried:
-    """Rows written, seconds spent in h, the suites that the batches passed."""
+    """Rows written, seconds spent in h (previews included), the suites that the batches passed."""
 
     changed: int = 0
     seconds: float = 0.0
@@ -39,6 +41,8 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
     gallery, settings = workspace.gallery, workspace.settings
     done = set(gallery.space_ids(space).tolist())
     result = Carried()
+    new, device = workspace.releases.release(version, check=False), devices.pick(settings.device)
+    look: programs.Embed | None = None
     with tqdm(total=len(gallery.item_ids()), initial=len(done), desc="transform", unit="row", mininterval=1) as bar:
         for m in sorted(gallery.native_versions()):
             todo = np.array([one for one in gallery.item_ids(native_version=m).tolist() if one not in done], dtype=str)
@@ -50,10 +54,15 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                     todo="run the upgrade again for a new verdict",
                 )
             info = gallery.feature_info(m)
-            fingerprint = workspace.releases.release(m, check=False).fingerprint
+            old = workspace.releases.release(m, check=False)
             for batch in gallery.features(m, ids=todo, batch_rows=settings.transform.batch_rows):
                 suite = expectations.check_batch(
-                    f"features v{m}", batch.ids, batch.phi, dim=info.phi_dim, fingerprint=fingerprint, found_fingerprint=info.fingerprint
+                    f"features v{m}",
+                    batch.ids,
+                    batch.phi,
+                    dim=info.phi_dim,
+                    fingerprint=old.fingerprint,
+                    found_fingerprint=info.fingerprint,
                 )
                 result.suites.append(suite)
                 started = time.perf_counter()
@@ -61,7 +70,10 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                     rows, sigma, origin = batch.phi.astype(np.float32), np.zeros(len(batch.ids), dtype=np.float32), "native"
                 else:
                     h = forwards[m]
-                    rows, sigma = h.transform(batch.phi, batch.psi if h.side_dim else None, device=settings.device)
+                    if look is None and h.side_dim > info.psi_dim:
+                        look = new.program(device)
+                    side = preview.side_of(old, new, batch.psi, side_dim=h.side_dim, device=device, program=look)
+                    rows, sigma = h.transform(batch.phi, side if h.side_dim else None, device=settings.device)
                     origin = forward_origin(m, version)
                 result.seconds += time.perf_counter() - started
                 result.changed += gallery.append_space(space, batch.ids, rows, origin, np.nan_to_num(sigma, nan=0.0))

@@ -1,17 +1,19 @@
-"""What is measured on a gallery in its new space: coverage, index against exact search, canaries.
+"""What is measured for the gates: on a gallery in its new space coverage, index against exact search and canaries; on the evaluation
+sample what recovery does not say (:func:`further`).
 
 The upgrade calls this with the live gallery, the development pipeline with the evaluation sample in its place.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fct import canary, coverage, vectors
+from fct import backfilling, canary, coverage, evaluation, thresholds, vectors
 from fct import device as devices
 from fct import index as indexes
 from fct import program as programs
@@ -21,8 +23,9 @@ from fct.forward import Forward
 from fct.making import measure as measure_release
 from fct.pairs import Sample, load_sample
 from fct.release import Release
+from registry.fitting import is_closed
 from registry.gates import LiveChecks
-from registry.settings import Settings
+from registry.settings import GateSettings, Settings
 
 CANARY_DEPTH = 5
 QUERIES = 500
@@ -100,6 +103,50 @@ def canary_json(promise: CanaryPromise, result: CanaryResult) -> dict[str, Any]:
             "why": result.why,
         },
     }
+
+
+def further(
+    values: dict[str, np.ndarray],
+    sample: Sample,
+    h: Forward,
+    carried: tuple[np.ndarray, np.ndarray],
+    closed: Forward | None,
+    metric: str,
+    settings: GateSettings,
+    *,
+    seed: int,
+    seen: Sequence[str] | None,
+    served: tuple[np.ndarray, np.ndarray] | None = None,
+) -> dict[str, np.ndarray]:
+    """What the gates of :mod:`registry.sample_gates` need beside the per-query values of an h.
+
+    Args:
+        values: of :func:`fct.evaluation.measure`, R queries that count. carried: the sample's vectors (N, E) and σ (N,) by ``h``.
+        closed: the closed form on the same pairs; None where h is one itself.
+        seen: the classes that the old release was trained on; None where they are not known.
+        served: as for :func:`fct.evaluation.measure`.
+
+    Returns:
+        ``h_is_closed``; ``closed_top1``, ``closed_mAP`` (R,); ``seen_by_old`` (R,) bool and ``source`` (R,); ``curve_…`` of
+        :func:`fct.backfilling.sample_curves`; ``threshold_…`` of :class:`fct.thresholds.Shift`, each with its ``labels``. What could
+        not be measured is left out.
+    """
+    rows = values["rows"]
+    out: dict[str, np.ndarray] = {"h_is_closed": np.array(is_closed(h)), "source": sample.sources[rows]}
+    if seen is not None:
+        out["seen_by_old"] = np.isin(sample.labels[rows], np.asarray(list(seen), dtype=str))
+    if closed is not None:
+        straight, _ = closed.transform(sample.old, sample.side if closed.side_dim else None)
+        found = evaluation.search(sample, sample.new, straight, metric)
+        out |= {f"closed_{name}": found.metric(name) for name in ("top1", "mAP")}
+    curves = backfilling.sample_curves(sample, *carried, metric, rows, random_orders=settings.random_orders, seed=seed)
+    out |= {f"curve_{name}": value for name, value in curves.items()}
+    old, new = served or (sample.old, sample.old), (sample.new, carried[0])
+    moved = thresholds.shift(sample, old, new, metric, rows, threshold=settings.score_threshold, share=settings.false_positives, seed=seed)
+    if moved is not None:
+        out |= {f"threshold_{name}": np.asarray(value) for name, value in vars(moved).items()}
+        out["threshold_labels"] = sample.labels[moved.rows]
+    return out
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +18,8 @@ from fct.canary import CanaryResult
 from fct.coverage import Coverage
 from fct.evaluation import bootstrap
 from fct.intervals import Estimate, difference, rho
+from registry import sample_gates
+from registry.measurement import Measurement, absent, below, holm, of
 from registry.settings import GateSettings
 
 OUTCOMES = ("passed", "refused", "inconclusive", "not applicable")
@@ -30,69 +31,33 @@ TITLES = {
     "new_intact": "the query embedder is the registered one",
     "worst_class": "no group of classes pays for the others",
     "coverage": "h was fitted on items like the gallery's",
+    "negative_flips": "few queries are lost that the new model would keep",
+    "subgroups": "no subgroup falls behind another",
+    "no_dip": "backfilling never makes it worse on the way",
+    "order_helps": "the shipped order of backfill beats chance",
+    "beats_linear": "h is worth more than a closed form",
+    "threshold_shift": "score thresholds still mean the same",
     "index_faithful": "the index finds what exact search finds",
     "canary": "known answers are found in the new space",
+    "rollback": "what serves still answers the same",
 }
 GATES = tuple(TITLES)
 ON_BOUND = 1e-9
 
 
 @dataclass(frozen=True)
-class Measurement:
-    """One number of a gate against its bound.
+class Rehearsal:
+    """A rehearsed rollback: ``same`` is the share of ``queries`` whose answers came out identical; ``note``: a sentence for people."""
 
-    Args:
-        gate, subject: the gate, and what of it (``known top-1``).
-        test: the number that must keep the bound: ``lower`` (a lower confidence bound) or ``value``.
-        strict: whether the bound itself fails (``>`` instead of ``≥``); ``most`` whether it is an upper bound (``≤``).
-        outcome: filled in by :func:`decide`. ``note``: a sentence for people.
-    """
-
-    gate: str
-    subject: str
-    value: float
-    lower: float
-    upper: float
-    n: int
-    bound: float
-    test: str = "lower"
-    strict: bool = False
-    most: bool = False
-    applies: bool = True
-    outcome: str = ""
-    note: str = ""
-
-    @property
-    def key(self) -> str:
-        """Name of its column in the measurement table."""
-        return f"{self.gate}: {self.subject}".replace(" ", "_")
-
-    @property
-    def tested(self) -> float:
-        return self.lower if self.test == "lower" else self.value
-
-    def to_json(self) -> dict[str, Any]:
-        def number(x: float) -> float | None:
-            return round(float(x), 6) if math.isfinite(x) else None
-
-        return {
-            "gate": self.gate,
-            "subject": self.subject,
-            "value": number(self.value),
-            "lower": number(self.lower),
-            "upper": number(self.upper),
-            "n": self.n,
-            "bound": number(self.bound),
-            "relation": ("≤" if self.most else ">" if self.strict else "≥"),
-            "tested": self.test,
-            "outcome": self.outcome,
-            "note": self.note,
-        }
+    queries: int
+    same: float
+    note: str
 
 
 @dataclass(frozen=True)
 class LiveChecks:
-    """What was measured on the gallery itself: coverage by native version, recall per query, canaries, the query embedder."""
+    """What was measured on the gallery itself: coverage by native version, recall per query, canaries, the query embedder, and a rehearsed
+    rollback (None where nothing serves)."""
 
     coverage: dict[int, Coverage]
     recall: np.ndarray
@@ -101,6 +66,7 @@ class LiveChecks:
     fingerprint_ok: bool
     new_measured: dict[str, float]
     new_declared: dict[str, float]
+    rollback: Rehearsal | None = None
 
 
 def more_queries(value: float, lower: float, upper: float, bound: float, n: int) -> int | None:
@@ -110,14 +76,6 @@ def more_queries(value: float, lower: float, upper: float, bound: float, n: int)
     if distance <= ON_BOUND or half <= 0 or not math.isfinite(half):
         return None
     return max(1, math.ceil(n * (half / distance) ** 2) - n)
-
-
-def _from(gate: str, subject: str, estimate: Estimate, bound: float, **more: Any) -> Measurement:
-    return Measurement(gate, subject, estimate.value, estimate.lower, estimate.upper, estimate.n, bound, **more)
-
-
-def _absent(gate: str, reason: str) -> Measurement:
-    return Measurement(gate, "", math.nan, math.nan, math.nan, 0, math.nan, applies=False, outcome="not applicable", note=reason)
 
 
 def worst_groups(values: dict[str, np.ndarray], queries: int, seed: int) -> list[tuple[list[str], Estimate, float]]:
@@ -154,21 +112,10 @@ def worst_groups(values: dict[str, np.ndarray], queries: int, seed: int) -> list
     return found
 
 
-def holm(p: list[float]) -> list[float]:
-    """Holm's step-down adjustment of p-values (Holm 1979)."""
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    running = 0.0
-    for rank, row in enumerate(order):
-        running = max(running, min(1.0, p[row] * (len(p) - rank)))
-        adjusted[row] = running
-    return adjusted.tolist()
-
-
 def _worst_class(values: dict[str, np.ndarray], settings: GateSettings, seed: int) -> Measurement:
     groups = worst_groups(values, settings.worst_class_queries, seed)
     tolerance = -settings.worst_class_tolerance
-    p = [_below(estimate.value, error, tolerance) for _, estimate, error in groups]
+    p = [below(estimate.value, error, tolerance) for _, estimate, error in groups]
     adjusted = holm(p)
     worst = int(np.argmin([estimate.value for _, estimate, _ in groups]))
     classes, estimate, _ = groups[worst]
@@ -181,42 +128,38 @@ def _worst_class(values: dict[str, np.ndarray], settings: GateSettings, seed: in
     )
 
 
-def _below(value: float, error: float, bound: float) -> float:
-    """One-sided p-value of H0: the group's true difference is at least ``bound`` (normal approximation of the bootstrap)."""
-    if error <= 0:
-        return 1.0 if value >= bound else 0.0
-    return 0.5 * math.erfc((bound - value) / (error * math.sqrt(2)))
-
-
 def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: GateSettings, *, seed: int) -> list[Measurement]:
     """All measurements of all gates.
 
     Args:
-        values: per-query values of :func:`fct.evaluation.measure`; None for a first release, where there is nothing to compare.
+        values: per-query values of :func:`fct.evaluation.measure` with those of :func:`registry.checks.further`; None for a first
+            release, where there is nothing to compare.
         live: what was measured on the gallery.
     """
     found: list[Measurement] = []
     if values is None:
         reason = "a first release: there is no champion to compare with"
-        found += [_absent(gate, reason) for gate in ("worth_it", "compatible", "recovered", "recovered_unseen", "worst_class", "coverage")]
+        found += [absent(gate, reason) for gate in GATES if gate not in ("new_intact", "index_faithful", "canary")]
     else:
         known = bootstrap(values, "known", seed)
         for name, label in (("top1", "known top-1"), ("mAP", "known mAP")):
-            found.append(_from("worth_it", label, known.estimate(difference(f"nn_{name}", f"oo_{name}")), 0.0, strict=True))
+            found.append(of("worth_it", label, known.estimate(difference(f"nn_{name}", f"oo_{name}")), 0.0, strict=True))
         for name, label in (("top1", "known top-1"), ("mAP", "known mAP")):
-            found.append(_from("compatible", label, known.estimate(difference(f"nh_{name}", f"oo_{name}")), 0.0, strict=True))
+            found.append(of("compatible", label, known.estimate(difference(f"nh_{name}", f"oo_{name}")), 0.0, strict=True))
         for name, label, bound in (("top1", "known ρ top-1", settings.recovered_top1), ("mAP", "known ρ mAP", settings.recovered_mAP)):
-            found.append(_from("recovered", label, known.estimate(rho(f"oo_{name}", f"nh_{name}", f"nn_{name}")), bound))
+            found.append(of("recovered", label, known.estimate(rho(f"oo_{name}", f"nh_{name}", f"nn_{name}")), bound))
         if (values["populations"] == "unseen").any():
             unseen = bootstrap(values, "unseen", seed)
             for name, label in (("top1", "unseen top-1"), ("mAP", "unseen mAP")):
                 share = unseen.estimate(rho(f"oo_{name}", f"nh_{name}", f"nn_{name}"))
                 note = f"ρ {share.value:.2f}" if math.isfinite(share.value) else "ρ undefined: new/new is not above old/old here"
                 change = unseen.estimate(difference(f"nh_{name}", f"oo_{name}"))
-                found.append(_from("recovered_unseen", label, change, -settings.unseen_tolerance, strict=True, note=note))
+                found.append(of("recovered_unseen", label, change, -settings.unseen_tolerance, strict=True, note=note))
         else:
-            found.append(_absent("recovered_unseen", "the evaluation sample has no unseen classes"))
+            found.append(absent("recovered_unseen", "the evaluation sample has no unseen classes"))
         found.append(_worst_class(values, settings, seed))
+        found += sample_gates.all_gates(values, settings, seed)
+        found.append(_rollback(live.rollback))
         for version, coverage in live.coverage.items():
             note = f"{int(coverage.far.sum())} of {len(coverage.far)} items are further out than the fitting set's 99th percentile"
             found.append(
@@ -256,6 +199,13 @@ def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: Ga
         )
     )
     return found
+
+
+def _rollback(rehearsal: Rehearsal | None) -> Measurement:
+    if rehearsal is None:
+        return absent("rollback", "nothing serves here that one could return to")
+    same = rehearsal.same
+    return Measurement("rollback", "identical answers", same, same, same, rehearsal.queries, 1.0, test="value", note=rehearsal.note)
 
 
 def _new_intact(live: LiveChecks, settings: GateSettings) -> Measurement:
@@ -314,14 +264,14 @@ def decide(measurements: list[Measurement], kept: dict[str, bool]) -> list[Measu
 def overall(measurements: list[Measurement], must_apply: tuple[str, ...], *, first: bool) -> tuple[str, list[str]]:
     """The verdict: refused if any gate is, else inconclusive if any is, else passed; and sentences on what stands in the way.
 
-    A gate that must apply and does not makes the verdict inconclusive (except in a first release).
+    A gate that must apply and does not makes the verdict inconclusive (except in a first release, or where its answer is known beforehand).
     """
     problems = [
         f"{m.gate} ({m.subject}) is {m.outcome}: {m.value:.3f}, wanted {m.to_json()['relation']} {m.bound:g}. {m.note}".strip()
         for m in measurements
         if m.outcome in ("refused", "inconclusive")
     ]
-    applied = {m.gate for m in measurements if m.outcome != "not applicable"}
+    applied = {m.gate for m in measurements if m.outcome != "not applicable" or m.answered}
     absent = [] if first else [gate for gate in must_apply if gate not in applied]
     problems += [f"{gate} must apply and does not" for gate in absent]
     outcomes = {m.outcome for m in measurements}

@@ -99,16 +99,15 @@ def ingest(workspace: Workspace, folder: str | Path, *, version: int | None = No
             ids, images = release.canaries()
             phi, psi = programs.embed(program, images, device=device)
             empty = [""] * len(ids)
-            gallery.ingest(number, release.fingerprint, ids, phi, psi, empty, empty, empty, role="canary")
+            gallery.ingest(number, release.fingerprint, ids, phi, psi, empty, empty, empty, role="canary", psi_bits=release.side_bits)
         with tqdm(total=len(found), desc="ingesting", unit="image", mininterval=1) as bar:
             for start in range(0, len(found), CHUNK):
                 part = found[start : start + CHUNK]
                 images = np.stack([read_image(file, release.size, release.mode) for *_, file in part])
                 phi, psi = programs.embed(program, images, device=device)
                 ids_, labels, sources, files = zip(*part, strict=True)
-                done = gallery.ingest(
-                    number, release.fingerprint, list(ids_), phi, psi, list(labels), list(sources), [str(file) for file in files]
-                )
+                uris, bits = [str(file) for file in files], release.side_bits
+                done = gallery.ingest(number, release.fingerprint, list(ids_), phi, psi, list(labels), list(sources), uris, psi_bits=bits)
                 added, unchanged = added + done.added, unchanged + done.unchanged
                 bar.update(len(part))
     held_by = f"{by}: ingest"

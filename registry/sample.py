@@ -13,6 +13,7 @@ from fct import index as indexes
 from fct.files import read_json, whole_folder, write_json
 from fct.release import open_release
 from registry import checks, verdict
+from registry.fitting import fit_closed, is_closed
 from registry.settings import Settings
 
 
@@ -44,6 +45,10 @@ def validate_sample(
         natives, ids[order], rows[order], searcher, release, data, settings, space_fingerprint=release.fingerprint
     )
     values = evaluation.load(evaluated)
+    carried = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
+    closed = None if is_closed(h) else fit_closed(pairs_folder, settings.fit, seed=settings.seed)
+    seed, seen = settings.evaluate.seed, read_json(pairs_folder / "pairs.json").get("old_classes")
+    values |= checks.further(values, sample, h, carried, closed, release.metric, settings.validate, seed=seed, seen=seen)
     covers = {
         "release": release.digest(),
         "forward": h.digest,
@@ -59,7 +64,7 @@ def validate_sample(
         metrics=read_json(evaluated / "metrics.json"),
         covers=covers,
         settings=settings.validate,
-        seed=settings.evaluate.seed,
+        seed=seed,
     )
     with whole_folder(out) as part:
         write_json(part / "verdict.json", reached)

@@ -62,6 +62,16 @@ class GateSettings:
     index_recall: float
     canary_margin: float
     new_intact_tolerance: float
+    negative_flips: float
+    subgroups: tuple[str, ...]
+    subgroup_tolerance: float
+    dip_tolerance: float
+    random_orders: int
+    order_margin: float
+    beats_linear: float
+    score_threshold: float | None
+    false_positives: float
+    threshold_shift: float
     must_apply: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -70,6 +80,14 @@ class GateSettings:
         unknown = [gate for gate in self.must_apply if gate not in GATES]
         if unknown:
             raise BadInput("validate.must_apply names a gate that does not exist", wanted=" ".join(GATES), got=" ".join(unknown))
+        kinds = {"seen_by_old", "source"}
+        if "seen_by_old" not in self.subgroups or not set(self.subgroups) <= kinds:
+            wanted = "seen_by_old, which is always one, and source where you like"
+            raise BadInput("validate.subgroups cannot be compared", wanted=wanted, got=" ".join(self.subgroups) or "none")
+        if self.random_orders < 5:
+            raise BadInput("validate.random_orders has an unusable value", wanted="at least 5", got=self.random_orders)
+        if not 0 < self.false_positives < 1:
+            raise BadInput("validate.false_positives has an unusable value", wanted="between 0 and 1", got=self.false_positives)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ the space is native, and only the gates that need no champion apply.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fct import device as devices
-from fct import digests, evaluation, forward, pairs, vectors
+from fct import digests, evaluation, forward, pairs
 from fct import index as indexes
 from fct import program as programs
 from fct.datasets.images import read_images
@@ -26,6 +26,7 @@ from fct.release import Release
 from fct.tables import TableState
 from registry import checks, verdict
 from registry.carrying import carry
+from registry.fitting import fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG, VERDICT_TAG
 from registry.steps import once
 from registry.workspace import Workspace
@@ -68,6 +69,10 @@ class Upgrade:
 
     def forward_folder(self, native: int) -> Path:
         return self.folder / f"h-v{native}"
+
+    def closed_folder(self, native: int) -> Path:
+        """The closed form on the same pairs as the h from ``native``, which that h has to beat."""
+        return self.folder / f"closed-v{native}"
 
     def forwards(self) -> dict[int, forward.Forward]:
         return {m: forward.load(self.forward_folder(m)) for m in self.natives()}
@@ -153,6 +158,13 @@ class Upgrade:
                 return {"seconds": h.about["seconds"], "digest": h.digest}
 
             results[f"v{m}"], _ = once(self.forward_folder(m), inputs, make)
+
+            def make_closed(m: int = m) -> dict[str, Any]:
+                closed = fit_closed(self.pairs_folder(m), settings.fit, seed=settings.seed)
+                closed.save(self.closed_folder(m))
+                return {"seconds": closed.about["seconds"], "digest": closed.digest}
+
+            once(self.closed_folder(m), inputs, make_closed)
         return results
 
     def _pairs_digest(self, m: int) -> str:
@@ -165,7 +177,10 @@ class Upgrade:
         Raises:
             BadInput: zero rows to change, or a batch that Great Expectations refuses.
         """
+        from registry import rehearsal  # which imports this module
+
         gallery, forwards = self.workspace.gallery, self.forwards()
+        rehearsal.before(self)
         gallery.create_space(self.space, self.new.dim, self.new.fingerprint, {m: h.digest for m, h in forwards.items()})
         there = len(gallery.space_ids(self.space))
         done = carry(self.workspace, self.space, self.version, forwards)
@@ -203,12 +218,35 @@ class Upgrade:
         for m, h in self.forwards().items():
             sample = pairs.load_sample(self.pairs_folder(m) / "sample")
             target = self.folder / f"evaluation-v{m}"
-            inputs = {"h": h.digest, "pairs": self._pairs_digest(m), "champion": self._champion_identity(), "seed": settings.evaluate.seed}
+            closed = None if is_closed(h) else forward.load(self.closed_folder(m))
+            seen, bounds = self.release_of(m).classes, settings.validate
+            inputs = {
+                "h": h.digest,
+                "closed": closed and closed.digest,
+                "pairs": self._pairs_digest(m),
+                "champion": self._champion_identity(),
+                "seed": settings.evaluate.seed,
+                "seen": seen,
+                "further": [bounds.random_orders, bounds.score_threshold, bounds.false_positives],
+            }
 
-            def make(h: forward.Forward = h, sample: pairs.Sample = sample, target: Path = target, m: int = m) -> dict[str, Any]:
-                carried, _ = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
-                served = self.served(m, sample)
-                return evaluation.write(sample, carried, self.new.metric, target, seed=settings.evaluate.seed, served=served)
+            def make(
+                h: forward.Forward = h,
+                sample: pairs.Sample = sample,
+                target: Path = target,
+                m: int = m,
+                closed: forward.Forward | None = closed,
+                seen: list[str] = seen,
+            ) -> dict[str, Any]:
+                carried = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
+                served, seed = self.served(m, sample), settings.evaluate.seed
+
+                def further(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+                    return checks.further(
+                        values, sample, h, carried, closed, self.new.metric, settings.validate, seed=seed, seen=seen, served=served
+                    )
+
+                return evaluation.write(sample, carried[0], self.new.metric, target, seed=seed, served=served, further=further)
 
             out[f"v{m}→v{self.version}"], _ = once(target, inputs, make)
         return out
@@ -240,6 +278,8 @@ class Upgrade:
 
     def validate(self) -> dict[str, Any]:
         """Measure all gates and write the verdict. A failed gate is a verdict, not an error."""
+        from registry import rehearsal  # which imports this module
+
         ws, settings = self.workspace, self.workspace.settings
         revision = read_json(self.folder / "revision.json")
         rows = ws.gallery.read_space(self.space, at=revision["tables"][self.space]["version"])
@@ -252,6 +292,7 @@ class Upgrade:
         live, canaries, covered = checks.measure(
             natives, rows.ids, rows.vectors, searcher, self.new, ws.data, settings, space_fingerprint=fingerprint
         )
+        live = replace(live, rollback=rehearsal.after(self))
         values = {f"v{m}→v{self.version}": evaluation.load(self.folder / f"evaluation-v{m}") for m in self.natives()}
         metrics = {f"v{m}→v{self.version}": read_json(self.folder / f"evaluation-v{m}" / "metrics.json") for m in self.natives()}
         covers = {
@@ -300,19 +341,6 @@ class Upgrade:
 def align(searcher: indexes.Searcher, rows: SpaceRows) -> np.ndarray:
     """Vectors of the space in the order of the index's ids."""
     return rows.vectors[np.searchsorted(rows.ids, searcher.ids)]
-
-
-def fit_pairs(
-    folder: Path, head: tuple[np.ndarray, np.ndarray] | None, settings: forward.FitSettings, *, seed: int, device: str, title: str
-) -> forward.Forward:
-    """Fit h on a folder of pairs (:func:`fct.pairs.write_pairs`)."""
-    fitting = {name: vectors.load(folder / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")}
-    pool = (
-        {f"pool_{name}": vectors.load(folder / "pool" / f"{name}.npy") for name in ("old", "side", "new")}
-        if (folder / "pool").is_dir()
-        else {}
-    )
-    return forward.fit(**fitting, **pool, head=head, settings=settings, seed=seed, device=device, title=title)
 
 
 def pin(workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str], path: Path) -> dict[str, Any]:

@@ -59,6 +59,32 @@ def per_query(
     return found
 
 
+def plain_per_query(
+    query: np.ndarray, gallery: np.ndarray, query_labels: Sequence[object], gallery_labels: Sequence[object], *, metric: str = "cosine"
+) -> list[tuple[int, int, float, bool]]:
+    """As :func:`per_query`, for real numbers: float64 scores one pair at a time, nothing hidden."""
+    found = []
+    rows = [np.asarray(row, dtype=np.float64) for row in gallery]
+    for i, one in enumerate(np.asarray(query, dtype=np.float64)):
+        if metric == "l2":
+            scores = [-float(((one - row) ** 2).sum()) for row in rows]
+        else:
+            scores = [float((one * row).sum() / math.sqrt((one * one).sum()) / math.sqrt((row * row).sum())) for row in rows]
+        same = [bool(label == query_labels[i]) for label in gallery_labels]
+        if not any(same):
+            continue
+        places = [
+            place
+            for place, (_, right) in enumerate(sorted(zip(scores, same, strict=True), key=lambda pair: (-pair[0], pair[1])), start=1)
+            if right
+        ]
+        ap = math.fsum(hits / place for hits, place in enumerate(places, start=1)) / len(places)
+        right = {score for score, is_right in zip(scores, same, strict=True) if is_right}
+        tied = any(score in right for score, is_right in zip(scores, same, strict=True) if not is_right)
+        found.append((i, places[0], ap, tied))
+    return found
+
+
 def nt_xent(first: np.ndarray, second: np.ndarray, temperature: float) -> float:
     """SimCLR, equation 1, averaged over the 2N views."""
     views = [row / np.sqrt((row**2).sum()) for row in np.concatenate([first, second]).astype(np.float64)]

@@ -1,10 +1,15 @@
-"""A folder of labelled images, ``root/class/image``: which image goes into which split."""
+"""A folder of labelled images, ``root/class/image``: which image goes into which split.
+
+ImageNet-1k and VGGFace2 come as ``root/train/class/image`` and ``root/val/class/image`` (or ``root/test/…``): then the classes of all
+parts are put together and split anew by the settings, like any other folder. A ``test`` without class folders has no labels and is
+passed over; a ``val`` without them (ImageNet as downloaded) must be sorted into class folders first.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
@@ -17,14 +22,35 @@ from fct.errors import BadInput
 LEAST_KNOWN = 2
 LEAST_IMAGES = 6  # two to evaluate in each of two splits, one to fit on, one to train on
 CANARY_SPARE = 6
+PARTS = frozenset({"train", "val", "validation", "valid", "test"})
 
 
 def _is_image(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
+def _folders(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def parts(root: Path) -> list[Path]:
+    """``root`` itself, or its ``train``, ``val`` … where it has nothing but such parts and their folders are the classes.
+
+    Raises:
+        BadInput: a part other than ``test`` has images and no class folders.
+    """
+    found = _folders(root)
+    nested = [place for place in found if _folders(place)]
+    if not nested or not {place.name for place in found} <= PARTS:
+        return [root]
+    for place in found:
+        if place not in nested and place.name != "test":
+            raise BadInput("a part has no class folders", wanted=f"{place.name}/class/image.png", where=place, todo="sort it into classes")
+    return nested
+
+
 def read_folder(root: Path) -> dict[str, list[Path]]:
-    """Class → its image files, both sorted by name. Hidden files and files that are no images by their suffix are passed over.
+    """Class → its image files, part by part, sorted by name. Hidden files and files that are no images by their suffix are passed over.
 
     Raises:
         BadInput: no such folder, fewer than two classes, a class without images, two files of one class with the same stem.
@@ -32,7 +58,7 @@ def read_folder(root: Path) -> dict[str, list[Path]]:
     if not root.is_dir():
         raise BadInput("there is no such folder of images", wanted="root/class/image.png", where=root, todo="set data.source")
     found: dict[str, list[Path]] = {}
-    for place in sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")):
+    for place in [place for part in parts(root) for place in _folders(part)]:
         files = sorted(path for path in place.iterdir() if _is_image(path))
         if not files:
             raise BadInput("a class has no images", wanted=" ".join(sorted(SUFFIXES)), where=place, todo="add images or remove the folder")
@@ -43,10 +69,10 @@ def read_folder(root: Path) -> dict[str, list[Path]]:
                     "two images have the same id", got=f"{stems[file.stem].name} and {file.name}", where=place, todo="rename one"
                 )
             stems[file.stem] = file
-        found[place.name] = files
+        found.setdefault(place.name, []).extend(files)
     if len(found) < LEAST_KNOWN:
         raise BadInput("there are too few classes", wanted=f"at least {LEAST_KNOWN} folders of images", got=len(found), where=root)
-    return found
+    return dict(sorted(found.items()))
 
 
 def class_roles(classes: list[str], settings: DataSettings) -> dict[str, str]:
@@ -101,38 +127,63 @@ def candidates(root: Path, settings: DataSettings) -> tuple[list[Item], dict[str
         BadInput: see :func:`read_folder`; also a known class with too few images to be split.
     """
     found = read_folder(root)
+    nested = parts(root) != [root]
+
+    def name(path: Path) -> str:
+        return f"{path.parent.parent.name}-{path.name}" if nested else path.name
+
+    items, notes = assign({label: [name(path) for path in files] for label, files in found.items()}, settings, root)
+    return items, {image_id(label, name(path)): path for label, files in found.items() for path in files}, notes
+
+
+def image_id(label: str, name: str) -> str:
+    """The id of the image ``name`` of the class ``label``: without the suffix, which conversion changes."""
+    return f"{label}/{PurePath(name).stem}"
+
+
+def assign(found: dict[str, list[str]], settings: DataSettings, where: Path | str) -> tuple[list[Item], list[str]]:
+    """Split labelled images without sources: roles of classes, shares of their images, pool and canaries, all by lot.
+
+    Args:
+        found: class → names of its images, as files could have them; different stems within a class.
+        where: for the messages.
+
+    Returns:
+        the items, with ids of :func:`image_id`, and notes for the summary about what such data cannot have.
+
+    Raises:
+        BadInput: a known class with too few images to be split.
+    """
     roles = class_roles(list(found), settings)
     items: list[Item] = []
-    paths: dict[str, Path] = {}
 
-    def add(path: Path, split: str) -> None:
-        name = path.parent.name
-        key = f"{name}/{path.stem}"
-        paths[key] = path
-        items.append(Item(key, name, "", split, "", f"images/{split}/{name}/{path.stem}.png"))
+    def add(label: str, name: str, split: str) -> None:
+        key = image_id(label, name)
+        items.append(Item(key, label, "", split, "", f"images/{split}/{key}.png"))
 
-    for name, files in found.items():
-        files = sorted(files, key=lambda path: lot(settings.seed, name, path.name))
-        if roles[name] in ("validation_unseen", "gallery_unseen"):
-            for path in files:
-                add(path, roles[name])
-        elif roles[name] == "known":
-            if len(files) < LEAST_IMAGES:
+    for label, names in found.items():
+        names = sorted(names, key=lambda name: lot(settings.seed, label, name))
+        if roles[label] in ("validation_unseen", "gallery_unseen"):
+            for name in names:
+                add(label, name, roles[label])
+        elif roles[label] == "known":
+            if len(names) < LEAST_IMAGES:
                 raise BadInput(
-                    "a class has too few images to be split", wanted=f"at least {LEAST_IMAGES}", got=len(files), where=root / name
+                    "a class has too few images to be split",
+                    wanted=f"at least {LEAST_IMAGES}",
+                    got=len(names),
+                    where=where / label if isinstance(where, Path) else f"{where}, {label}",
                 )
             at = 0
-            for split, share in shares(len(files), settings).items():
-                for path in files[at : at + share]:
-                    add(path, split)
+            for split, share in shares(len(names), settings).items():
+                for name in names[at : at + share]:
+                    add(label, name, split)
                 at += share
-    free = [path for name, files in found.items() if roles[name] == "pool" for path in files]
-    free.sort(key=lambda path: lot(settings.seed, "pool", path.parent.name, path.name))
-    spare = CANARY_SPARE * settings.canaries
-    for path in free[: min(spare, len(free) // 2)]:
-        add(path, "canary")
-    for path in free[min(spare, len(free) // 2) :]:
-        add(path, "pool")
+    free = [(label, name) for label, names in found.items() if roles[label] == "pool" for name in names]
+    free.sort(key=lambda pair: lot(settings.seed, "pool", *pair))
+    spare = min(CANARY_SPARE * settings.canaries, len(free) // 2)
+    for row, (label, name) in enumerate(free):
+        add(label, name, "canary" if row < spare else "pool")
     if not free:  # without a pool the canaries are taken from what would be trained on
         _canaries_from_train(items, settings)
     notes: list[str] = []
@@ -140,7 +191,7 @@ def candidates(root: Path, settings: DataSettings) -> tuple[list[Item], dict[str
         notes.append("there are too few classes for unseen ones: nothing is measured on unseen classes")
     if not any(item.split == "pool" for item in items):
         notes.append("there are too few classes for an unlabelled pool")
-    return items, paths, notes
+    return items, notes
 
 
 def _canaries_from_train(items: list[Item], settings: DataSettings) -> None:

@@ -8,6 +8,8 @@ from typing import ClassVar
 from fct.errors import BadInput
 
 ICONS = "icons"
+DIGITS = "digits"
+TORCHVISION = "torchvision:"
 
 
 @dataclass(frozen=True)
@@ -15,7 +17,8 @@ class DataSettings:
     """Settings of :func:`fct.datasets.stage.prepare`.
 
     Attributes:
-        source: ``"icons"``, or the path of a folder ``root/class/image``.
+        source: ``"icons"``, ``"digits"``, ``"torchvision:NAME?root=/path"`` (:mod:`fct.datasets.torchsets`), or the path of a folder
+            ``root/class/image`` (:mod:`fct.datasets.folder`).
         image_size: height and width of every image, in pixels.
         mode: ``"L"`` (grey) or ``"RGB"``.
         known_min_packs: a class is known when at least so many packs draw it (each pack counts, redrawing packs too). Icons only.
@@ -26,9 +29,9 @@ class DataSettings:
         canaries: number of canaries.
         known_classes, unseen_classes: most known and unseen classes (both halves together); 0 means all.
         packs: the packs to use; empty means all. Icons only.
-        unseen_fraction, pool_fraction: share of the classes that are unseen (both halves together), and in the pool. Folders only.
-        fitting_fraction: share of a known class's images in the split ``fitting``. Folders only.
-        evaluation_fraction: share of them in ``validation``, and the same again in ``gallery``. Folders only.
+        unseen_fraction, pool_fraction: share of the classes that are unseen (both halves together), and in the pool. Not for icons.
+        fitting_fraction: share of a known class's images in the split ``fitting``. Not for icons.
+        evaluation_fraction: share of them in ``validation``, and the same again in ``gallery``. Not for icons.
         seed: orders everything that is drawn by lot.
 
     Raises:
@@ -56,7 +59,7 @@ class DataSettings:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     def __post_init__(self) -> None:
-        _want(bool(self.source), "source", '"icons" or the path of a folder', self.source)
+        _want(bool(self.source), "source", '"icons", "digits", "torchvision:NAME?root=/path" or the path of a folder', self.source)
         _want(self.mode in ("L", "RGB"), "mode", '"L" or "RGB"', self.mode)
         for name in ("image_size", "known_min_packs", "unseen_min_packs", "max_drawings"):
             _want(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))

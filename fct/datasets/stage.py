@@ -12,12 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import digests
-from fct.datasets import folder, icons, splits
+from fct.datasets import folder, icons, splits, torchsets
 from fct.datasets.images import ink, write_image
 from fct.datasets.items import EVALUATED, SPLITS, Item
 from fct.datasets.manifest import FILE, write_manifest
 from fct.datasets.packs import DEFAULT_CACHE, fetch_packs
-from fct.datasets.settings import ICONS, DataSettings
+from fct.datasets.settings import DIGITS, ICONS, TORCHVISION, DataSettings
 from fct.datasets.sheet import contact_sheet
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
@@ -46,6 +46,9 @@ def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) 
         packs = icons.read_packs(fetch_packs(npm_cache), settings.packs)
         items = icons.candidates(packs, settings)
         draw = partial(icons.draw, packs, size=settings.image_size, mode=settings.mode)
+    elif settings.source == DIGITS or settings.source.startswith(TORCHVISION):
+        items, pictures, notes = torchsets.candidates(settings)
+        draw = partial(torchsets.convert, pictures, size=settings.image_size, mode=settings.mode)
     else:
         items, paths, notes = folder.candidates(Path(settings.source), settings)
         draw = partial(folder.convert, paths, size=settings.image_size, mode=settings.mode)

@@ -7,18 +7,41 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
+
+BRANCH_WIDEST = 1024  # beyond D, P or E = 512 the published 2D and 2E stop growing: 4,096-d vectors would need 100 M weights
+LEAST_OUTPUTS = 16
+
+
+class Linear(nn.Linear):
+    """A linear layer whose product has at least 16 columns: the last bits of narrower ones depend on a row's place in the batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.out_features >= LEAST_OUTPUTS:
+            return super().forward(x)
+        missing = LEAST_OUTPUTS - self.out_features
+        weight, bias = functional.pad(self.weight, (0, 0, 0, missing)), functional.pad(self.bias, (0, missing))
+        return functional.linear(x, weight, bias)[:, : self.out_features]
 
 
 def _layer(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
+    return nn.Sequential(Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
+
+
+def _branch(inputs: int, outputs: int) -> nn.Sequential:
+    hidden, out = min(2 * inputs, BRANCH_WIDEST), min(2 * outputs, BRANCH_WIDEST)
+    return nn.Sequential(_layer(inputs, hidden), _layer(hidden, out))
 
 
 class ForwardNetwork(nn.Module):
     """FCT's architecture (arXiv 2112.02805, section 4.1): a branch each for old and side, concatenated, two hidden layers.
 
-    branch(old): D → 2D → 2E; branch(side): P → 2P → 2E; concatenated → W → W → E. BatchNorm and ReLU after every layer but the
-    last. One more linear unit predicts the log-variance s of FastFill. Inputs are standardised and outputs scaled back with
-    statistics of the fitting pairs, which travel with the weights.
+    branch(old): D → 2D → 2E; branch(side): P → 2P → 2E (2D, 2P and 2E at most 1,024); concatenated → W → W → E. BatchNorm and ReLU
+    after every layer but the last. One more linear unit predicts the log-variance s of FastFill. Inputs are standardised and
+    outputs scaled back with statistics of the fitting pairs, which travel with the weights.
+
+    Args:
+        twice: without side-information, give φ_old to the second branch as well, as the paper does.
     """
 
     old_mean: Tensor
@@ -28,7 +51,7 @@ class ForwardNetwork(nn.Module):
     new_mean: Tensor
     new_scale: Tensor
 
-    def __init__(self, old: int, side: int, new: int, width: int):
+    def __init__(self, old: int, side: int, new: int, width: int, twice: bool = False):
         super().__init__()
         for name, size in (
             ("old_mean", old),
@@ -39,17 +62,21 @@ class ForwardNetwork(nn.Module):
             ("new_scale", 1),
         ):
             self.register_buffer(name, torch.zeros(size) if "mean" in name else torch.ones(size))
-        self.old_branch = nn.Sequential(_layer(old, 2 * old), _layer(2 * old, 2 * new))
-        self.side_branch = nn.Sequential(_layer(side, 2 * side), _layer(2 * side, 2 * new)) if side else None
-        self.trunk = nn.Sequential(_layer(4 * new if side else 2 * new, width), _layer(width, width))
-        self.out = nn.Linear(width, new)
-        self.log_variance = nn.Linear(width, 1)
+        self.twice = twice and not side
+        second = old if self.twice else side
+        self.old_branch = _branch(old, new)
+        self.side_branch = _branch(second, new) if second else None
+        joined = min(2 * new, BRANCH_WIDEST) * (2 if second else 1)
+        self.trunk = nn.Sequential(_layer(joined, width), _layer(width, width))
+        self.out = Linear(width, new)
+        self.log_variance = Linear(width, 1)
 
     def forward(self, old: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
         """(N, D), (N, P) → standardised new (N, E) (scale back with :meth:`restore`), log-variance s (N,)."""
-        parts = [self.old_branch((old.float() - self.old_mean) / self.old_std)]
+        first = (old.float() - self.old_mean) / self.old_std
+        parts = [self.old_branch(first)]
         if self.side_branch is not None:
-            parts.append(self.side_branch((side.float() - self.side_mean) / self.side_std))
+            parts.append(self.side_branch(first if self.twice else (side.float() - self.side_mean) / self.side_std))
         hidden = self.trunk(torch.cat(parts, dim=1))
         return self.out(hidden), self.log_variance(hidden).squeeze(1)
 

@@ -1,21 +1,34 @@
-"""Settings of a fit, and the recipes known by name."""
+"""Settings of a fit, the methods, and the recipes known by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-METHODS = ("procrustes", "ridge", "fct", "fastfill-pool")
+from fct.errors import BadInput
+
+CLOSED = ("none", "mean-shift", "procrustes", "ridge", "low-rank")  # in order of simplicity
+LEARNED = ("fct", "fastfill", "contrastive", "mixed", "fastfill-pool")
+METHODS = CLOSED + LEARNED
+AUTO = "auto"
+PUBLISHED = ("fct", "fastfill", "contrastive", "mixed")  # learned methods of papers; h without side-information feeds φ_old twice
+FEWEST_STEPS = 300
+UNCERTAIN = ("fastfill", "fastfill-pool")  # they learn a log-variance; the others get σ from held-out residuals
 
 
 @dataclass(frozen=True)
 class FitSettings:
     """How h is fitted (params.yaml, ``fit``; the defaults are the shipped recipe for files without a params.yaml).
 
-    ``members``: networks fitted alike and averaged. ``epochs``: passes over the labelled pairs, all views of an image counted. ``width``: of the two hidden layers after the
-    branches. ``head_weight``: of the cross-entropy through the frozen head of the new model (needs labels and head).
+    ``method``: one of METHODS, or ``auto``. ``members``: networks fitted alike and averaged. ``epochs``: passes over the labelled
+    pairs, all views of an image counted. ``width``: of the two hidden layers after the branches. ``head_weight``: of the
+    cross-entropy through the frozen head of the new model (needs labels and head). ``label_smoothing``: of that cross-entropy.
     ``pool_share``: part of every batch that is drawn from the unlabelled pool. ``freeze_norm``: BatchNorm keeps its statistics
-    fixed in the second half (FCT's recipe). ``uncertainty``: predict a log-variance (FastFill, arXiv 2303.04766, eq. 3).
+    fixed in the second half (FCT's recipe). ``uncertainty``: fastfill-pool predicts a log-variance (FastFill, arXiv 2303.04766,
+    eq. 3); without it σ comes from held-out residuals.
+
+    Raises:
+        BadInput: an unknown method or a value out of range; the sentence names the key.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
@@ -28,9 +41,29 @@ class FitSettings:
     learning_rate: float = 3e-3
     weight_decay: float = 3e-5
     head_weight: float = 0.2
+    label_smoothing: float = 0.1
     pool_share: float = 0.5
     uncertainty: bool = True
     freeze_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.method not in (AUTO, *METHODS):
+            raise BadInput("unknown method", wanted=", ".join((AUTO, *METHODS)), got=self.method)
+        for key, least in (("members", 1), ("width", 1), ("epochs", 1), ("batch", 2)):  # BatchNorm needs two rows
+            value = getattr(self, key)
+            if not isinstance(value, int) or value < least:
+                raise BadInput(f"fit.{key} is out of range", wanted=f"a whole number, at least {least}", got=value)
+        for key, low, high, bounds in (
+            ("learning_rate", 0.0, 1.0, "above 0, at most 1"),
+            ("weight_decay", -1.0, 1.0, "0 to 1"),
+            ("head_weight", -1.0, 1e6, "0 or more"),
+        ):
+            value = getattr(self, key)
+            if not low < value <= high or value < 0:
+                raise BadInput(f"fit.{key} is out of range", wanted=bounds, got=value)
+        for key in ("label_smoothing", "pool_share"):
+            if not 0 <= getattr(self, key) < 1:
+                raise BadInput(f"fit.{key} is out of range", wanted="0 or more and below 1", got=getattr(self, key))
 
 
 def published_fct(settings: FitSettings, views: int) -> FitSettings:
@@ -53,3 +86,25 @@ def published_fct(settings: FitSettings, views: int) -> FitSettings:
         uncertainty=False,
         freeze_norm=True,
     )
+
+
+def recipe(method: str, rows: int) -> FitSettings:
+    """The settings of a method that is asked for by name, without settings of the user's own.
+
+    A published learned method gets FCT's recipe, on which FastFill and LORTH build, with the published batch of 1,024 where there
+    are at least 20,000 pairs; FastFill's cross-entropy has the weight 1. Others get the shipped settings, for so many pairs.
+
+    Args:
+        rows: pairs there are.
+    """
+    if method not in PUBLISHED:
+        return adapted(FitSettings(method=method), rows)
+    settings = published_fct(FitSettings(), views=1)
+    head_weight = 1.0 if method == "fastfill" else 0.0
+    return replace(settings, method=method, batch=1024 if rows >= 20_000 else 256, head_weight=head_weight, uncertainty=method in UNCERTAIN)
+
+
+def adapted(settings: FitSettings, rows: int) -> FitSettings:
+    """The same recipe for few pairs: at least eight batches an epoch (of 32 rows or more), and at least FEWEST_STEPS steps."""
+    batch = min(settings.batch, max(32, rows // 8))
+    return replace(settings, batch=batch, epochs=max(settings.epochs, -(-FEWEST_STEPS // max(1, rows // batch))))

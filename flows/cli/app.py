@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import development, evaluating, fitting, operations
+from flows.cli import development, evaluating, fitting, operations, trial
 
 app = typer.Typer(
     name="fct",
@@ -17,6 +17,7 @@ app = typer.Typer(
     "The next one:  fct register build/releases/v2  →  fct reconcile --once  →  (look at the report)  →  fct approve 2 …  →  fct promote 2\n\n"
     "Exit codes: 0 done · 1 an operation failed · 2 bad input · 3 not permitted by verdict, approval or digest · 130 interrupted.",
 )
+trial.add_to(app)
 fitting.add_to(app)
 evaluating.add_to(app)
 development.add_to(app)

@@ -7,20 +7,32 @@ from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import DEFAULT, VECTORS, Json, give
+from flows.cli.common import DEFAULT, VECTORS, Json, give, say
+
+QueryLabels = Annotated[str | None, typer.Option(help="QL.npy.")]
+GalleryLabels = Annotated[str | None, typer.Option(help="GL.npy.")]
+QueryIds = Annotated[str | None, typer.Option(help="QI.npy; equal ids are self-matches and excluded.")]
+GalleryIds = Annotated[str | None, typer.Option(help="GI.npy.")]
+QuerySources = Annotated[str | None, typer.Option(help="QS.npy; items of the query's own source are hidden from it.")]
+GallerySources = Annotated[str | None, typer.Option(help="GS.npy.")]
+Metric = Annotated[str, typer.Option(help="cosine or l2.")]
+MaxQueries = Annotated[int | None, typer.Option(help="Search for no more than so many queries, drawn at random.")]
+Seed = Annotated[int, typer.Option(help="Of drawn queries, random orders and intervals.")]
 
 
 def evaluate(
-    query: Annotated[Path | None, typer.Option(help="Q.npy.")] = None,
-    gallery: Annotated[Path | None, typer.Option(help="G.npy.")] = None,
-    query_labels: Annotated[Path | None, typer.Option(help="QL.npy.")] = None,
-    gallery_labels: Annotated[Path | None, typer.Option(help="GL.npy.")] = None,
-    query_ids: Annotated[Path | None, typer.Option(help="QI.npy; equal ids are self-matches and excluded.")] = None,
-    gallery_ids: Annotated[Path | None, typer.Option(help="GI.npy.")] = None,
-    query_sources: Annotated[Path | None, typer.Option(help="QS.npy; items of the query's own source are hidden from it.")] = None,
-    gallery_sources: Annotated[Path | None, typer.Option(help="GS.npy.")] = None,
-    metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
+    query: Annotated[str | None, typer.Option(help="Q.npy, table.parquet::column or table.lance::column, as all vectors here.")] = None,
+    gallery: Annotated[str | None, typer.Option(help="G.npy; may be larger than memory.")] = None,
+    query_labels: QueryLabels = None,
+    gallery_labels: GalleryLabels = None,
+    query_ids: QueryIds = None,
+    gallery_ids: GalleryIds = None,
+    query_sources: QuerySources = None,
+    gallery_sources: GallerySources = None,
+    metric: Metric = "cosine",
     top_k: Annotated[str, typer.Option(help="Which top-k to report.")] = "1,5",
+    max_queries: MaxQueries = None,
+    seed: Seed = 0,
     pairs: Annotated[Path | None, typer.Option(help="Instead of query and gallery: a folder of fct embed …")] = None,
     transformed: Annotated[
         Path | None, typer.Option(help="… and its gallery carried over by h (sample first): old/old, new/h(old), new/new in one table.")
@@ -33,32 +45,106 @@ def evaluate(
 
     Example: fct evaluate --query new.npy --gallery carried.npy --query-labels l.npy --gallery-labels l.npy --json
     """
-    import resource
-    import time
-
-    from fct import vectors
+    if pairs is not None:
+        _pairs(pairs, transformed, metric, out, params, json)
+        return
+    from fct import retrieval
     from fct.errors import BadInput
 
-    if pairs is not None:
-        if transformed is None or out is None:
-            raise BadInput("--pairs needs --transformed and --out")
-        from fct import evaluation
-        from fct.pairs import load_sample
-        from registry.settings import read
+    depths = _depths(top_k)
+    sides = {"query_ids": query_ids, "gallery_ids": gallery_ids, "query_sources": query_sources, "gallery_sources": gallery_sources}
+    needed = {"query": query, "gallery": gallery, "query_labels": query_labels, "gallery_labels": gallery_labels}
+    if None in needed.values():
+        raise BadInput(f"{_option(needed)} is missing", wanted="--query --gallery --query-labels --gallery-labels, or --pairs")
+    result = retrieval.evaluate(
+        **_read(needed), **_read(sides), metric=metric, top_k=depths, max_queries=max_queries, seed=seed, title="evaluate"
+    )
+    _say_drawn(result)
+    lines = []
+    for name in [*(f"top{k}" for k in depths), "mAP"]:
+        lower, upper = result[f"{name}_ci"]
+        lines.append(f"{name:<8}{result[name]:8.4f}   90 % interval {lower:.4f} … {upper:.4f}")
+    lines.append(
+        f"{result['n_queries']} queries with a positive, {result['n_gallery']} gallery rows, {result['tie_rate']:.2%} of queries with a tie"
+    )
+    lines.append(f"{result['seconds']:.1f} s, {result['peak_memory_bytes'] / 1e6:.0f} MB at the most")
+    give(result, json, "\n".join(lines))
 
-        settings = read(params or DEFAULT)
-        sample = load_sample(pairs / "sample")
-        summary = evaluation.write(sample, vectors.load(transformed)[: len(sample.ids)], metric, out, seed=settings.evaluate.seed)
-        give(
-            summary,
-            json,
-            f"{out}: " + ", ".join(f"{name} classes ρ mAP {table['recovered']['mAP']['value']}" for name, table in summary.items()),
-        )
-        return
-    if query is None or gallery is None or query_labels is None or gallery_labels is None:
-        raise BadInput("query and gallery are incomplete", wanted="--query --gallery --query-labels --gallery-labels, or --pairs")
-    from fct import metrics
-    from fct.intervals import Bootstrap
+
+def curve(
+    query: Annotated[
+        str | None, typer.Option(help="Q_NEW.npy, native queries; .npy or table.parquet::column, table.lance::column.")
+    ] = None,
+    transformed: Annotated[str | None, typer.Option(help="T.npy, the gallery carried over by h.")] = None,
+    native: Annotated[str | None, typer.Option(help="N.npy, the same rows computed natively.")] = None,
+    sigma: Annotated[
+        str | None, typer.Option(help="SIGMA.npy, uncertainty of every gallery row; the largest are backfilled first.")
+    ] = None,
+    query_labels: QueryLabels = None,
+    gallery_labels: GalleryLabels = None,
+    query_ids: QueryIds = None,
+    gallery_ids: GalleryIds = None,
+    query_sources: QuerySources = None,
+    gallery_sources: GallerySources = None,
+    metric: Metric = "cosine",
+    steps: Annotated[int, typer.Option(help="How many shares β, equally spaced from 0 to 1.")] = 11,
+    random: Annotated[int, typer.Option(help="How many random orders to compare with.")] = 5,
+    max_queries: MaxQueries = None,
+    seed: Seed = 0,
+    json: Json = False,
+) -> None:
+    """What partial backfill adds: retrieval while the gallery goes from transformed to native, most uncertain rows first.
+
+    Example: fct curve --query new.npy --transformed carried.npy --native new.npy --sigma sigma.npy --query-labels l.npy --gallery-labels l.npy
+    """
+    import time
+
+    from fct import order, retrieval
+    from fct.errors import BadInput
+
+    started = time.perf_counter()
+    needed = {"query": query, "transformed": transformed, "native": native, "query_labels": query_labels, "gallery_labels": gallery_labels}
+    if None in needed.values() or sigma is None:
+        wanted = "--query --transformed --native --sigma --query-labels --gallery-labels"
+        raise BadInput(f"{_option(needed | {'sigma': sigma})} is missing", wanted=wanted)
+    if random < 1:
+        raise BadInput("--random must be at least 1", got=random)
+    sides = {"query_ids": query_ids, "gallery_ids": gallery_ids, "query_sources": query_sources, "gallery_sources": gallery_sources}
+    arrays = _read(needed) | _read(sides)
+    given, chosen = len(arrays["query"]), retrieval.sample(len(arrays["query"]), max_queries, seed)
+    if chosen is not None:
+        for name in [name for name in arrays if name.startswith("query")]:
+            if len(arrays[name]) != given:
+                raise BadInput(f"{name} has another length than the queries", wanted=given, got=len(arrays[name]))
+            arrays[name] = arrays[name][chosen]
+    shipped = order.by_uncertainty(_read({"sigma": sigma})["sigma"])
+    rows = len(arrays["native"])
+    if len(shipped) != rows:
+        raise BadInput("sigma has the wrong number of rows", wanted=rows, got=len(shipped), todo="rows must correspond one to one")
+    first, *others = order.curves(
+        **arrays, orders=[shipped, *order.random_orders(rows, random, seed)], steps=steps, metric=metric, title="curve"
+    )
+    result = order.against_random(first, others, arrays["query_labels"][first.rows], seed=seed)
+    result |= {"n_queries": len(first.rows), "n_gallery": rows, "seconds": round(time.perf_counter() - started, 3)}
+    result |= {} if chosen is None else {"max_queries": max_queries, "n_queries_given": given}
+    _say_drawn(result)
+    give(result, json, _table(result))
+
+
+def _option(values: dict[str, str | None]) -> str:
+    """The first of ``values`` that is not given, as it is typed."""
+    return "--" + next(name for name, value in values.items() if value is None).replace("_", "-")
+
+
+def _read(specs: dict[str, str | None]) -> dict[str, Any]:
+    """The columns of those that are given."""
+    from fct import columns
+
+    return {name: columns.read(spec, name.replace("_", " ")) for name, spec in specs.items() if spec is not None}
+
+
+def _depths(top_k: str) -> list[int]:
+    from fct.errors import BadInput
 
     try:
         depths = [int(k) for k in top_k.split(",")]
@@ -66,29 +152,47 @@ def evaluate(
             raise ValueError
     except ValueError as error:
         raise BadInput("--top-k cannot be read", wanted="whole numbers from 1, such as 1,5", got=top_k) from error
-    started = time.perf_counter()
-    optional = {"query_ids": query_ids, "gallery_ids": gallery_ids, "query_sources": query_sources, "gallery_sources": gallery_sources}
-    arrays: dict[str, Any] = {name: vectors.load(path) for name, path in optional.items() if path is not None}
-    labels = vectors.load(query_labels)
-    q, g = vectors.load(query), vectors.load(gallery)
-    found = metrics.per_query(q, g, labels, vectors.load(gallery_labels), metric=metric, **arrays)
-    values = {f"top{k}": found.top(k) for k in depths} | {"mAP": found.ap}
-    boot = Bootstrap(values, labels[found.rows])
-    result: dict[str, Any] = {}
-    for name in values:
-        estimate = boot.mean(name)
-        result |= {name: estimate.value, f"{name}_ci": [estimate.lower, estimate.upper]}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result |= {
-        "n_queries": len(found.rows),
-        "n_gallery": len(g),
-        "tie_rate": float(found.tied.mean()),
-        "seconds": round(time.perf_counter() - started, 3),
-        "peak_memory_bytes": peak,
-    }
-    give(result, json, "\n".join(f"{name:<18}{value}" for name, value in result.items()))
+    return depths
+
+
+def _say_drawn(result: dict[str, Any]) -> None:
+    if "max_queries" in result:
+        say(f"measured on {result['max_queries']} of {result['n_queries_given']} queries, drawn at random (--max-queries)")
+
+
+def _table(result: dict[str, Any]) -> str:
+    """A row a share β, then what the order is worth."""
+    rows, other = [f"{'β':>6}{'top-1':>9}{'mAP':>9}{'random top-1':>15}{'random mAP':>12}"], result["random"]
+    columns = zip(result["beta"], result["top1"], result["mAP"], other["top1"], other["mAP"], strict=True)
+    rows += [f"{beta:6.2f}{top1:9.4f}{mean:9.4f}{of_top1:15.4f}{of_mean:12.4f}" for beta, top1, mean, of_top1, of_mean in columns]
+    rows.append(f"{'AUC':>6}{result['auc_top1']:9.4f}{result['auc_mAP']:9.4f}{other['auc_top1']:15.4f}{other['auc_mAP']:12.4f}")
+    for name, label in (("top1", "top-1"), ("mAP", "mAP")):
+        lower, upper = result[f"auc_{name}_gain_ci"]
+        rows.append(
+            f"{label}: AUC over random {result[f'auc_{name}_gain']:+.4f} (90 % interval {lower:+.4f} … {upper:+.4f}), dip {result[f'dip_{name}']:+.4f}"
+        )
+    rows.append(
+        f"{result['n_queries']} queries, {result['n_gallery']} gallery rows, {other['orders']} random orders, {result['seconds']:.1f} s"
+    )
+    return "\n".join(rows)
+
+
+def _pairs(pairs: Path, transformed: Path | None, metric: str, out: Path | None, params: Path | None, json: bool) -> None:
+    from fct import evaluation, vectors
+    from fct.errors import BadInput
+    from fct.pairs import load_sample
+    from registry.settings import read
+
+    if transformed is None or out is None:
+        raise BadInput("--pairs needs --transformed and --out")
+    settings = read(params or DEFAULT)
+    sample = load_sample(pairs / "sample")
+    summary = evaluation.write(sample, vectors.load(transformed)[: len(sample.ids)], metric, out, seed=settings.evaluate.seed)
+    text = ", ".join(f"{name} classes ρ mAP {table['recovered']['mAP']['value']}" for name, table in summary.items())
+    give(summary, json, f"{out}: {text}")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    app.command(rich_help_panel=VECTORS)(evaluate)
+    for command in (evaluate, curve):
+        app.command(rich_help_panel=VECTORS)(command)

@@ -11,18 +11,24 @@ from flows.cli.common import VECTORS, Json, Out, give, say, set_threads
 
 
 def fit(
-    old: Annotated[Path, typer.Option(help="OLD.npy (rows, old dimensions).")],
-    new: Annotated[Path, typer.Option(help="NEW.npy (rows, new dimensions), row by row of the same items.")],
+    old: Annotated[str, typer.Option(help="OLD.npy (rows, old dimensions); or table.parquet::column, table.lance::column, as all inputs.")],
+    new: Annotated[str, typer.Option(help="NEW.npy (rows, new dimensions), row by row of the same items.")],
     out: Out,
-    side: Annotated[Path | None, typer.Option(help="SIDE.npy, side-information.")] = None,
-    labels: Annotated[Path | None, typer.Option(help="L.npy, class numbers of the head's rows; −1 = unknown.")] = None,
-    sources: Annotated[Path | None, typer.Option(help="S.npy; rows of one source are never split between fitting and validation.")] = None,
+    side: Annotated[str | None, typer.Option(help="SIDE.npy, side-information.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="L.npy, integers or strings (with --head: its row numbers); −1 or '' = unknown.")
+    ] = None,
+    sources: Annotated[str | None, typer.Option(help="S.npy; rows of one source are never split between fitting and validation.")] = None,
     head: Annotated[Path | None, typer.Option(help="HEAD.safetensors of the new model: weight and bias; used frozen.")] = None,
-    pool_old: Annotated[Path | None, typer.Option(help="Unlabelled pairs of other classes: old.")] = None,
-    pool_side: Annotated[Path | None, typer.Option(help="… side-information.")] = None,
-    pool_new: Annotated[Path | None, typer.Option(help="… new.")] = None,
+    pool_old: Annotated[str | None, typer.Option(help="Unlabelled pairs of other classes: old.")] = None,
+    pool_side: Annotated[str | None, typer.Option(help="… side-information.")] = None,
+    pool_new: Annotated[str | None, typer.Option(help="… new.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="procrustes, ridge, fct or fastfill-pool; by default what params.yaml says, else fastfill-pool.")
+        str | None,
+        typer.Option(
+            help="auto, none, mean-shift, procrustes, ridge, low-rank, fct, fastfill, contrastive, mixed or fastfill-pool; by default what "
+            "params.yaml says, else auto: the simplest that is not beaten on held-out rows."
+        ),
     ] = None,
     params: Annotated[Path | None, typer.Option(help="Take the recipe from this params.yaml, block fit.")] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same bytes.")] = 0,
@@ -33,68 +39,81 @@ def fit(
 
     Example: fct fit --old old.npy --new new.npy --side side.npy --out h
     """
-    from dataclasses import replace
-
-    from fct import forward, vectors
+    from fct import columns, forward
     from fct.release import read_head
 
-    settings = forward.FitSettings()
+    settings = None
     if params is not None:
         from registry.settings import read
 
         project = read(params)
         settings = project.fit
         set_threads(project)
-    if method is not None:
-        settings = replace(settings, method=method)
-    given = {"side": side, "labels": labels, "sources": sources, "pool_old": pool_old, "pool_side": pool_side, "pool_new": pool_new}
-    arrays: dict[str, Any] = {name: vectors.load(path) for name, path in given.items() if path is not None}
+    given = {
+        "side": (side, "side"),
+        "labels": (labels, "labels"),
+        "sources": (sources, "sources"),
+        "pool_old": (pool_old, "pool-old"),
+        "pool_side": (pool_side, "pool-side"),
+        "pool_new": (pool_new, "pool-new"),
+    }
+    arrays: dict[str, Any] = {key: columns.read(spec, name) for key, (spec, name) in given.items() if spec is not None}
     h = forward.fit(
-        vectors.load(old),
-        vectors.load(new),
+        columns.read(old, "old"),
+        columns.read(new, "new"),
         **arrays,
         head=read_head(head) if head is not None else None,
+        method=method,
         settings=settings,
         seed=seed,
         device=device,
     )
     h.save(out)
+    about = h.about
+    for sentence in about["warnings"]:
+        say(f"fct: warning: {sentence}")
     result = {
         "method": h.method,
-        "seconds": h.about["seconds"],
-        "validation": h.about.get("validation", {}),
+        "seconds": about["seconds"],
+        "validation": about["validation"],
+        "inputs_missing": about["inputs_missing"],
+        "warnings": about["warnings"],
         "digest": h.digest,
         "out": str(out),
     }
-    cosine = h.about.get("validation", {}).get("mean_cosine")
-    give(
-        result,
-        json,
-        f"{out}: {h.method}, {h.about['seconds']} s, mean cosine with native vectors on held-out sources {cosine}. Next: fct transform --forward {out} --old …",
-    )
+    give(result, json, _summary(result))
+
+
+def _summary(result: dict[str, Any]) -> str:
+    """The table of candidates, the reason, what is missing, and the next command."""
+    validation = result["validation"]
+    lines = [f"{result['out']}: {result['method']}, {result['seconds']} s. {validation['reason']}"]
+    for row in validation["candidates"]:
+        numbers = [f"{name} {row[name]:.3f}" for name in ("top1", "mAP", "MRR", "cosine") if name in row]
+        mark = "→" if row["method"] == result["method"] else " "
+        lines.append(f"{mark} {row['method']:14} {'  '.join(numbers)}  {row['seconds']:.1f} s")
+    return "\n".join([*lines, *result["inputs_missing"], f"Next: fct transform --forward {result['out']} --old …"])
 
 
 def transform(
     forward: Annotated[Path, typer.Option(help="Folder of an h, as fct fit wrote it.")],
-    old: Annotated[Path, typer.Option(help="OLD.npy.")],
+    old: Annotated[str, typer.Option(help="OLD.npy, or table.parquet::column, table.lance::column.")],
     out: Out,
-    side: Annotated[Path | None, typer.Option(help="SIDE.npy, if h was fitted with side-information.")] = None,
-    sigma: Annotated[Path | None, typer.Option(help="Also write the uncertainty of every row here; larger = less certain.")] = None,
+    side: Annotated[str | None, typer.Option(help="SIDE.npy, if h was fitted with side-information.")] = None,
+    sigma: Annotated[Path | None, typer.Option(help="Also write the uncertainty of every row here; larger = backfill first.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "cpu",
 ) -> None:
-    """Carry vectors into the new space.
+    """Carry vectors into the new space, block by block: inputs and output may be larger than memory.
 
     Example: fct transform --forward h --old gallery.npy --side gallery_side.npy --out carried.npy
     """
+    from fct import columns
     from fct import forward as forwards
-    from fct import vectors
 
     h = forwards.load(forward)
-    rows, spread = h.transform(vectors.load(old), vectors.load(side) if side is not None else None, device=device)
-    vectors.save(out, rows)
-    if sigma is not None:
-        vectors.save(sigma, spread)
-    say(f"{out}: {len(rows)} rows of {rows.shape[1]} dimensions")
+    second = columns.read(side, "side") if side is not None else None
+    rows = forwards.transform_to(h, columns.read(old, "old"), second, out, sigma, device=device)
+    say(f"{out}: {rows} rows of {h.new_dim} dimensions")
 
 
 def add_to(app: typer.Typer) -> None:

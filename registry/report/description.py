@@ -10,19 +10,23 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from registry.report.review import HEADLINES, ICONS, Review, cost_rows, gains, gate_rows, metric_rows, plain
+from registry.report.review import HEADLINES, ICONS, Review, cost_rows, duties, gains, gate_rows, metric_rows, plain
 
 MOST = 4500
 REPORT = "report.html in this version's run"
 SPECIAL = re.compile(r"[&<>`|*_\[\]\\~$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
-# (characters of a note, of a problem, most problems, most rows of the gate table, whether passed gates are listed, items of costs and covers)
+# (characters of a note, of a problem, most problems, most rows of the gate table, whether each measurement or each gate has a row,
+# whether passed gates are listed, items of costs and covers)
 DETAIL = (
-    (240, 300, 8, 40, True, 12),
-    (110, 200, 6, 30, True, 10),
-    (0, 160, 5, 24, True, 8),
-    (0, 110, 4, 8, False, 6),
-    (0, 70, 2, 5, False, 3),
+    (240, 300, 8, 40, "each", True, 12),
+    (110, 200, 6, 30, "each", True, 10),
+    (160, 200, 6, 30, "gate", True, 10),
+    (90, 160, 5, 30, "gate", True, 8),
+    (0, 160, 5, 24, "gate", True, 8),
+    (0, 110, 4, 8, "gate", False, 6),
+    (0, 70, 2, 5, "gate", False, 3),
 )
+WORST_FIRST = ("refused", "inconclusive", "passed", "not applicable")
 
 
 def escape(text: object, most: int) -> str:
@@ -95,8 +99,21 @@ def _covered(value: Any) -> str:
     return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
-def _gates(review: Review, note: int, most: int, passed: bool) -> list[str]:
-    rows = gate_rows(review)
+def _merged(rows: list[dict[str, str]]) -> list[dict[str, str]]:
+    """One row a gate, its worst measurement, which says how many others there are."""
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        found.setdefault(row["gate"], []).append(row)
+    out = []
+    for several in found.values():
+        worst = min(several, key=lambda row: WORST_FIRST.index(row["outcome"]) if row["outcome"] in WORST_FIRST else len(WORST_FIRST))
+        more = f" (and {len(several) - 1} more)" if len(several) > 1 else ""
+        out.append(worst | {"subject": f"{plain(worst['subject'], 40)}{more}"})
+    return out
+
+
+def _gates(every: list[dict[str, str]], note: int, most: int, rows_of: str, passed: bool) -> list[str]:
+    rows = _merged(every) if rows_of == "gate" else every
     order = {"refused": 0, "inconclusive": 1}
     shown = rows if passed else [row for row in rows if row["outcome"] in order]
     if len(shown) > most:
@@ -113,16 +130,16 @@ def _gates(review: Review, note: int, most: int, passed: bool) -> list[str]:
         ]
         cells.append([*cell, *([escape(row["note"], note)] if note else [])])
     out = _table(head, cells) if cells else []
-    if len(shown) < len(rows):
+    if len(shown) < len(every):
         out += [
-            f"{len(rows) - len(shown)} more measurements ({sum(row['outcome'] == 'passed' for row in rows)} of {len(rows)} passed) are in the report.",
+            f"{len(every) - len(shown)} more measurements ({sum(row['outcome'] == 'passed' for row in every)} of {len(every)} passed) are in the report.",
             "",
         ]
     return out
 
 
-def _write(review: Review, detail: tuple[int, int, int, int, bool, int]) -> str:
-    note, problem, problems, gates, passed, items = detail
+def _write(review: Review, every: list[dict[str, str]], detail: tuple[int, int, int, int, str, bool, int]) -> str:
+    note, problem, problems, gates, rows_of, passed, items = detail
     verdict = review.verdict
     came = "a first release" if review.first else f"upgrade from version {escape(verdict['from'], 20)}"
     icon = ICONS.get(review.outcome, "·")
@@ -136,7 +153,7 @@ def _write(review: Review, detail: tuple[int, int, int, int, bool, int]) -> str:
         out += ["What stands in the way:", "", *(f"- {escape(text, problem)}" for text in found[:problems])]
         out += [f"- and {len(found) - problems} more, in the report"] if len(found) > problems else []
         out += [""]
-    out += [f"{escape(sentence, 300)}\n" for sentence in gains(review)]
+    out += [f"{escape(sentence, 300)}\n" for sentence in [*gains(review), *duties(review)]]
     rows = [row for row in metric_rows(review) if row["metric"] != "top-5"][: 12 if passed else 4]
     if rows:
         out += _table(
@@ -144,7 +161,7 @@ def _write(review: Review, detail: tuple[int, int, int, int, bool, int]) -> str:
             [[escape(row["population"], 60), row["metric"], row["oo"], row["nh"], row["nn"], row["rho"]] for row in rows],
         )
         out += ["Fractions; in brackets the one-sided 0.95 bounds.", ""]
-    out += _gates(review, note, gates, passed)
+    out += _gates(every, note, gates, rows_of, passed)
     costs = [f"{escape(what, 60)} {escape(amount, 60)}" for what, amount in cost_rows(review)[:items]]
     out += ["Costs: " + " · ".join(costs), ""] if costs else []
     out += [consequence(review), ""]
@@ -158,9 +175,9 @@ def _write(review: Review, detail: tuple[int, int, int, int, bool, int]) -> str:
 
 def markdown(review: Review) -> str:
     """The description of the version, always shorter than :data:`MOST` characters."""
-    text = ""
+    text, every = "", gate_rows(review)
     for detail in DETAIL:
-        text = _write(review, detail)
+        text = _write(review, every, detail)
         if len(text) < MOST:
             break
     return text

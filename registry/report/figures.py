@@ -23,6 +23,7 @@ INK, SOFT, GRID, PAPER = "#0a0b01", "#0a0b02", "#0a0b03", "#0a0b04"
 OLD, CARRIED, NEW, WARM = "#0a0b05", "#0a0b06", "#0a0b07", "#0a0b08"
 VARIABLES = {INK: "ink", SOFT: "soft", GRID: "grid", PAPER: "paper", OLD: "old", CARRIED: "carried", NEW: "new", WARM: "warm"}
 COLOURS = {"oo": OLD, "nh": CARRIED, "nn": NEW}
+LINES = {"shipped": (CARRIED, "-", 2.2), "random": (OLD, "-", 2.2), "oracle": (NEW, (0, (4, 3)), 1.4)}
 NUMBERED = 5  # classes of the scatter that carry a number
 BINS = 40
 
@@ -164,3 +165,44 @@ def uncertainty(sigma: np.ndarray, far: np.ndarray | None) -> str:
         "uncertainty",
         f"Uncertainty of {len(values)} gallery items, from {number(low)} to {number(high)}, {int(outside.sum())} of them beyond coverage",
     )
+
+
+def backfilling(curves: dict[str, dict[str, np.ndarray]]) -> str:
+    """M(β) in the shipped, a random (mean of several) and the oracle's order: one column a population, top-1 above mAP. Empty without curves.
+
+    Args:
+        curves: population → ``shipped_mAP`` … (S,), of :func:`registry.report.review.curves`.
+    """
+    populations = [p for p in POPULATIONS if p in curves]
+    if not populations:
+        return ""
+    figure = _figure(9.6, 4.9)
+    grid = figure.subplots(2, len(populations), sharex=True, squeeze=False)
+    for column, population in enumerate(populations):
+        for line, name in enumerate(("top1", "mAP")):
+            axes = grid[line, column]
+            _bare(axes, grid="both")
+            drawn = {order: curves[population][f"{order}_{name}"] for order in LINES}
+            for order, (colour, dashes, width) in reversed(LINES.items()):
+                beta = np.linspace(0, 1, len(drawn[order]))
+                axes.plot(beta, drawn[order], color=colour, linestyle=dashes, linewidth=width, solid_capstyle="round")
+            ends = drawn["shipped"][[0, -1]]
+            axes.plot([0, 1], ends, linestyle="none", marker="o", markersize=5, color=CARRIED, markeredgecolor=PAPER)
+            low, high = min(v.min() for v in drawn.values()), max(v.max() for v in drawn.values())
+            room = max(0.15 * (high - low), 0.01)
+            axes.set_ylim(low - room, high + room)
+            axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", "0.25", "0.5", "0.75", "1"])
+            axes.yaxis.set_major_formatter(lambda value, _: number(value))
+            axes.set_ylabel(NAMES[name], color=SOFT, fontsize=9.5)
+            if line == 0:
+                axes.set_title(POPULATIONS[population], loc="left", fontsize=10.5, color=INK, pad=10)
+            else:
+                axes.set_xlabel("β: part of the gallery embedded again", color=SOFT, fontsize=9.5)
+    words = "; ".join(
+        f"{POPULATIONS[p]}, {NAMES[name]}, {order} order: from {number(float(c[0]))} to {number(float(c[-1]))}, mean {number(float(c.mean()))}"
+        for p in populations
+        for name in ("top1", "mAP")
+        for order in LINES
+        for c in [curves[p][f"{order}_{name}"]]
+    )
+    return _svg(figure, "backfilling", f"Backfilling curves. {words}")

@@ -28,6 +28,9 @@ from registry.report.review import (
     POPULATIONS,
     Review,
     cost_rows,
+    curve_rows,
+    curves,
+    duties,
     gains,
     gate_rows,
     metric_rows,
@@ -208,6 +211,7 @@ def _context(review: Review) -> dict[str, Any]:
     classes = per_class(review)
     found = flips(review)
     gallery = _gallery(review)
+    backfill = curves(review)
     outcome = review.outcome if review.outcome in HEADLINES else "inconclusive"
     return {
         "name": review.name,
@@ -218,7 +222,7 @@ def _context(review: Review) -> dict[str, Any]:
         "first": review.first,
         "digest": plain(review.verdict["digest"], 64),
         "problems": [plain(text, 600) for text in review.verdict["problems"]],
-        "gains": gains(review),
+        "gains": [*gains(review), *duties(review)],
         "shown_h": plain(next(iter(review.metrics), ""), 20),  # the per-query values are those of the oldest native version
         "metrics": metric_rows(review),
         "first_metric": next(iter(NAMES.values())),
@@ -233,6 +237,8 @@ def _context(review: Review) -> dict[str, Any]:
             if row["nh"] < row["oo"]
         ],
         "losing": sum(row["nh"] < row["oo"] for row in classes),
+        "backfilling": chart(figures.backfilling(backfill)),
+        "curve_rows": curve_rows(backfill),
         "flips": found,
         "share": number(found["lost"] / found["queries"]) if found else "",
         "cards": _cards(review, found["shown"]) if found.get("shown") else [],

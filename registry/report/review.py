@@ -191,6 +191,12 @@ def gains(review: Review) -> list[str]:
     return found
 
 
+def duties(review: Review) -> list[str]:
+    """What the promotion asks of others: score thresholds that must be set anew (gate *threshold_shift*)."""
+    moved = [gate for gate in review.verdict["gates"] if gate["gate"] == "threshold_shift" and gate["subject"].startswith("recalibrated")]
+    return [f"If an application compares scores with a threshold: {plain(gate['note'], 200).partition(';')[0]}." for gate in moved]
+
+
 def per_class(review: Review) -> list[dict[str, Any]]:
     """Top-1 of every class: label, population, queries, oo, nh; those that lose most first."""
     if review.values is None:
@@ -210,3 +216,34 @@ def per_class(review: Review) -> list[dict[str, Any]]:
                 }
             )
     return sorted(found, key=lambda row: (row["nh"] - row["oo"], -row["n"], row["label"]))
+
+
+def curves(review: Review) -> dict[str, dict[str, np.ndarray]]:
+    """Population → order and metric (``shipped_mAP`` …) → M(β) (S,), β from 0 to 1; empty where no order is shipped."""
+    v = review.values
+    if v is None or "curve_rows" not in v:
+        return {}
+    names = [name for name in v if name.startswith("curve_") and v[name].ndim == 2]
+    found = {}
+    for population in POPULATIONS:
+        chosen = v["curve_populations"] == population
+        if chosen.any():
+            found[population] = {name.removeprefix("curve_"): v[name][:, chosen].mean(axis=1) for name in names}
+    return found
+
+
+def curve_rows(found: dict[str, dict[str, np.ndarray]]) -> list[dict[str, str]]:
+    """One row per population and metric of :func:`curves`: M(0), M(1), the area under each order's curve, the least of the shipped one's."""
+    rows = []
+    for population, drawn in found.items():
+        for name in ("top1", "mAP"):
+            shipped = drawn[f"shipped_{name}"]
+            row = {
+                "population": POPULATIONS[population],
+                "metric": NAMES[name],
+                "start": number(float(shipped[0])),
+                "end": number(float(shipped[-1])),
+            }
+            row |= {order: number(float(drawn[f"{order}_{name}"].mean())) for order in ("shipped", "random", "oracle")}
+            rows.append(row | {"least": number(float(shipped.min()))})
+    return rows

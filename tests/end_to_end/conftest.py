@@ -100,6 +100,12 @@ def tiny_params(images: Path) -> dict[str, Any]:
         "worst_class_tolerance": 0.5,
         "coverage_most": 0.9,
         "canary_margin": 0.35,
+        "negative_flips": 0.5,
+        "subgroup_tolerance": 0.5,
+        "dip_tolerance": 0.5,
+        "order_margin": 1.0,
+        "beats_linear": -1.0,
+        "threshold_shift": 0.5,
     }
     params["promote"] |= {"max_delta": 0.5}
     return params

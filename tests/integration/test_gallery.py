@@ -8,7 +8,7 @@ import resource
 import numpy as np
 import pytest
 
-from fct import tables
+from fct import codes, tables
 from fct.digests import of_rows
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery import Gallery, forward_origin, space_name
@@ -203,7 +203,7 @@ def test_content_does_not_depend_on_batches_or_their_order(tmp_path):
                 ingest(gallery, ids[rows], phi[rows], psi[rows])
         states.append([gallery.snapshot(name).content for name in gallery.tables()])
     assert states[0] == states[1] == states[2]
-    assert states[0][0] == of_rows(ids, phi=phi, psi=psi)
+    assert states[0][0] == of_rows(ids, phi=phi, psi=codes.pack(psi, 8))
 
 
 @pytest.mark.parametrize(("batch_rows", "stop"), [(7, 3), (40, 0), (1, 17)])
@@ -404,3 +404,21 @@ def test_a_full_disk_is_named_as_such(tmp_path):
         raise OSError(lance_says)
     with pytest.raises(OperationFailed, match="cannot write"), tables.lance_errors(tmp_path):
         raise RuntimeError("Permission denied (os error 13)")
+
+
+@pytest.mark.parametrize("bits", [8, 4, [1, 2, 3]])
+def test_side_information_is_stored_in_its_bits_and_read_back_exactly(gallery, bits):
+    rng = np.random.default_rng(0)
+    each = np.broadcast_to(bits, 3)
+    phi = rng.standard_normal((50, 4)).astype(np.float32)
+    psi = np.stack([rng.integers(-(2 ** (b - 1)), 2 ** (b - 1), 50) for b in each], axis=1).astype(np.int8)
+    ids = [f"i{n:02}" for n in range(50)]
+    empty = [""] * 50
+    gallery.ingest(1, PRINT, ids, phi, psi, empty, empty, empty, psi_bits=bits)
+    (batch,) = gallery.features(1)
+    assert np.array_equal(batch.psi, psi) and batch.psi.dtype == np.int8
+    assert gallery.feature_info(1).psi_bits == tuple(each.tolist())
+    stored = tables.open_table(gallery.root, "features/v1").schema.field("psi").type
+    assert stored.list_size == -(-int(each.sum()) // 8)
+    with pytest.raises(BadInput, match="not features of version 1"):
+        gallery.ingest(1, PRINT, ["other"], phi[:1], np.zeros((1, 3), np.int8), [""], [""], [""], psi_bits=7)

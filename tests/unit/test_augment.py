@@ -1,3 +1,4 @@
+import numpy as np
 import torch
 
 from fct import augment
@@ -74,3 +75,40 @@ def test_a_shift_stays_within_its_share_of_the_size():
     for dim in (2, 3):
         place = (found.sum(dim=5 - dim).squeeze(1) * torch.arange(65)).sum(dim=1) / weight
         assert 0.9 * 0.08 * 65 < (place - 32).abs().max() <= 0.08 * 65 + 0.01
+
+
+def naive_recombined(images, turn, partner, way):
+    """Image by image: turn, mirror, join."""
+    half = images.shape[-1] // 2
+    turned = []
+    for image, number in zip(images, turn, strict=True):
+        one = np.rot90(image, number % 4, (1, 2))
+        turned.append(one[:, :, ::-1] if number >= 4 else one)
+    out = []
+    for row, (one, kind) in enumerate(zip(turned, way, strict=True)):
+        one, other = one.copy(), turned[partner[row]]
+        if kind == 0:
+            one[:, :, half:] = other[:, :, half:]
+        elif kind == 1:
+            one[:, half:] = other[:, half:]
+        elif kind == 2:
+            one = np.minimum(one, other)
+        out.append(one)
+    return np.stack(out)
+
+
+def test_recombined_pictures_are_those_of_a_loop_over_images():
+    images = torch.randint(0, 256, (200, 2, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    generator = torch.Generator().manual_seed(5)
+    turn = torch.randint(8, (200,), generator=generator)
+    partner, way = torch.randperm(200, generator=generator), torch.randint(5, (200,), generator=generator)
+    found = augment.recombined(images, torch.Generator().manual_seed(5))
+    assert np.array_equal(found.numpy(), naive_recombined(images.numpy(), turn.tolist(), partner.tolist(), way.tolist()))
+    assert len(set(way.tolist())) == 5 and len(set(turn.tolist())) == 8
+
+
+def test_two_sizes_of_the_same_images_are_recombined_alike():
+    small = torch.randint(0, 256, (40, 1, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    large = small.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    first, second = (augment.recombined(x, torch.Generator().manual_seed(9)) for x in (small, large))
+    assert torch.equal(first.repeat_interleave(2, 2).repeat_interleave(2, 3), second)

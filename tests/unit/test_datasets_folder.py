@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from fct import digests
-from fct.datasets.folder import class_roles, shares
+from fct.datasets.folder import class_roles, read_folder, shares
 from fct.datasets.images import read_image
 from fct.datasets.manifest import read_manifest
 from fct.datasets.settings import DataSettings
@@ -217,3 +217,37 @@ def test_the_caps_of_known_and_unseen_classes_hold():
 def test_settings_out_of_range_are_refused_by_name(name, value):
     with pytest.raises(BadInput, match=f"data.{name}"):
         replace(SETTINGS, **{name: value})
+
+
+def test_train_and_val_folders_of_classes_are_put_together_and_split_anew(tmp_path):
+    make(tmp_path / "in" / "train", ["cat", "dog"], images=8)
+    make(tmp_path / "in" / "val", ["cat", "dog"], images=4, seed=1)
+    (tmp_path / "in" / "test").mkdir()  # ImageNet's: pictures without labels
+    Image.new("L", (4, 4)).save(tmp_path / "in" / "test" / "0.png")
+    prepare(replace(SETTINGS, source=str(tmp_path / "in")), tmp_path / "out")
+    manifest = read_manifest(tmp_path / "out")
+    kept = {str(key) for key in manifest.id if "/train-" in key or "/val-" in key}
+    assert len(kept) == len(manifest) >= 22 and any("/val-" in key for key in kept) and set(manifest.rows("train").label) == {"cat", "dog"}
+    key = next(key for key in kept if key.startswith("dog/val-"))
+    original = next((tmp_path / "in/val/dog").glob(f"{key.removeprefix('dog/val-')}.*"))
+    file = manifest.files[manifest.id.tolist().index(key)]
+    assert np.array_equal(read_image(file, 16, "RGB"), read_image(original, 16, "RGB"))
+
+
+def test_parts_with_different_classes_are_put_together_too(tmp_path):
+    make(tmp_path / "train", ["n000002", "n000003"])
+    make(tmp_path / "test", ["n000001"])
+    assert list(read_folder(tmp_path)) == ["n000001", "n000002", "n000003"]
+
+
+def test_a_val_folder_without_classes_is_refused(tmp_path):
+    make(tmp_path / "in" / "train", ["cat", "dog"])
+    (tmp_path / "in" / "val").mkdir()
+    Image.new("L", (4, 4)).save(tmp_path / "in" / "val" / "ILSVRC2012_val_00000001.JPEG")
+    with pytest.raises(BadInput, match=r"no class folders; wanted val/class/image\.png"):
+        prepare(replace(SETTINGS, source=str(tmp_path / "in")), tmp_path / "out")
+
+
+def test_classes_may_be_called_train_and_test(tmp_path):
+    make(tmp_path, ["train", "test"])
+    assert list(read_folder(tmp_path)) == ["test", "train"]

@@ -103,6 +103,22 @@ def test_what_is_written_is_read_back_and_the_same_bytes_for_the_same_seed(tmp_p
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def test_further_arrays_lie_beside_the_measured_ones_and_do_not_disturb_the_bootstrap(tmp_path):
+    s, carried = sample()
+    plain = evaluation.write(s, carried, "l2", tmp_path / "a", seed=0)
+    beside = {"curve": np.zeros((3, 5)), "at": np.array(0.25), "name": np.array(["x"])}
+    asked = []
+
+    def further(values):
+        asked.append(sorted(values))
+        return beside
+
+    assert evaluation.write(s, carried, "l2", tmp_path / "b", seed=0, further=further) == plain
+    found, values = evaluation.load(tmp_path / "b"), evaluation.measure(s, carried, "l2")
+    assert asked == [sorted(values)] and set(found) == set(values) | set(beside)
+    assert evaluation.bootstrap(found, "known", 0).means == evaluation.bootstrap(values, "known", 0).means
+
+
 def test_the_plot_file_has_one_line_a_number(tmp_path):
     s, carried = sample()
     summary = evaluation.write(s, carried, "l2", tmp_path / "a", seed=0)

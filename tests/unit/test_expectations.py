@@ -16,6 +16,8 @@ CASES = {
     "lower just above a strict bound": (replace(BASE, strict=True, lower=float(np.nextafter(0.3, 1))), True),
     "lower just below": (replace(BASE, lower=float(np.nextafter(0.3, 0))), False),
     "value is tested, not lower": (replace(BASE, test="value", lower=0.0), True),
+    "upper is tested": (replace(BASE, test="upper", upper=0.3, most=True), True),
+    "upper just above": (replace(BASE, test="upper", upper=float(np.nextafter(0.3, 1)), most=True), False),
     "at most, on the bound": (replace(BASE, test="value", value=0.3, most=True), True),
     "at most, above": (replace(BASE, test="value", value=0.31, most=True), False),
     "at most, strict, on the bound": (replace(BASE, test="value", value=0.3, most=True, strict=True), False),

@@ -1,67 +1,23 @@
 from dataclasses import replace
 
 import numpy as np
-import oracles
 import pytest
 import torch
 
-from fct.forward.fitting import Pairs, fit_network, loss
+from fct.forward import fitting
+from fct.forward.fitting import fit_network, steps_of
+from fct.forward.rows import pairs_of
 from fct.forward.settings import FitSettings
 
 SETTINGS = FitSettings(members=1, width=8, epochs=2, batch=16)
 CPU = torch.device("cpu")
 
 
-def rows(n=9, e=5, k=4, seed=0):
-    rng = np.random.default_rng(seed)
-    predicted, target, restored = rng.normal(size=(3, n, e))
-    labels = np.array([-1, 0, 1, 2, 3, -1, 2, 2, -1])[:n]
-    head = rng.normal(size=(k, e)), rng.normal(size=k)
-    return predicted, rng.normal(size=n), target, restored, labels, head
-
-
-def of(predicted, log_variance, target, restored, labels, head, settings):
-    tensors = None if head is None else tuple(torch.from_numpy(part) for part in head)
-    return float(loss(*(torch.from_numpy(a) for a in (predicted, log_variance, target, restored, labels)), tensors, settings))
-
-
-@pytest.mark.parametrize("uncertainty", [True, False])
-@pytest.mark.parametrize("head_weight", [0.0, 0.2, 3.0])
-@pytest.mark.parametrize("with_head", [True, False])
-def test_the_loss_is_that_of_a_naive_loop(uncertainty, head_weight, with_head):
-    *arrays, head = rows()
-    head = head if with_head else None
-    settings = replace(SETTINGS, uncertainty=uncertainty, head_weight=head_weight)
-    wanted = oracles.forward_loss(*arrays, head, uncertainty=uncertainty, head_weight=head_weight)
-    assert of(*arrays, head, settings) == pytest.approx(wanted, rel=1e-9)
-
-
-def test_rows_without_a_label_do_not_reach_the_head():
-    predicted, log_variance, target, restored, labels, head = rows()
-    wild = restored.copy()
-    wild[labels < 0] = 1e6
-    assert of(predicted, log_variance, target, restored, labels, head, SETTINGS) == of(
-        predicted, log_variance, target, wild, labels, head, SETTINGS
-    )
-    nobody = np.full(len(labels), -1)
-    assert of(predicted, log_variance, target, restored, nobody, head, SETTINGS) == of(
-        predicted, log_variance, target, restored, nobody, None, SETTINGS
-    )
-
-
-def test_the_best_uncertainty_is_the_error_itself():
-    predicted, _, target, restored, labels, _ = rows()
-    error = ((predicted - target) ** 2).mean(axis=1)
-    best = of(predicted, np.log(error), target, restored, labels, None, SETTINGS)
-    for off in (-0.3, 0.3):
-        assert of(predicted, np.log(error) + off, target, restored, labels, None, SETTINGS) > best
-
-
 def pairs(n=60, seed=0, labels=True):
     rng = np.random.default_rng(seed)
     old, side = rng.normal(size=(n, 4)).astype(np.float32), rng.integers(-127, 128, (n, 3)).astype(np.int8)
     new = (old @ np.ones((4, 5)) * 4 + side[:, :1] / 20 + 100).astype(np.float32)
-    return Pairs(old, side, new, rng.integers(0, 3, n) if labels else np.full(n, -1))
+    return pairs_of(old, side, new, rng.integers(0, 3, n) if labels else np.full(n, -1))
 
 
 def bytes_of(net):
@@ -115,3 +71,46 @@ def test_every_option_fits_and_changes_something(changes):
 
 def test_pool_and_head_are_optional():
     assert bytes_of(fit(pool=False, head=False)) != bytes_of(fit())
+
+
+@pytest.mark.parametrize("method", ["fct", "fastfill", "contrastive", "mixed"])
+def test_published_methods_fit_with_and_without_side_information(method):
+    settings = replace(SETTINGS, method=method)
+    without = pairs_of(pairs().old, None, pairs().new, pairs().labels)
+    for data in (pairs(), without):
+        net = fit_network(data, None, (np.eye(3, 5), np.zeros(3)), settings, seed=0, device=CPU, title="h")
+        assert net.side_branch is not None  # without side-information φ_old is given twice
+        assert bytes_of(net) != bytes_of(fit())
+
+
+def test_rows_gathered_from_disk_learn_as_well_as_rows_in_memory(tmp_path, monkeypatch):
+    data = pairs(400)
+    for name in ("old", "side", "new"):
+        np.save(tmp_path / f"{name}.npy", getattr(data, name))
+    mapped = pairs_of(*(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("old", "side", "new")))
+    monkeypatch.setattr(fitting, "IN_MEMORY_BYTES", 0)
+    settings = replace(SETTINGS, width=32, epochs=30, batch=32, uncertainty=False)
+    net = fit_network(mapped, pairs(40, 1), None, settings, seed=0, device=CPU, title="h")
+    with torch.inference_mode():
+        found = net.restore(net(torch.from_numpy(data.old), torch.from_numpy(data.side))[0]).numpy()
+    assert ((found - data.new) ** 2).mean() < 0.05 * data.new.var(axis=0).mean()
+
+
+def test_constant_columns_and_constant_targets_stay_finite():
+    data = pairs()
+    data.old[:, 0], data.side[:, 1] = 7.0, 3
+    net = fit_network(data, None, None, SETTINGS, seed=0, device=CPU, title="h")
+    off = data.old.copy()
+    off[:, 0] = 8.0
+    with torch.inference_mode():
+        near = net.restore(net(torch.from_numpy(off), torch.from_numpy(data.side))[0])
+    assert float(net.old_std[0]) == 1.0 and float(near.abs().max()) < 1e3
+    flat = pairs_of(data.old, data.side, np.ones_like(data.new))
+    assert float(fit_network(flat, None, None, SETTINGS, seed=0, device=CPU, title="h").new_scale) == 1.0
+
+
+def test_steps_grow_with_the_pairs_up_to_fifty_thousand_except_for_published_recipes():
+    assert steps_of(1000, 100, replace(SETTINGS, epochs=3)) == 30
+    assert steps_of(10, 10, SETTINGS) == SETTINGS.epochs
+    assert steps_of(1_000_000, 500, SETTINGS) == steps_of(50_000, 500, SETTINGS)
+    assert steps_of(1_000_000, 500, replace(SETTINGS, method="fct")) == 20 * steps_of(50_000, 500, SETTINGS)

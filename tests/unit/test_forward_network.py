@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fct.forward.network import ForwardEnsemble, ForwardNetwork
+from fct.forward.network import ForwardEnsemble, ForwardNetwork, Linear
 
 
 def parameters(net):
@@ -24,6 +24,26 @@ def test_layers_have_the_widths_of_the_published_architecture(old, side, new, wi
 
 def test_without_side_information_there_is_no_branch_for_it():
     assert ForwardNetwork(4, 0, 5, 7).side_branch is None
+
+
+def test_published_methods_give_the_old_vector_to_both_branches_where_there_is_no_side_information():
+    net = ForwardNetwork(4, 0, 5, 7, twice=True).eval()
+    assert net.twice and not ForwardNetwork(4, 3, 5, 7, twice=True).twice
+    assert net.side_branch is not None and net.side_branch[0][0].in_features == 4
+    old = torch.randn(3, 4)
+    before = net(old, torch.zeros(3, 0))[0]
+    net.side_branch[0][0].weight.data += 1
+    assert not torch.allclose(before, net(old, torch.zeros(3, 0))[0])
+
+
+def test_branches_of_wide_vectors_stay_narrow_enough_to_train():
+    assert parameters(ForwardNetwork(4096, 512, 4096, 768)) < 25e6
+
+
+@pytest.mark.parametrize("outputs", [1, 2, 15, 16, 40])
+def test_a_narrow_layer_computes_what_a_plain_one_does(outputs):
+    layer, x = Linear(7, outputs), torch.randn(5, 7)
+    torch.testing.assert_close(layer(x), x @ layer.weight.T + layer.bias)
 
 
 def test_inputs_are_standardised_and_outputs_scaled_back_with_the_stored_statistics():

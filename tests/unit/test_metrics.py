@@ -183,3 +183,79 @@ def test_bad_input_is_refused_by_name():
     for arguments, options, sentence in cases:
         with pytest.raises(BadInput, match=sentence):
             metrics.per_query(*arguments, **options)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("scores", [64, 1000])
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_gallery_of_many_blocks_gives_the_same_as_one(metric, scores, hide, monkeypatch):
+    rng = np.random.default_rng(5)
+    monkeypatch.setattr("fct.counting.SCORES", scores)
+    for seed in range(3):
+        query, gallery, of_query, of_gallery = world(seed, metric=metric, n=40, g=170)
+        extra = {"query_ids": np.arange(40), "gallery_ids": np.arange(170)} if hide else {}
+        extra |= {"query_sources": rng.choice(["a", "b", ""], 40), "gallery_sources": rng.choice(["a", "b", ""], 170)} if hide else {}
+        wanted = oracles.per_query(query, gallery, of_query, of_gallery, metric=metric, **extra)
+        agree(metrics.per_query(query, gallery, of_query, of_gallery, metric=metric, **extra), wanted)
+
+
+def test_cosines_that_are_equal_in_exact_arithmetic_tie_although_floating_point_tells_them_apart():
+    told_apart = 0
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        query, gallery = rng.integers(1, 4, (10, 3)), rng.integers(1, 4, (40, 3))
+        of_query, of_gallery = rng.choice(["a", "b"], 10), rng.choice(["a", "b"], 40)
+        agree(
+            metrics.per_query(query, gallery, of_query, of_gallery),
+            oracles.per_query(query, gallery, of_query, of_gallery, metric="cosine"),
+        )
+        plain = oracles.plain_per_query(query, gallery, of_query, of_gallery)
+        told_apart += plain != oracles.per_query(query, gallery, of_query, of_gallery, metric="cosine")
+    assert told_apart > 0
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_on_real_numbers_it_agrees_with_a_naive_walk_in_float64(metric, dtype):
+    rng = np.random.default_rng(8)
+    query, gallery = rng.normal(size=(60, 48)).astype(dtype), rng.normal(size=(300, 48)).astype(dtype)
+    gallery[150:] = gallery[rng.integers(0, 150, 150)]  # twins, of right and wrong labels
+    of_query, of_gallery = rng.integers(0, 6, 60), rng.integers(0, 6, 300)
+    found = metrics.per_query(query, gallery, of_query, of_gallery, metric=metric)
+    wanted = oracles.plain_per_query(query, gallery, of_query, of_gallery, metric=metric)
+    agree(found, wanted)
+    assert found.tied.any()
+
+
+def test_a_memory_map_is_read_in_blocks_and_never_as_a_whole(tmp_path, monkeypatch):
+    class Counted(np.memmap):
+        most = 0
+
+        def __getitem__(self, key):
+            found = super().__getitem__(key)
+            if isinstance(found, np.ndarray) and found.ndim == 2:
+                Counted.most = max(Counted.most, len(found))
+            return np.asarray(found)
+
+        def __array__(self, *_, **__):
+            raise AssertionError("the whole gallery was converted")
+
+    monkeypatch.setattr("fct.counting.SCORES", 2048)
+    monkeypatch.setattr("fct.vectors.CHECK_ROWS", 100)
+    rng = np.random.default_rng(0)
+    query, gallery = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=(700, 8)).astype(np.float16)
+    gallery.tofile(tmp_path / "g.bin")
+    labels = rng.integers(0, 9, 720)
+    mapped = Counted(tmp_path / "g.bin", dtype=np.float16, mode="r", shape=(700, 8))
+    found = metrics.per_query(query, mapped, labels[:20], labels[20:])
+    agree(found, oracles.plain_per_query(query, gallery, labels[:20], labels[20:]))
+    assert 0 < Counted.most <= 100
+
+
+def test_classes_may_be_as_large_as_the_gallery(monkeypatch):
+    monkeypatch.setattr("fct.counting.COUNTERS", 500)  # one query at a time
+    query, gallery, of_query, of_gallery = world(2, metric="l2", classes=1)
+    agree(
+        metrics.per_query(query, gallery, of_query, of_gallery, metric="l2"),
+        oracles.per_query(query, gallery, of_query, of_gallery, metric="l2"),
+    )

@@ -3,16 +3,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from conftest import SIZE
+from test_making import EMBEDDER, SIDE
 
-from fct import augment, digests, pairs, vectors
+from fct import augment, codes, digests, pairs, picture, preview, vectors
 from fct import program as programs
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput
 from fct.files import read_json
+from fct.making import make_release
 from fct.pairs import EmbedSettings, convert, load_sample, write_pairs
 
-SETTINGS = EmbedSettings(fitting=("train", "fitting"), pool=("pool",), views=3, pool_views=2, batch=16)
+SETTINGS = EmbedSettings(fitting=("train", "fitting"), pool=("pool",), views=3, pool_views=2, pool_recombined=1, preview=True, batch=16)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +35,7 @@ def test_every_image_has_as_many_rows_as_views(written, data):
     fitting, pool, sample = (
         len(manifest.rows(*splits)) for splits in (("train", "fitting"), ("pool",), ("validation", "validation_unseen"))
     )
-    assert counts == {"fitting": 3 * fitting, "pool": 2 * pool, "sample": sample, "canaries": 8}
+    assert counts == {"fitting": 3 * fitting, "pool": 3 * pool, "sample": sample, "canaries": 8}
     assert min(counts.values()) > 0
     for part in counts:
         assert {len(load(out, part, name)) for name in ("old", "side", "new")} == {counts[part]}
@@ -109,7 +112,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(written, v1
     first, again, other = (digests.of_folder(folder) for folder in (out, tmp_path / "3", tmp_path / "4"))
     assert first == again
     assert {name for name in first if first[name] != other[name]} == {
-        f"{part}/{name}.npy" for part in ("fitting", "pool") for name in ("old", "side", "new")
+        f"{part}/{name}.npy" for part in ("fitting", "pool") for name in ("old", "psi", "side", "new")
     }
 
 
@@ -152,7 +155,7 @@ def test_a_first_release_has_a_sample_and_canaries_but_nothing_to_fit(v1, data, 
 
 def test_the_development_gallery_is_the_sample_and_then_the_canaries(written):
     out, counts = written
-    for name in ("ids", "old", "side"):
+    for name in ("ids", "old", "psi", "side"):
         found = load(out, "gallery", name)
         assert len(found) == counts["sample"] + counts["canaries"]
         np.testing.assert_array_equal(found[: counts["sample"]], load(out, "sample", name))
@@ -173,6 +176,47 @@ def test_canaries_are_converted_to_what_the_new_release_wants(v1, size, mode):
     assert abs(found.mean() - images.mean()) < 3
     if size == 16:
         np.testing.assert_array_equal(found, np.repeat(images, found.shape[1], axis=1))
+
+
+def test_recombined_views_of_the_pool_come_last(written, v2, data):
+    out, _ = written
+    rows = read_manifest(data).rows("pool")
+    images = torch.from_numpy(read_images(rows.files, v2.size, v2.mode))
+    generator = torch.Generator().manual_seed(3)
+    augment.views(images, generator)
+    block = augment.views(augment.recombined(images, generator), generator)
+    wanted, _ = programs.embed(v2.program(), block.numpy(), device=torch.device("cpu"), batch=16)
+    np.testing.assert_array_equal(np.array(load(out, "pool", "new"))[2 * len(rows) :], wanted)
+
+
+@pytest.fixture(scope="module")
+def pictured(data, tmp_path_factory):
+    side = replace(SIDE, kinds=("picture", "pca"), bytes=6, images=("train", "pool"), drawing_epochs=1)
+    folder = tmp_path_factory.mktemp("pictured") / "v1"
+    return make_release("v1", data, folder, EMBEDDER, side, size=SIZE, mode="L", seed=0, device="cpu")
+
+
+def test_where_psi_is_a_picture_h_is_given_the_preview_beside_it(pictured, v2, data, tmp_path):
+    write_pairs(pictured, v2, data, tmp_path / "out", SETTINGS, seed=3, device="cpu")
+    for part in ("fitting", "pool", "sample", "canaries", "gallery"):
+        psi, side = load(tmp_path / "out", part, "psi"), load(tmp_path / "out", part, "side")
+        assert psi.shape[1] == pictured.side_dim and side.shape[1] == pictured.side_dim + v2.dim and side.dtype == np.float16
+        wanted = preview.side_of(pictured, v2, np.array(psi), side_dim=side.shape[1], device=torch.device("cpu"))
+        np.testing.assert_array_equal(side, wanted)
+    without = tmp_path / "without"
+    write_pairs(pictured, v2, data, without, replace(SETTINGS, preview=False), seed=3, device="cpu")
+    np.testing.assert_array_equal(load(without, "sample", "side"), load(without, "sample", "psi"))
+
+
+def test_a_picture_release_keeps_its_bytes_and_draws_its_images(pictured, data):
+    assert pictured.side_bytes <= 12 and len(pictured.side_bits) == pictured.side_dim
+    rows = read_manifest(data).rows("pool")
+    images = read_images(rows.files, SIZE, "L")
+    _, psi = programs.embed(pictured.program(), images, device=torch.device("cpu"))
+    drawn = picture.draw(pictured.picture(), psi, SIZE, "L", device=torch.device("cpu"))
+    mean = np.abs(images - images.mean(axis=0)).mean()
+    assert np.abs(images.astype(float) - drawn).mean() < mean  # better than the mean image
+    assert codes.pack(psi, pictured.side_bits).shape[1] == pictured.side_bytes
 
 
 def test_populations_are_the_validation_splits():

@@ -88,6 +88,8 @@ def test_the_exported_program_gives_the_very_bits_of_the_module(module, exported
     ("architecture", "channels", "size"),
     [
         ("small-cnn", 3, 16),
+        ("small-cnn-pooled", 1, 16),
+        ("small-vit", 1, 16),
         ("small-resnet", 1, 16),
         ("resnet18", 1, 32),
         ("mobilenet-v3", 3, 32),

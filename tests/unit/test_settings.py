@@ -164,3 +164,32 @@ def test_a_missing_file_a_folder_and_other_bytes_are_refused(tmp_path):
 def test_a_gate_that_does_not_exist_cannot_be_required(tmp_path, raw):
     put(raw, "validate.must_apply", ["worth_it", "worthit"])
     refused(tmp_path, raw, "validate.must_apply", "worthit")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("subgroups", []),
+        ("subgroups", ["source"]),
+        ("subgroups", ["seen_by_old", "colour"]),
+        ("random_orders", 4),
+        ("false_positives", 0.0),
+        ("false_positives", 1.5),
+    ],
+)
+def test_a_gate_setting_that_cannot_be_judged_by_is_refused(tmp_path, raw, key, value):
+    put(raw, f"validate.{key}", value)
+    refused(tmp_path, raw, f"validate.{key}", "got")
+
+
+def test_a_score_threshold_is_a_number_or_none(tmp_path, raw):
+    for value in (None, 0.7, -12.5):
+        put(raw, "validate.score_threshold", value)
+        assert read(write(tmp_path, raw)).validate.score_threshold == value
+    put(raw, "validate.score_threshold", "high")
+    refused(tmp_path, raw, "validate.score_threshold")
+
+
+def test_sources_may_be_subgroups_too(tmp_path, raw):
+    put(raw, "validate.subgroups", ["seen_by_old", "source"])
+    assert read(write(tmp_path, raw)).validate.subgroups == ("seen_by_old", "source")

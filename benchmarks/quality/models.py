@@ -1,0 +1,174 @@
+"""Embedders of a benchmark: which images they see, how they are trained, and φ of every part.
+
+Legend: N images, V views, D dimensions, K classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torchvision.models import VisionTransformer
+
+from benchmarks.quality.lab import Lab
+from fct import embedder, making
+from fct.training import EmbedderSettings, train_embedder, unit
+
+THIN = 10  # of a subgroup that is under-represented, one image in so many
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """One version. ``choose``: which training images it sees (:func:`chosen`). ``influence``: the older version that BCT keeps to."""
+
+    settings: EmbedderSettings
+    seed: int
+    choose: str = "all"
+    influence: ModelSpec | None = None
+
+    @property
+    def key(self) -> Any:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained embedder, its head (weight (K, D), bias (K,)) and the classes of the head's rows."""
+
+    net: nn.Module
+    head: tuple[np.ndarray, np.ndarray]
+    classes: list[str]
+
+
+class TinyViT(nn.Module):
+    """torchvision's vision transformer with 4×4 patches, six layers of 128 and four heads; the map is the tokens after three."""
+
+    def __init__(self, dim: int, channels: int, size: int):
+        super().__init__()
+        self.channels, self.grid = channels, size // 4
+        self.net = VisionTransformer(self.grid * 4, 4, 6, 4, 128, 256, num_classes=dim)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, C, S, S) float in 0–1 → φ (N, D), map (N, 128, S/4, S/4)."""
+        net = self.net
+        x = net.conv_proj(images.expand(-1, 3, -1, -1) if self.channels == 1 else images).flatten(2).transpose(1, 2)
+        x = torch.cat([net.class_token.expand(len(x), -1, -1), x], dim=1) + net.encoder.pos_embedding
+        layers = list(net.encoder.layers)
+        for layer in layers[:3]:
+            x = layer(x)
+        middle = x[:, 1:].transpose(1, 2).reshape(len(x), -1, self.grid, self.grid)
+        for layer in layers[3:]:
+            x = layer(x)
+        return net.heads(net.encoder.ln(x)[:, 0]), middle
+
+
+class PooledCNN(embedder.SmallCNN):
+    """small-cnn with a global average in the place of its last map: it forgets where things are, and falls below raw pixels."""
+
+    def __init__(self, dim: int, channels: int, size: int, width: int = 32):
+        super().__init__(dim, channels, size, width)
+        self.body = nn.Sequential(embedder._conv(width, 2 * width), nn.AdaptiveAvgPool2d(1))
+        self.out = nn.Linear(2 * width, dim)
+
+
+embedder.ARCHITECTURES.setdefault("tiny-vit", TinyViT)
+embedder.ARCHITECTURES.setdefault("small-cnn-pooled", PooledCNN)
+
+V1 = EmbedderSettings(
+    architecture="small-cnn", dim=64, classes=0.5, epochs=60, batch=64, learning_rate=3e-3, weight_decay=0.01, label_smoothing=0.1
+)
+V2 = replace(V1, architecture="small-resnet", dim=128, classes=1.0, weight_decay=0.1, label_smoothing=0.2)
+
+
+def old_spec(lab: Lab, kind: str, seed: int, **changes: Any) -> ModelSpec:
+    """v1: ``strong`` keeps where things are, ``weak`` pools it away; both see half of the known classes."""
+    weak = {"architecture": "small-cnn-pooled", "epochs": 40} if kind == "weak" else {}
+    own = {"architecture": lab.architecture} if lab.architecture else weak
+    return ModelSpec(replace(V1, **(own | changes)), seed)
+
+
+def new_spec(lab: Lab, seed: int, **changes: Any) -> ModelSpec:
+    """v2: a larger network on all known classes."""
+    own = {"architecture": lab.architecture} if lab.architecture else {}
+    return ModelSpec(replace(V2, **(own | changes)), seed)
+
+
+def chosen(lab: Lab, spec: ModelSpec) -> tuple[np.ndarray, list[str]]:
+    """Rows of the part ``fitting`` that a version is trained on, and its classes.
+
+    ``all``, ``half-images`` (every other one of a class), ``first-half`` and ``second-half`` (disjoint classes, and disjoint sources
+    where they are known), ``thin-quarter`` (of every fourth class only one image in ten, two at least).
+    """
+    part = lab.data.parts["fitting"]
+    classes = making.known_part(lab.data.classes, spec.settings.classes)
+    keep = (part.splits == "train") & np.isin(part.labels, classes)
+    if spec.choose in ("first-half", "second-half"):
+        at = int(spec.choose == "second-half")
+        classes = lab.data.classes[at::2]
+        keep &= np.isin(part.labels, classes)
+        sources = sorted(set(part.sources[part.splits == "train"].tolist()) - {""})
+        if len(sources) > 1:
+            keep &= np.isin(part.sources, sources[at::2])
+    if spec.choose in ("half-images", "thin-quarter"):
+        for number, label in enumerate(classes):
+            rows = np.flatnonzero(keep & (part.labels == label))
+            if spec.choose == "half-images":
+                keep[rows[1::2]] = False
+            elif number % 4 == 0:
+                keep[rows[max(2, len(rows) // THIN) :]] = False
+    rows = np.flatnonzero(keep)
+    return rows, sorted(set(part.labels[rows].tolist()))
+
+
+def model(lab: Lab, spec: ModelSpec) -> Model:
+    """The trained version, from the cache where it was trained before."""
+    rows, classes = chosen(lab, spec)
+    part = lab.data.parts["fitting"]
+    settings = replace(spec.settings, epochs=max(1, round(spec.settings.epochs * lab.effort.epochs)))
+    channels, size = part.images.shape[1], part.images.shape[-1]
+
+    def train() -> dict[str, np.ndarray]:
+        influence = None
+        if spec.influence is not None:
+            old = model(lab, spec.influence)
+            numbers = np.array([classes.index(label) if label in classes else -1 for label in old.classes])
+            influence = (*old.head, numbers, 1.0)
+        labels = np.searchsorted(classes, part.labels[rows])
+        net, head = train_embedder(
+            part.images[rows], labels, settings, seed=spec.seed, device=lab.torch_device, title=settings.architecture, influence=influence
+        )
+        arrays = {f"net.{name}": value.numpy() for name, value in net.state_dict().items()}
+        return arrays | {"weight": head.weight.detach().numpy(), "bias": head.bias.detach().numpy()}
+
+    arrays = lab.cached("models", spec.key, train)
+    net = embedder.build(settings.architecture, settings.dim, channels, size, spec.seed)
+    net.load_state_dict({name[4:]: torch.from_numpy(value) for name, value in arrays.items() if name.startswith("net.")})
+    return Model(net.eval(), (arrays["weight"], arrays["bias"]), classes)
+
+
+def embed(lab: Lab, net: nn.Module, images: np.ndarray, batch: int = 256) -> np.ndarray:
+    """(N, C, S, S) uint8 → φ (N, D) float16, as it is kept."""
+    net = net.to(lab.torch_device).eval()
+    with torch.inference_mode():
+        blocks = [net(unit(torch.from_numpy(images[at : at + batch]).to(lab.torch_device)))[0].cpu() for at in range(0, len(images), batch)]
+    return torch.cat(blocks).numpy().astype(np.float16)
+
+
+def phi(lab: Lab, spec: ModelSpec, part: str) -> np.ndarray:
+    """φ of all views of a part, (V·N, D) float16: all images of the first view, then of the second, …"""
+
+    def compute() -> dict[str, np.ndarray]:
+        net = model(lab, spec).net
+        return {"phi": np.concatenate([embed(lab, net, images) for images in lab.views(part)])}
+
+    return lab.cached("phi", [spec.key, part], compute)["phi"]
+
+
+def head_rows(lab: Lab, spec: ModelSpec) -> np.ndarray:
+    """(V·N,) int64: the head's row of every fitting view, −1 where this version's head has no such class."""
+    numbers = {label: number for number, label in enumerate(model(lab, spec).classes)}
+    labels = np.array([numbers.get(label, -1) for label in lab.data.parts["fitting"].labels], dtype=np.int64)
+    return np.tile(labels, sum(lab.counts("fitting")))

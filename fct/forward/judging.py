@@ -1,0 +1,83 @@
+"""What a candidate is judged by: retrieval among held-out rows, as a user would measure it.
+
+Legend: H held-out rows, E new dimensions, Q queries that count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fct import metrics, vectors
+from fct.intervals import Bootstrap
+
+MOST_ROWS = 2000
+FEWEST_CLUSTERS = 8  # fewer labels than that cannot be resampled; sources then are the clusters
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Held-out rows: native new vectors (H, E), labels (H,) int64 (−1 = none) and source numbers (H,)."""
+
+    new: np.ndarray
+    labels: np.ndarray
+    sources: np.ndarray
+
+    @property
+    def by_label(self) -> bool:
+        """Whether labels can judge: some row has a partner of its label and another source, and some row is of another label."""
+        known = self.labels >= 0
+        if len(np.unique(self.labels[known])) < 2:
+            return False
+        both = np.unique(np.stack([self.labels[known], self.sources[known]]), axis=1)[0]
+        return bool((np.unique(both, return_counts=True)[1] > 1).any())
+
+    def values(self, carried: np.ndarray, by_label: bool) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """Per-query values of new→h(old) on these rows, and each query's cluster for the bootstrap.
+
+        With labels: ``top1`` and ``mAP``, rows of the query's own source hidden, all held-out rows in one gallery. Without: each
+        native vector searches its own carried row, ``top1`` and ``MRR``; and ``cosine``, of the two.
+        """
+        new, rows = self.new, np.arange(len(self.new))
+        if not by_label:
+            found = metrics.per_query(new, carried, rows, rows)
+            cosine = (vectors.normalise(new) * vectors.normalise(carried)).sum(axis=1)
+            return {"top1": found.top(1), "MRR": found.ap, "cosine": cosine.astype(np.float64)}, self.sources
+        queries = np.flatnonzero(self.labels >= 0)
+        alone = self.labels.max() + 1 + rows  # a row without a label is nobody's partner
+        gallery_labels = np.where(self.labels >= 0, self.labels, alone)
+        names = self.sources.astype(str)
+        found = metrics.per_query(
+            new[queries],
+            carried,
+            self.labels[queries],
+            gallery_labels,
+            query_ids=queries,
+            gallery_ids=rows,
+            query_sources=names[queries],
+            gallery_sources=names,
+        )
+        asked = queries[found.rows]
+        clusters = self.labels[asked]
+        if len(np.unique(clusters)) < FEWEST_CLUSTERS:
+            clusters = self.sources[asked]
+        return {"top1": found.top(1), "mAP": found.ap}, clusters
+
+
+def means(values: dict[str, np.ndarray]) -> dict[str, float]:
+    """Metric → mean over the queries, 6 digits."""
+    return {name: round(float(value.mean()), 6) for name, value in values.items()}
+
+
+def compare(values: dict[str, dict[str, np.ndarray]], clusters: np.ndarray, metric: str, seed: int) -> Bootstrap:
+    """A paired bootstrap of all candidates' metric; a candidate's name is the name of its mean."""
+    return Bootstrap({name: value[metric] for name, value in values.items()}, clusters, seed=seed, resamples=RESAMPLES)
+
+
+def interval(boot: Bootstrap, of: str, minus: str) -> dict[str, Any]:
+    """The difference of two candidates with one-sided 95 % bounds."""
+    found = boot.estimate(lambda m: m[of] - m[minus])
+    return {"value": round(found.value, 6), "lower": round(found.lower, 6), "upper": round(found.upper, 6)}

@@ -1,0 +1,150 @@
+"""H_DIR: a fitted h as weights.safetensors and a readable manifest.json.
+
+The manifest says method, dimensions, settings, seed, digests of the inputs, version of the package and what was measured when it was
+fitted. Loading checks names, shapes and digests.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from fct import digests
+from fct.errors import BadInput, NotPermitted
+from fct.files import read_json, whole_folder, write_json
+from fct.forward.network import ForwardEnsemble, ForwardNetwork
+from fct.forward.settings import CLOSED, METHODS
+from fct.forward.transformation import Forward
+from fct.forward.uncertainty import Uncertainty
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = 2
+DISTRIBUTION = "forward-compatible-releases"
+KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
+UNCERTAINTY = ("mean", "scale", "weight", "numbers")
+
+
+def package_version() -> str:
+    """The installed version of this package, or "unknown" where it runs from a plain folder."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def save(h: Forward, folder: str | Path) -> None:
+    """Write the folder, whole or not at all; no pickle."""
+    network = None
+    if h.network is not None:
+        first = h.network.members[0]
+        assert isinstance(first, ForwardNetwork)
+        network = {"members": len(h.network.members), "width": first.out.in_features, "twice": first.twice}
+    with whole_folder(folder) as part:
+        save_file(h.tensors(), part / "weights.safetensors")
+        manifest = {
+            "format": FORMAT,
+            "package": package_version(),
+            "method": h.method,
+            "dims": {"old": h.old_dim, "side": h.side_dim, "new": h.new_dim},
+            "network": network,
+            "digest": h.digest,
+            "weights_sha256": digests.of_file(part / "weights.safetensors"),
+        }
+        write_json(part / "manifest.json", manifest | h.about)
+
+
+def load(folder: str | Path) -> Forward:
+    """Load an h and check names, shapes and digests.
+
+    Raises:
+        BadInput: not such a folder, or written by a newer (or much older) version of this package.
+        NotPermitted: the weights are not the ones the manifest names.
+    """
+    folder = Path(folder)
+    manifest = read_json(folder / "manifest.json")
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
+        raise BadInput("not the manifest of a forward transformation", where=folder / "manifest.json")
+    if manifest["format"] > FORMAT:
+        raise BadInput(
+            "the forward transformation was written by a newer version of this package",
+            wanted=f"format {FORMAT}",
+            got=f"format {manifest['format']}",
+            where=folder,
+            todo="update the package",
+        )
+    if manifest["format"] < FORMAT:
+        raise BadInput(
+            "the forward transformation was written by an older version of this package",
+            wanted=f"format {FORMAT}",
+            got=f"format {manifest['format']}",
+            where=folder,
+            todo="fit it again",
+        )
+    if not manifest.keys() >= KEYS:
+        raise BadInput("not the manifest of a forward transformation", where=folder / "manifest.json")
+    weights = folder / "weights.safetensors"
+    if not weights.exists():
+        raise BadInput("a file is missing", wanted=weights.name, where=folder)
+    if digests.of_file(weights) != manifest["weights_sha256"]:
+        raise NotPermitted("the weights of h were changed since they were written", where=weights, todo="fit again or restore them")
+    try:
+        tensors = load_file(weights)
+    except SafetensorError as error:
+        raise BadInput("the weights are not a safetensors file", got=str(error), where=weights) from error
+    h = _assemble(manifest, tensors, folder)
+    if h.digest != manifest["digest"]:
+        raise NotPermitted("h is not the one its manifest names", wanted=str(manifest["digest"])[:12], got=h.digest[:12], where=folder)
+    return h
+
+
+def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], folder: Path) -> Forward:
+    """The h of a manifest and its tensors; every name and shape must be the one that the manifest implies."""
+    dims, method, network = manifest["dims"], manifest["method"], manifest["network"]
+    numbers = [n for name in ("old", "side", "new") if isinstance(n := dims.get(name), int)] if isinstance(dims, dict) else []
+    fits = len(numbers) == 3 and method in METHODS and (network is None) == (method in CLOSED)
+    if fits and network is not None:
+        kinds = {"members": int, "width": int, "twice": bool}
+        fits = isinstance(network, dict) and all(isinstance(network.get(name), kind) for name, kind in kinds.items())
+    if not fits:
+        raise BadInput(
+            "the weights do not fit the manifest",
+            wanted="method, dims and network of the h that was saved",
+            where=folder / "manifest.json",
+        )
+    old, side, new = numbers
+    columns = old + side
+    shapes: dict[str, tuple[int, ...]] = {}
+    if any(name.startswith("uncertainty.") for name in tensors):
+        shapes = {f"uncertainty.{name}": (4,) if name == "numbers" else (columns,) for name in UNCERTAINTY}
+    made: ForwardEnsemble | None = None
+    if network is None:
+        shapes |= {"weight": (columns, new), "bias": (new,)}
+    else:
+        with torch.random.fork_rng(devices=[]):
+            members = [ForwardNetwork(old, side, new, network["width"], network["twice"]) for _ in range(network["members"])]
+        made = ForwardEnsemble(members)
+        shapes |= {name: tuple(value.shape) for name, value in made.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in tensors.items()}
+    if found != shapes:
+        name = min(name for name in found.keys() | shapes.keys() if found.get(name) != shapes.get(name))
+        raise BadInput(
+            "the weights do not fit the manifest",
+            wanted=f"{name} {shapes.get(name, 'absent')}",
+            got=found.get(name, "absent"),
+            where=folder,
+        )
+    arrays = {name: np.asarray(value.numpy()) for name, value in tensors.items() if name in ("weight", "bias") or "uncertainty." in name}
+    spread = Uncertainty(*(arrays[f"uncertainty.{name}"] for name in UNCERTAINTY)) if "uncertainty.mean" in arrays else None
+    if made is not None:
+        made.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("uncertainty.")})
+        made.eval()
+    about = {key: value for key, value in manifest.items() if key not in KEYS}
+    return Forward(method, old, side, new, made, arrays.get("weight"), arrays.get("bias"), spread, about)

@@ -1,0 +1,157 @@
+"""A fitted forward transformation h and how it is applied.
+
+Legend: N rows, D old, P side, E new dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fct import device as devices
+from fct import digests, vectors
+from fct.errors import BadInput
+from fct.files import whole_file
+from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble
+from fct.forward.uncertainty import Uncertainty
+
+BLOCK = 1024
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A fitted h. ``network`` for learned methods, ``weight`` (D + P, E) and ``bias`` (E,) for closed forms.
+
+    ``uncertainty`` gives σ where the network learned no log-variance; ``about`` goes into the manifest.
+    """
+
+    method: str
+    old_dim: int
+    side_dim: int
+    new_dim: int
+    network: ForwardEnsemble | None = None
+    weight: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    uncertainty: Uncertainty | None = None
+    about: dict[str, Any] = field(default_factory=dict)
+
+    def transform(self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+        """Carry rows over: (N, D) old, (N, P) side → vectors (N, E) float32 and uncertainty σ (N,) float32.
+
+        σ is a predicted standard deviation in units of the new space's own; larger = less certain = backfill first. A row comes out
+        the same bits in whatever batch and order.
+
+        Raises:
+            BadInput: rows or dimensions that do not fit this h, or side-information missing (or given to an h without).
+        """
+        self.check(old, side)
+        out, sigma = np.empty((len(old), self.new_dim), dtype=np.float32), np.empty(len(old), dtype=np.float32)
+        for rows, carried, spread in self.blocks(old, side, device=device):
+            out[rows], sigma[rows] = carried, spread
+        return out, sigma
+
+    def check(self, old: np.ndarray, side: np.ndarray | None) -> None:
+        """Raise BadInput where rows do not fit this h."""
+        vectors.check("old", old, dim=self.old_dim)
+        if self.side_dim and side is None:
+            raise BadInput("this h needs side-information", wanted=f"(rows, {self.side_dim})", got="none")
+        if side is not None and not self.side_dim:
+            raise BadInput("this h was fitted without side-information", got=f"side-information of shape {side.shape}", todo="leave it out")
+        if side is not None:
+            vectors.check("side", side, dim=self.side_dim, rows=len(old), allow_zero=True)
+
+    def blocks(
+        self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu"
+    ) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+        """Checked rows block by block: which rows, their vectors and their σ."""
+        chosen = devices.pick(device)
+        network = self.network.to(chosen) if self.network is not None else None
+        affine = None if self.weight is None or self.bias is None else (_widened(self.weight, 1), _widened(self.bias, 0))
+        for start in range(0, len(old), BLOCK):
+            rows = slice(start, min(start + BLOCK, len(old)))
+            count = rows.stop - start
+            # every block has the same number of rows: the last bits of a matrix product depend on it, and a gallery carried over
+            # in other batches, or resumed, must come out the same
+            first, second = np.zeros((BLOCK, self.old_dim), dtype=np.float32), np.zeros((BLOCK, self.side_dim), dtype=np.float32)
+            first[:count] = old[rows]
+            if side is not None:
+                second[:count] = side[rows]
+            both = np.concatenate([first, second], axis=1).astype(np.float64) if affine or self.uncertainty else np.zeros((0, 0))
+            sigma = np.ones(count, dtype=np.float32)
+            if affine is not None:
+                carried = (both @ affine[0] + affine[1])[:count, : self.new_dim].astype(np.float32)
+            else:
+                assert network is not None  # one of the two kinds, by construction
+                with torch.inference_mode():
+                    predicted, spread = network(torch.from_numpy(first).to(chosen), torch.from_numpy(second).to(chosen))
+                    carried, sigma = predicted[:count].cpu().numpy(), spread[:count].cpu().numpy()
+            if self.uncertainty is not None:
+                sigma = self.uncertainty.sigma(both)[:count]
+            yield rows, carried, sigma
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of method, dimensions and every weight: who carried a vector over."""
+        named = {name: digests.of_array(np.ascontiguousarray(value.numpy())) for name, value in self.tensors().items()}
+        return digests.of_json([self.method, self.old_dim, self.side_dim, self.new_dim, named])
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Everything that is stored, by name."""
+        arrays = self.uncertainty.tensors() if self.uncertainty is not None else {}
+        if self.weight is not None and self.bias is not None:
+            arrays = arrays | {"weight": self.weight, "bias": self.bias}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        if self.network is not None:
+            tensors |= {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
+        return tensors
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights.safetensors and manifest.json, whole or not at all; no pickle."""
+        from fct.forward.storage import save
+
+        save(self, folder)
+
+
+def transform_to(
+    h: Forward,
+    old: np.ndarray,
+    side: np.ndarray | None,
+    out: str | Path,
+    sigma: str | Path | None = None,
+    *,
+    device: str = "cpu",
+) -> int:
+    """Carry rows over into ``out`` (N, E) float32 and, where wanted, their σ into ``sigma`` (N,) float32, both ``.npy``.
+
+    Inputs and output may be larger than memory. Both files appear whole at the end, or neither does.
+
+    Returns:
+        rows written. Raises: BadInput as :meth:`Forward.transform`, or the two names are one.
+    """
+    if sigma is not None and Path(sigma).absolute() == Path(out).absolute():
+        raise BadInput("vectors and uncertainty cannot go into one file", got=out)
+    h.check(old, side)
+    spread = np.empty(len(old), dtype=np.float32)
+    with whole_file(out) as part:
+        table = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(len(old), h.new_dim))
+        with tqdm(total=len(old), desc="transform", unit="row", mininterval=1) as bar:
+            for rows, carried, values in h.blocks(old, side, device=device):
+                table[rows], spread[rows] = carried, values
+                bar.update(len(carried))
+        table.flush()
+        del table
+        if sigma is not None:
+            vectors.save(sigma, spread)
+    return len(old)
+
+
+def _widened(array: np.ndarray, axis: int) -> np.ndarray:
+    """Zeros up to 16 outputs: the last bits of narrower products depend on a row's place in the block."""
+    missing = max(0, LEAST_OUTPUTS - array.shape[axis])
+    return np.pad(array, [(0, missing if at == axis else 0) for at in range(array.ndim)])

@@ -1,0 +1,38 @@
+"""Fit h on a folder of pairs, and the closed form that it has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct import forward, vectors
+
+CLOSED_FORM = "ridge"
+
+
+def fit_pairs(
+    folder: Path, head: tuple[np.ndarray, np.ndarray] | None, settings: forward.FitSettings, *, seed: int, device: str, title: str
+) -> forward.Forward:
+    """Fit h on a folder of pairs (:func:`fct.pairs.write_pairs`)."""
+    fitting: dict[str, Any] = {
+        name: vectors.load(folder / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")
+    }
+    pool: dict[str, Any] = (
+        {f"pool_{name}": vectors.load(folder / "pool" / f"{name}.npy") for name in ("old", "side", "new")}
+        if (folder / "pool").is_dir()
+        else {}
+    )
+    return forward.fit(**fitting, **pool, head=head, settings=settings, seed=seed, device=device, title=title)
+
+
+def fit_closed(folder: Path, settings: forward.FitSettings, *, seed: int) -> forward.Forward:
+    """The best closed form, ridge regression with the same side-information, on the same pairs and pool as h."""
+    return fit_pairs(folder, None, replace(settings, method=CLOSED_FORM), seed=seed, device="cpu", title="closed form")
+
+
+def is_closed(h: forward.Forward) -> bool:
+    """Whether h is a closed form itself."""
+    return h.network is None

@@ -1,0 +1,96 @@
+"""One number of a gate against its bound, and p-values of many at once."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fct.intervals import Estimate
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of a gate against its bound.
+
+    Args:
+        gate, subject: the gate, and what of it (``known top-1``).
+        test: the number that must keep the bound: ``lower`` or ``upper`` (a confidence bound) or ``value``.
+        strict: whether the bound itself fails (``>`` instead of ``≥``); ``most`` whether it is an upper bound (``≤``).
+        applies: whether there was something to measure; ``answered``: not, because the answer is known beforehand (a closed form has
+            no closed form to beat). A gate of ``must_apply`` that is answered is not missing.
+        outcome: filled in by :func:`registry.gates.decide`. ``note``: a sentence for people.
+    """
+
+    gate: str
+    subject: str
+    value: float
+    lower: float
+    upper: float
+    n: int
+    bound: float
+    test: str = "lower"
+    strict: bool = False
+    most: bool = False
+    applies: bool = True
+    outcome: str = ""
+    note: str = ""
+    answered: bool = False
+
+    @property
+    def key(self) -> str:
+        """Name of its column in the measurement table."""
+        return f"{self.gate}: {self.subject}".replace(" ", "_")
+
+    @property
+    def tested(self) -> float:
+        return {"lower": self.lower, "upper": self.upper, "value": self.value}[self.test]
+
+    def to_json(self) -> dict[str, Any]:
+        def number(x: float) -> float | None:
+            return round(float(x), 6) if math.isfinite(x) else None
+
+        return {
+            "gate": self.gate,
+            "subject": self.subject,
+            "value": number(self.value),
+            "lower": number(self.lower),
+            "upper": number(self.upper),
+            "n": self.n,
+            "bound": number(self.bound),
+            "relation": ("≤" if self.most else ">" if self.strict else "≥"),
+            "tested": self.test,
+            "outcome": self.outcome,
+            "note": self.note,
+        }
+
+
+def of(gate: str, subject: str, estimate: Estimate, bound: float, **more: Any) -> Measurement:
+    """A measurement of an estimate."""
+    return Measurement(gate, subject, estimate.value, estimate.lower, estimate.upper, estimate.n, bound, **more)
+
+
+def absent(gate: str, reason: str, *, answered: bool = False) -> Measurement:
+    """A gate that does not apply, with the reason."""
+    nan = math.nan
+    return Measurement(gate, "", nan, nan, nan, 0, nan, applies=False, outcome="not applicable", note=reason, answered=answered)
+
+
+def holm(p: list[float]) -> list[float]:
+    """Holm's step-down adjustment of p-values (Holm 1979)."""
+    order = np.argsort(p)
+    adjusted = np.empty(len(p))
+    running = 0.0
+    for rank, row in enumerate(order):
+        running = max(running, min(1.0, p[row] * (len(p) - rank)))
+        adjusted[row] = running
+    return adjusted.tolist()
+
+
+def below(value: float, error: float, bound: float) -> float:
+    """One-sided p-value of H0: the true difference is at least ``bound`` (normal approximation of the bootstrap)."""
+    if error <= 0:
+        return 1.0 if value >= bound else 0.0
+    return 0.5 * math.erfc((bound - value) / (error * math.sqrt(2)))

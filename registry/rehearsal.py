@@ -1,0 +1,91 @@
+"""Rehearse a rollback: does what serves still give the same answers after the candidate was written beside it?
+
+The revision that serves when an upgrade starts is asked some queries before anything of the candidate exists, and again when its
+space and index are there. It is opened as a rollback would open it. The ledger is only read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct import digests, pairs, vectors
+from fct.errors import FctError
+from fct.files import read_json, whole_folder, write_json
+from registry.gates import Rehearsal
+from registry.serving import Serving, open_revision
+from registry.upgrade import Upgrade
+
+QUERIES = 200
+DEPTH = 10
+BLOCK = 16  # faiss multiplies 20 and more queries at once with BLAS, whose last bits depend on the number of threads
+
+
+Open = Callable[[dict[str, Any]], Serving]
+
+
+def answers(serving: Serving, queries: np.ndarray) -> list[list[list[Any]]]:
+    """For each of (Q, D) queries the nearest items, best first: [id, score, label]."""
+    found = []
+    for start in range(0, len(queries), BLOCK):
+        found += serving.search_vectors(queries[start : start + BLOCK], DEPTH)
+    return [[[hit.id, hit.score, hit.label] for hit in hits] for hits in found]
+
+
+def record(opened: Open, revision: dict[str, Any], queries: np.ndarray, folder: Path) -> None:
+    """Write down how a revision answers now: ``queries.npy`` and ``rehearsal.json``, whole or not at all.
+
+    A revision that cannot be opened is written down with the reason: that is the gate's business, not an end of the upgrade.
+
+    Args:
+        opened: opens a revision for searching. queries: (Q, D); at most :data:`QUERIES` of them are asked.
+    """
+    asked = np.array(queries[np.random.default_rng(0).permutation(len(queries))[:QUERIES]])
+    said: dict[str, Any] = {"revision": revision}
+    try:
+        said["answers"] = answers(opened(revision), asked)
+    except FctError as error:
+        said["problem"] = str(error)
+    with whole_folder(folder) as part:
+        vectors.save(part / "queries.npy", asked)
+        write_json(part / "rehearsal.json", said)
+
+
+def repeat(opened: Open, folder: Path) -> Rehearsal:
+    """Ask the recorded revision again and compare. One that cannot be opened gives no same answer, not an error."""
+    said, queries = read_json(folder / "rehearsal.json"), np.array(vectors.load(folder / "queries.npy"))
+    name = f"release {said['revision']['release']}"
+    if "problem" in said:
+        return Rehearsal(len(queries), 0.0, f"{name} could not be asked before the candidate was written: {said['problem']}")
+    try:
+        now = answers(opened(said["revision"]), queries)
+    except FctError as error:
+        return Rehearsal(len(queries), 0.0, f"{name} cannot be returned to: {error}")
+    same = sum(first == second for first, second in zip(said["answers"], now, strict=True)) / len(queries)
+    digest = [digests.of_json(one)[:12] for one in (said["answers"], now)]
+    return Rehearsal(len(queries), same, f"{name} asked before and after the candidate was written: answers {digest[0]} and {digest[1]}")
+
+
+def before(upgrade: Upgrade) -> None:
+    """Write down how the champion answers, once, before anything of the candidate exists."""
+    serving, folder = upgrade.workspace.ledger.serving(), upgrade.folder / "rehearsal"
+    if upgrade.champion is None or serving is None or int(serving["release"]) != upgrade.champion or not upgrade.natives():
+        return
+    if (folder / "rehearsal.json").exists() and int(read_json(folder / "rehearsal.json")["revision"]["release"]) == upgrade.champion:
+        return
+    native = upgrade.champion if upgrade.champion in upgrade.natives() else upgrade.natives()[0]
+    sample = pairs.load_sample(upgrade.pairs_folder(native) / "sample")
+    served = upgrade.served(native, sample)
+    record(partial(open_revision, upgrade.workspace), serving, sample.old if served is None else served[0], folder)
+
+
+def after(upgrade: Upgrade) -> Rehearsal | None:
+    """How the champion answers now that the candidate's space and index are written; None where nothing was written down before."""
+    folder = upgrade.folder / "rehearsal"
+    if upgrade.champion is None or not folder.exists():
+        return None
+    return repeat(partial(open_revision, upgrade.workspace), folder)

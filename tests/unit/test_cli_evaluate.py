@@ -1,0 +1,204 @@
+"""``fct evaluate`` and ``fct curve`` on files: the entry point that the command runs, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from pathlib import Path
+
+import lance
+import numpy as np
+import oracles
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.cli import main
+
+EVALUATE = ["query", "gallery", "query-labels", "gallery-labels"]
+CURVE = ["query", "transformed", "native", "sigma", "query-labels", "gallery-labels"]
+
+
+def run(*args: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
+    out, err, code, before = io.StringIO(), io.StringIO(), 0, sys.argv
+    sys.argv = ["fct", *args]
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            main()
+    except SystemExit as stop:
+        code = int(stop.code or 0)
+    finally:
+        sys.argv = before
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
+    """Arrays, each saved as ``name.npy`` in the folder that the commands run in."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    of_query, of_gallery = rng.choice(["a", "b", "c", "d"], 40), rng.choice(["a", "b", "c", "d"], 70)
+    centres = {name: rng.normal(size=5) for name in "abcd"}
+    native = np.array([centres[name] for name in of_gallery]) + 0.8 * rng.normal(size=(70, 5))
+    off = rng.uniform(0, 2, 70)
+    found = {
+        "query": (np.array([centres[name] for name in of_query]) + 0.8 * rng.normal(size=(40, 5))).astype("f4"),
+        "native": native.astype("f4"),
+        "transformed": (native + off[:, None] * rng.normal(size=(70, 5))).astype("f2"),
+        "sigma": off.astype("f4"),
+        "query-labels": of_query,
+        "gallery-labels": of_gallery,
+        "query-ids": np.arange(40),
+        "gallery-ids": np.arange(70) + 30,
+        "query-sources": rng.choice(["s", "t", ""], 40),
+        "gallery-sources": rng.choice(["s", "t", ""], 70),
+    }
+    found["gallery"] = found["native"]
+    for name, array in found.items():
+        np.save(f"{name}.npy", array)
+    return found
+
+
+def options(names: list[str], **instead: str) -> list[str]:
+    """``--name name.npy`` for each, or what stands instead."""
+    return [part for name in names for part in (f"--{name}", instead.get(name.replace("-", "_"), f"{name}.npy"))]
+
+
+HIDE = ["query-ids", "gallery-ids", "query-sources", "gallery-sources"]
+
+
+@pytest.mark.parametrize("hide", [[], HIDE])
+def test_evaluate_prints_one_json_object_with_the_numbers_of_a_naive_walk(files: dict[str, np.ndarray], hide: list[str]) -> None:
+    code, out, err = run("evaluate", *options(EVALUATE + hide), "--json", "--metric", "l2", "--top-k", "1,2")
+    found = json.loads(out)
+    assert code == 0 and "{" not in err
+    arrays = [files[name] for name in EVALUATE]
+    scaled = [np.rint(1000 * array.astype("f8")).astype(int) for array in arrays[:2]]  # for the exact oracle, which hides
+    extra = {name.replace("-", "_"): files[name] for name in hide}
+    wanted = oracles.per_query(*scaled, *arrays[2:], metric="l2", **extra)
+    assert found["mAP"] == pytest.approx(np.mean([ap for *_, ap, _ in wanted]), abs=1e-3)
+    assert found["top2"] == pytest.approx(np.mean([rank <= 2 for _, rank, *_ in wanted]))
+    keys = {"top1", "top1_ci", "top2", "top2_ci", "mAP", "mAP_ci", "n_queries", "n_gallery", "tie_rate", "seconds", "peak_memory_bytes"}
+    assert set(found) == keys and found["n_queries"] == len(wanted) and found["n_gallery"] == 70
+
+
+def test_evaluate_reads_columns_of_tables(files: dict[str, np.ndarray]) -> None:
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(files["gallery"].ravel()), 5)
+    table = pa.table({"vector": rows, "label": pa.array(files["gallery-labels"].tolist())})
+    pq.write_table(table, "g.parquet")
+    lance.write_dataset(table, "g.lance")
+    plain = json.loads(run("evaluate", *options(EVALUATE), "--json")[1])
+    for kind in ("parquet", "lance"):
+        given = options(EVALUATE, gallery=f"g.{kind}::vector", gallery_labels=f"g.{kind}::label")
+        found = json.loads(run("evaluate", *given, "--json")[1])
+        assert found["mAP"] == plain["mAP"] and found["top1"] == plain["top1"]
+
+
+def test_evaluate_for_people_is_a_small_table_and_says_that_queries_were_drawn(files: dict[str, np.ndarray]) -> None:
+    code, out, err = run("evaluate", *options(EVALUATE), "--max-queries", "10")
+    assert code == 0 and "{" not in out
+    assert all(word in out for word in ("top1", "top5", "mAP", "interval", "70 gallery rows"))
+    assert "10 of 40 queries, drawn at random" in err
+    assert json.loads(run("evaluate", *options(EVALUATE), "--max-queries", "10", "--json")[1])["n_queries_given"] == 40
+
+
+def test_curve_prints_one_json_object_whose_ends_are_what_evaluate_says(files: dict[str, np.ndarray]) -> None:
+    code, out, _ = run("curve", *options(CURVE + HIDE), "--steps", "5", "--json")
+    found = json.loads(out)
+    assert code == 0 and found["beta"] == [0, 0.25, 0.5, 0.75, 1]
+    for place, name in ((0, "transformed"), (-1, "native")):
+        end = json.loads(run("evaluate", *options(EVALUATE + HIDE, gallery=f"{name}.npy"), "--json")[1])
+        for metric in ("top1", "mAP"):
+            assert found[metric][place] == pytest.approx(end[metric]) == pytest.approx(found["random"][metric][place])
+    for metric in ("top1", "mAP"):
+        assert found[f"auc_{metric}"] == pytest.approx(np.mean(found[metric]))
+        assert found[f"dip_{metric}"] == pytest.approx(min(found[metric]) - min(found[metric][0], found[metric][-1]))
+        gain = found[f"auc_{metric}"] - found["random"][f"auc_{metric}"]
+        low, high = found[f"auc_{metric}_gain_ci"]
+        assert found[f"auc_{metric}_gain"] == pytest.approx(gain) and low <= gain <= high
+    assert found["auc_mAP_gain"] > 0  # sigma is the true size of the error
+    assert found["n_queries"] <= 40 and found["n_gallery"] == 70 and found["seconds"] > 0
+
+
+def test_curve_is_the_same_for_the_same_seed_and_its_random_part_is_not_for_another(files: dict[str, np.ndarray]) -> None:
+    first, again, other = (json.loads(run("curve", *options(CURVE), "--json", "--seed", seed)[1]) for seed in "001")
+    for found in (first, again, other):
+        del found["seconds"]
+    assert first == again and first["mAP"] == other["mAP"] and first["random"]["mAP"] != other["random"]["mAP"]
+
+
+def test_curve_for_people_is_a_row_a_share_and_one_for_the_area(files: dict[str, np.ndarray]) -> None:
+    code, out, err = run("curve", *options(CURVE), "--steps", "3", "--random", "2", "--max-queries", "20")
+    lines = out.splitlines()
+    assert code == 0 and [line.split()[0] for line in lines[:5]] == ["β", "0.00", "0.50", "1.00", "AUC"]
+    assert "2 random orders" in out and "dip" in out and "20 of 40 queries" in err
+    drawn = json.loads(run("curve", *options(CURVE), "--max-queries", "20", "--json")[1])
+    assert drawn["n_queries"] == 20 and (drawn["max_queries"], drawn["n_queries_given"]) == (20, 40)
+
+
+def change(files: dict[str, np.ndarray], name: str, how: str) -> None:
+    """Save a damaged ``name.npy``."""
+    array = files[name].copy()
+    if how == "short":
+        array = array[:-1]
+    elif how == "narrow":
+        array = array[:, :-1]
+    elif how == "empty":
+        array = array[:0]
+    elif how == "flat":
+        array = array[:, 0]
+    elif how == "other":
+        array = np.full(len(array), "z")
+    elif how == "texts":
+        array = np.full(array.shape, "x")
+    else:
+        array[3] = {"nan": np.nan, "inf": np.inf, "zero": 0}[how]
+    np.save(f"{name}.npy", array)
+
+
+VECTOR = ["nan", "inf", "zero", "narrow", "short", "empty", "flat", "texts"]
+BAD = [("evaluate", name, how) for name in ("query", "gallery") for how in VECTOR]
+BAD += [("evaluate", name, how) for name in ("query-labels", "gallery-labels", *HIDE) for how in ("short", "empty")]
+BAD += [("evaluate", "query-labels", "other"), ("curve", "gallery-labels", "other")]
+BAD += [("curve", name, how) for name in ("transformed", "native") for how in VECTOR]
+BAD += [("curve", "sigma", how) for how in ("short", "empty", "texts")]
+
+
+@pytest.mark.parametrize(("name", "file", "how"), BAD)
+def test_files_that_cannot_be_used_are_one_sentence_and_exit_2(files: dict[str, np.ndarray], name: str, file: str, how: str) -> None:
+    change(files, file, how)
+    code, out, err = run(name, *options((EVALUATE if name == "evaluate" else CURVE) + HIDE), "--json")
+    assert (code, out) == (2, ""), err
+    (sentence,) = err.strip().splitlines()
+    assert sentence.startswith("fct: ") and "Error" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["evaluate"], "--query is missing"),
+        (["evaluate", *options(EVALUATE[:3])], "--gallery-labels is missing"),
+        (["curve", *options([name for name in CURVE if name != "sigma"])], "--sigma is missing"),
+        (["evaluate", *options(EVALUATE), "--query-ids", "query-ids.npy"], "ids are given for one side only"),
+        (["evaluate", *options(EVALUATE), "--top-k", "1,x"], "--top-k"),
+        (["evaluate", *options(EVALUATE), "--top-k", "0"], "--top-k"),
+        (["evaluate", *options(EVALUATE), "--metric", "dot"], "unknown metric"),
+        (["curve", *options(CURVE), "--metric", "dot"], "unknown metric"),
+        (["evaluate", *options(EVALUATE), "--max-queries", "0"], "max_queries"),
+        (["curve", *options(CURVE), "--random", "0"], "--random"),
+        (["curve", *options(CURVE), "--steps", "1"], "both ends"),
+        (["evaluate", *options(EVALUATE, gallery="none.npy")], "gallery: there is no such file"),
+        (["evaluate", *options(EVALUATE, gallery="text.txt")], "gallery is not a readable .npy file"),
+        (["evaluate", *options(EVALUATE, query_labels="objects.npy")], "query labels is not a readable .npy file"),
+        (["curve", *options(CURVE, native="none.lance::v")], "native: there is no such table"),
+        (["evaluate", "--pairs", "."], "--pairs needs"),
+    ],
+)
+def test_options_that_cannot_be_used_are_one_sentence_and_exit_2(files: dict[str, np.ndarray], args: list[str], words: str) -> None:
+    Path("text.txt").write_text("no array")
+    np.save("objects.npy", np.array([{}], dtype=object), allow_pickle=True)
+    code, out, err = run(*args)
+    assert (code, out) == (2, "") and words in err and err.startswith("fct: ") and len(err.strip().splitlines()) == 1, err
