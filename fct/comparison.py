@@ -1,4 +1,4 @@
-"""The table that keeps an upgrade honest: h beside raw pixels, side-information alone, a stored thumbnail, FCT and full backfill.
+"""The table that keeps an upgrade honest: h beside raw pixels, ψ alone, a stored thumbnail, the field's methods and full backfill.
 
 All rows search the same items with the same queries; h's are fitted on the same pairs. Legend: N items, C channels, S side in pixels.
 """
@@ -6,7 +6,7 @@ All rows search the same items with the same queries; h's are fitted on the same
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from fct import evaluation, forward, vectors
 from fct import program as programs
-from fct.forward.settings import FitSettings, published_fct
+from fct.forward.settings import FitSettings, published
 from fct.intervals import Bootstrap, rho
 from fct.pairs import Sample
 from fct.release import Release
@@ -26,8 +26,10 @@ ROWS = {
     "old": "v1/v1",
     "side": "side-information alone",
     "thumbnail": "v2 on a thumbnail of the same bytes",
-    "no_side": "v2/h(v1) without side-information",
+    "no_side": "v2/h(v1) FCT without side-information",
+    "ridge": "v2/h(v1, ψ₁) ridge regression",
     "fct": "v2/h(v1, ψ₁) FCT as published",
+    "fastfill": "v2/h(v1, ψ₁) FastFill as published",
     "shipped": "v2/h(v1, ψ₁) as shipped",
     "new": "v2/v2",
 }
@@ -66,19 +68,35 @@ def best_thumbnail(new: Release, images: np.ndarray, sample: Sample, budget_byte
     return max(scored, key=lambda pair: pair[0])[1]
 
 
-def reference_forwards(pairs: Path, settings: FitSettings, views: int, *, seed: int, device: str) -> dict[str, forward.Forward]:
-    """FCT as published, without and with side-information, on the pairs of the shipped h."""
+def reference_forwards(
+    pairs: Path, settings: FitSettings, views: int, head: tuple[np.ndarray, np.ndarray] | None, *, seed: int, device: str
+) -> dict[str, forward.Forward]:
+    """Other methods on the pairs of the shipped h: FCT without side-information, and ridge, FCT and FastFill with what h is given.
+
+    The learned ones as published, which knows no pool; ridge with the pool. FastFill needs the new model's head.
+    """
     arrays: dict[str, Any] = {name: vectors.load(pairs / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")}
-    recipe = published_fct(settings, views)
+    pool: dict[str, Any] = {}
+    if (pairs / "pool").is_dir():
+        pool = {f"pool_{name}": vectors.load(pairs / "pool" / f"{name}.npy") for name in ("old", "side", "new")}
     without = {name: array for name, array in arrays.items() if name != "side"}
-    return {
-        "no_side": forward.fit(**without, settings=recipe, seed=seed, device=device, title="FCT without side-information"),
-        "fct": forward.fit(**arrays, settings=recipe, seed=seed, device=device, title="FCT as published"),
+    common: dict[str, Any] = {"seed": seed, "device": device}
+    fct = published("fct", settings, views)
+    found = {
+        "no_side": forward.fit(**without, settings=fct, title="FCT without side-information", **common),
+        "ridge": forward.fit(**arrays, **pool, settings=replace(settings, method="ridge"), title="ridge", **common),
+        "fct": forward.fit(**arrays, settings=fct, title="FCT as published", **common),
     }
+    if head is not None:
+        found["fastfill"] = forward.fit(
+            **arrays, head=head, settings=published("fastfill", settings, views), title="FastFill as published", **common
+        )
+    return found
 
 
 def table(
     sample: Sample,
+    psi: np.ndarray,
     images: np.ndarray,
     shipped: np.ndarray,
     references: dict[str, forward.Forward],
@@ -91,21 +109,21 @@ def table(
     """Row → population → metric → estimate, with ρ of top-1 and mAP.
 
     Args:
-        sample: the audited items with their native vectors in both spaces (the live gallery, after its images are back).
+        sample: the audited items with their native vectors in both spaces and the side-information that h is given (the live gallery,
+            after its images are back). psi: (N, P) what is stored of it.
         images: (N, C, S, S) uint8 of these items, for pixels and thumbnails alone.
         shipped: (N, E) their rows in the space that serves.
     """
     flat = 255.0 - images.reshape(len(images), -1).astype(np.float32)
     flat[~flat.any(axis=1)] = 1.0  # an empty image still has a direction
     thumb, _ = programs.embed(new.program(device), thumbnail.apply(images), device=device)
-    side = sample.side.astype(np.float32)
+    side = psi.astype(np.float32)
     galleries: dict[str, tuple[np.ndarray, np.ndarray]] = {
         "pixels": (flat, flat),
         "old": (sample.old, sample.old),
         "side": (side, side),
         "thumbnail": (sample.new, thumb),
-        "no_side": (sample.new, references["no_side"].transform(sample.old)[0]),
-        "fct": (sample.new, references["fct"].transform(sample.old, sample.side)[0]),
+        **{name: (sample.new, h.transform(sample.old, sample.side if h.side_dim else None)[0]) for name, h in references.items()},
         "shipped": (sample.new, shipped),
         "new": (sample.new, sample.new),
     }

@@ -169,7 +169,8 @@ def write_pairs(
             if file != "new":  # the development pipeline's gallery: the sample, then the canaries
                 vectors.save(part / "gallery" / f"{file}.npy", np.concatenate([vectors.load(part / "sample" / f"{file}.npy"), array]))
         counts["canaries"] = len(ids)
-        write_json(part / "pairs.json", {"counts": counts, "old": old.fingerprint, "new": new.fingerprint, "metric": new.metric})
+        described = {"old": old.fingerprint, "new": new.fingerprint, "metric": new.metric, "old_classes": old.classes}
+        write_json(part / "pairs.json", {"counts": counts} | described)
     return counts
 
 

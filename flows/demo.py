@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fct import comparison, pairs
+from fct import comparison, forward, pairs, preview
 from fct import device as devices
 from fct import program as programs
 from fct.datasets.images import read_image, read_images
@@ -129,7 +129,9 @@ def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[s
     native_s = time.perf_counter() - started
     features = next(ws.gallery.features(old, ids=rows.id, batch_rows=len(rows)))
     populations = np.where(rows.split == GALLERY_SPLITS[0], "known", "unseen")
-    sample = pairs.Sample(rows.id, rows.label, rows.source, populations, features.phi, features.psi, native)
+    h = forward.load(upgrade.forward_folder(old))
+    side = preview.side_of(first, new, features.psi, side_dim=h.side_dim, device=device, program=program)
+    sample = pairs.Sample(rows.id, rows.label, rows.source, populations, features.phi, side, native)
     space = ws.gallery.read_space(upgrade.space)
     shipped = space.vectors[np.searchsorted(space.ids, rows.id)]
     validation = pairs.load_sample(upgrade.pairs_folder(old) / "sample")
@@ -138,9 +140,9 @@ def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[s
         new, read_images(seen.files, new.size, new.mode, "audit: thumbnails"), validation, first.side_bytes, device
     )
     references = comparison.reference_forwards(
-        upgrade.pairs_folder(old), settings.fit, settings.embed.views, seed=settings.seed, device=settings.device
+        upgrade.pairs_folder(old), settings.fit, settings.embed.views, new.head(), seed=settings.seed, device=settings.device
     )
-    table = comparison.table(sample, images, shipped, references, thumbnail, new, seed=settings.evaluate.seed, device=device)
+    table = comparison.table(sample, features.psi, images, shipped, references, thumbnail, new, seed=settings.evaluate.seed, device=device)
     costs = read_json(upgrade.folder / "costs.json") | {
         "native_us_per_item": round(1e6 * native_s / len(rows), 1),
         "thumbnail": f"{thumbnail.side}×{thumbnail.side} at {thumbnail.bits} bit",

@@ -40,9 +40,9 @@ def fitting_rows(pairs: Path, limit: int = 20000) -> np.ndarray:
             images = len(np.unique(sources))  # views follow each other, the image itself first
             rows = slice(0, min(images, limit))
             parts.append(
-                np.concatenate(
-                    [vectors.load(pairs / name / "old.npy")[rows], vectors.load(pairs / name / "side.npy")[rows]], axis=1
-                ).astype(np.float32)
+                np.concatenate([vectors.load(pairs / name / "old.npy")[rows], vectors.load(pairs / name / "psi.npy")[rows]], axis=1).astype(
+                    np.float32
+                )
             )
     return np.concatenate(parts)
 

@@ -40,14 +40,15 @@ def validate_sample(
     order = np.argsort(ids)
     content = read_json(index / "index.json")["content"]
     searcher = indexes.open_index(index, release.metric, content)
-    natives = {1: checks.Carried(pairs_folder, h, sample.old, sample.side)}
+    psi = np.array(vectors.load(pairs_folder / "sample" / "psi.npy"))
+    natives = {1: checks.Carried(pairs_folder, h, sample.old, psi)}
     live, canaries, _ = checks.measure(
         natives, ids[order], rows[order], searcher, release, data, settings, space_fingerprint=release.fingerprint
     )
     values = evaluation.load(evaluated)
     carried = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
     closed = None if is_closed(h) else fit_closed(pairs_folder, settings.fit, seed=settings.seed)
-    seed, seen = settings.evaluate.seed, read_json(pairs_folder / "pairs.json").get("old_classes")
+    seed, seen = settings.evaluate.seed, read_json(pairs_folder / "pairs.json")["old_classes"]
     values |= checks.further(values, sample, h, carried, closed, release.metric, settings.validate, seed=seed, seen=seen)
     covers = {
         "release": release.digest(),

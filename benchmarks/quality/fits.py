@@ -16,7 +16,7 @@ from benchmarks.quality.lab import Lab
 from benchmarks.quality.models import ModelSpec, embed, head_rows, model, phi
 from benchmarks.quality.sides import PICTURE, SideSpec, best_thumbnail, codes, preview
 from fct import forward
-from fct.forward.settings import CLOSED, FitSettings, published_fct, recipe
+from fct.forward.settings import CLOSED, FitSettings, published, recipe
 
 SAMPLES = ("validation", "test")
 
@@ -56,7 +56,7 @@ def settings_of(lab: Lab, method: str, rows: int) -> FitSettings:
         found = FitSettings(method=method)
     else:
         found = replace(
-            published_fct(FitSettings(), lab.effort.views),
+            published("fct", FitSettings(), lab.effort.views),
             method=method,
             head_weight=1.0 if method == "fastfill" else 0.0,
             uncertainty=method == "fastfill",

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.quality import backfilling, grid, methods, protocols
 from benchmarks.quality.lab import Lab
 from fct import digests
-from fct.forward.settings import FitSettings, published_fct
+from fct.forward.settings import FitSettings, published
 
 FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {
     "references": methods.references,
@@ -47,7 +47,7 @@ class Cell:
 
     def spec(self, lab: Lab) -> dict[str, Any]:
         """Everything that the numbers depend on but the code."""
-        recipes = {"shipped": asdict(FitSettings()), "published": asdict(published_fct(FitSettings(), lab.effort.views))}
+        recipes = {"shipped": asdict(FitSettings()), "published": asdict(published("fct", FitSettings(), lab.effort.views))}
         return {
             "function": self.function,
             "arguments": self.arguments,

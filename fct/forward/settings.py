@@ -34,15 +34,15 @@ class FitSettings:
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
 
     method: str = "fastfill-pool"
-    members: int = 3
-    width: int = 768
-    epochs: int = 16
+    members: int = 2
+    width: int = 512
+    epochs: int = 6
     batch: int = 512
     learning_rate: float = 3e-3
     weight_decay: float = 3e-5
     head_weight: float = 0.2
     label_smoothing: float = 0.1
-    pool_share: float = 0.5
+    pool_share: float = 0.75
     uncertainty: bool = True
     freeze_norm: bool = False
 
@@ -66,24 +66,25 @@ class FitSettings:
                 raise BadInput(f"fit.{key} is out of range", wanted="0 or more and below 1", got=getattr(self, key))
 
 
-def published_fct(settings: FitSettings, views: int) -> FitSettings:
+def published(method: str, settings: FitSettings, views: int, *, batch: int = 256) -> FitSettings:
     """FCT's published recipe (arXiv 2112.02805, section 4): MSE, Adam 5e-4, width 2048, 80 epochs of one random view an image.
 
-    80 epochs of one view are ``80 / views`` passes over all views. The batch stays at most 256: the published 1,024 would leave
-    only a couple of steps an epoch on a few thousand images.
+    80 epochs of one view are ``80 / views`` passes over all views. FastFill and LORTH build on the same recipe; FastFill adds the
+    log-variance and the cross-entropy through the frozen head with the weight 1. The batch is 256 where the published 1,024 would
+    leave only a couple of steps an epoch on a few thousand images.
     """
     return replace(
         settings,
-        method="fct",
+        method=method,
         members=1,
         width=2048,
         epochs=max(1, round(80 / views)),
-        batch=256,
+        batch=batch,
         learning_rate=5e-4,
         weight_decay=3.05e-5,
-        head_weight=0.0,
+        head_weight=1.0 if method == "fastfill" else 0.0,
         pool_share=0.0,
-        uncertainty=False,
+        uncertainty=method in UNCERTAIN,
         freeze_norm=True,
     )
 
@@ -91,17 +92,15 @@ def published_fct(settings: FitSettings, views: int) -> FitSettings:
 def recipe(method: str, rows: int) -> FitSettings:
     """The settings of a method that is asked for by name, without settings of the user's own.
 
-    A published learned method gets FCT's recipe, on which FastFill and LORTH build, with the published batch of 1,024 where there
-    are at least 20,000 pairs; FastFill's cross-entropy has the weight 1. Others get the shipped settings, for so many pairs.
+    A published learned method gets its recipe, with the published batch of 1,024 where there are at least 20,000 pairs. Others get
+    the shipped settings, for so many pairs.
 
     Args:
         rows: pairs there are.
     """
     if method not in PUBLISHED:
         return adapted(FitSettings(method=method), rows)
-    settings = published_fct(FitSettings(), views=1)
-    head_weight = 1.0 if method == "fastfill" else 0.0
-    return replace(settings, method=method, batch=1024 if rows >= 20_000 else 256, head_weight=head_weight, uncertainty=method in UNCERTAIN)
+    return published(method, FitSettings(), views=1, batch=1024 if rows >= 20_000 else 256)
 
 
 def adapted(settings: FitSettings, rows: int) -> FitSettings:

@@ -241,7 +241,7 @@ def test_help_answers_for_every_command(tmp_path: Path) -> None:
     from flows.cli.app import app
 
     for one in app.registered_commands:
-        name = one.callback.__name__ if one.callback else ""
+        name = one.name or (one.callback.__name__ if one.callback else "")
         ran = Project(tmp_path).fct(name, "--help")
         assert ran.code == 0 and "Example:" in ran.out, name
 

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from fct.errors import BadInput
-from fct.forward.settings import FEWEST_STEPS, METHODS, PUBLISHED, FitSettings, adapted, published_fct, recipe
+from fct.forward.settings import FEWEST_STEPS, METHODS, PUBLISHED, FitSettings, adapted, published, recipe
 
 
 def test_the_default_method_is_one_of_the_methods():
@@ -12,7 +12,7 @@ def test_the_default_method_is_one_of_the_methods():
 
 @pytest.mark.parametrize(("views", "epochs"), [(1, 80), (8, 10), (200, 1)])
 def test_the_published_recipe_sees_as_many_images_whatever_the_views(views, epochs):
-    found = published_fct(FitSettings(), views)
+    found = published("fct", FitSettings(), views)
     assert found.epochs == epochs
     assert (found.method, found.width, found.learning_rate, found.uncertainty, found.head_weight, found.pool_share) == (
         "fct",
@@ -67,4 +67,4 @@ def test_every_method_has_a_recipe(method):
 def test_few_pairs_still_get_enough_steps(rows):
     found = adapted(FitSettings(), rows)
     steps = max(1, rows // found.batch) * found.epochs
-    assert steps >= FEWEST_STEPS and 2 <= found.batch <= 512 and found.epochs >= 16
+    assert steps >= FEWEST_STEPS and 2 <= found.batch <= 512 and found.epochs >= FitSettings().epochs
