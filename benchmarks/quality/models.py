@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torchvision.models import VisionTransformer
 
 from benchmarks.quality.lab import Lab
 from fct import embedder, making
@@ -42,40 +41,6 @@ class Model:
     head: tuple[np.ndarray, np.ndarray]
     classes: list[str]
 
-
-class TinyViT(nn.Module):
-    """torchvision's vision transformer with 4×4 patches, six layers of 128 and four heads; the map is the tokens after three."""
-
-    def __init__(self, dim: int, channels: int, size: int):
-        super().__init__()
-        self.channels, self.grid = channels, size // 4
-        self.net = VisionTransformer(self.grid * 4, 4, 6, 4, 128, 256, num_classes=dim)
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(N, C, S, S) float in 0–1 → φ (N, D), map (N, 128, S/4, S/4)."""
-        net = self.net
-        x = net.conv_proj(images.expand(-1, 3, -1, -1) if self.channels == 1 else images).flatten(2).transpose(1, 2)
-        x = torch.cat([net.class_token.expand(len(x), -1, -1), x], dim=1) + net.encoder.pos_embedding
-        layers = list(net.encoder.layers)
-        for layer in layers[:3]:
-            x = layer(x)
-        middle = x[:, 1:].transpose(1, 2).reshape(len(x), -1, self.grid, self.grid)
-        for layer in layers[3:]:
-            x = layer(x)
-        return net.heads(net.encoder.ln(x)[:, 0]), middle
-
-
-class PooledCNN(embedder.SmallCNN):
-    """small-cnn with a global average in the place of its last map: it forgets where things are, and falls below raw pixels."""
-
-    def __init__(self, dim: int, channels: int, size: int, width: int = 32):
-        super().__init__(dim, channels, size, width)
-        self.body = nn.Sequential(embedder._conv(width, 2 * width), nn.AdaptiveAvgPool2d(1))
-        self.out = nn.Linear(2 * width, dim)
-
-
-embedder.ARCHITECTURES.setdefault("tiny-vit", TinyViT)
-embedder.ARCHITECTURES.setdefault("small-cnn-pooled", PooledCNN)
 
 V1 = EmbedderSettings(
     architecture="small-cnn", dim=64, classes=0.5, epochs=60, batch=64, learning_rate=3e-3, weight_decay=0.01, label_smoothing=0.1

@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.quality.lab import Lab
 from benchmarks.quality.models import ModelSpec, chosen, embed, model
-from fct import coders, comparison, picture, side
+from fct import coders, comparison, digests, picture, side
 
 PICTURE_EPOCHS = 4
 SSL: dict[str, Any] = {
@@ -49,7 +49,7 @@ def codes(lab: Lab, old: ModelSpec, spec: SideSpec, part: str) -> np.ndarray:
         encode = _encoder(lab, old, spec)
         return {"psi": np.concatenate([encode(images) for images in lab.views(part)])}
 
-    return lab.cached("psi", [_key(old, spec), part], compute)["psi"]
+    return lab.cached("psi", [_key(lab, old, spec), part], compute)["psi"]
 
 
 def preview(lab: Lab, old: ModelSpec, new: ModelSpec, spec: SideSpec, part: str) -> np.ndarray:
@@ -61,7 +61,7 @@ def preview(lab: Lab, old: ModelSpec, new: ModelSpec, spec: SideSpec, part: str)
         drawn = (picture.draw(drawer, block, lab.data.size, lab.data.mode, device=lab.torch_device) for block in blocks)
         return {"phi": np.concatenate([embed(lab, net, images) for images in drawn])}
 
-    return lab.cached("preview", [_key(old, spec), new.key, part], compute)["phi"]
+    return lab.cached("preview", [_key(lab, old, spec), new.key, part], compute)["phi"]
 
 
 def drawer_of(lab: Lab, old: ModelSpec, spec: SideSpec) -> picture.Drawer:
@@ -90,9 +90,9 @@ def best_thumbnail(lab: Lab, budget: int, score: Callable[[np.ndarray], float]) 
     return max(comparison.thumbnails(budget, images.shape[1], images.shape[2]), key=lambda one: score(one.apply(images)))
 
 
-def _key(old: ModelSpec, spec: SideSpec) -> list[Any]:
-    """A picture depends on no embedder; everything else on the version and its images."""
-    return [asdict(spec), "own" if spec.kinds == ("picture",) else old.key]
+def _key(lab: Lab, old: ModelSpec, spec: SideSpec) -> list[Any]:
+    """A picture depends on the images of the version alone; everything else on the version too."""
+    return [asdict(spec), digests.of_array(chosen(lab, old)[0]) if spec.kinds == ("picture",) else old.key]
 
 
 def _encoder(lab: Lab, old: ModelSpec, spec: SideSpec) -> Encode:
@@ -127,10 +127,11 @@ def _program(lab: Lab, old: ModelSpec, spec: SideSpec) -> side.Program:
 
 
 def _picture(lab: Lab, old: ModelSpec, spec: SideSpec) -> dict[str, np.ndarray]:
-    """Coder and drawer of a picture, made from the unlabelled images that the old release had: fitting images and pool."""
+    """Coder and drawer of a picture, made without labels from the images the old version was trained on and the pool."""
+    own = chosen(lab, old)[0]
 
     def make() -> dict[str, np.ndarray]:
-        images = np.concatenate([lab.data.parts[name].images for name in ("fitting", "pool")])
+        images = np.concatenate([lab.data.parts["fitting"].images[own], lab.data.parts["pool"].images])
         ink = 1 - images.astype(np.float32) / 255
         flat = ink.reshape(len(ink), -1)
         coder, _ = coders.fit_water_filled(flat, spec.bytes * 8)
@@ -144,4 +145,4 @@ def _picture(lab: Lab, old: ModelSpec, spec: SideSpec) -> dict[str, np.ndarray]:
         arrays = {f"coder.{name}": getattr(coder, name).numpy() for name in ("mean", "components", "step", "reach")}
         return arrays | {f"drawer.{name}": array for name, array in picture.tensors_of(drawer).items()}
 
-    return lab.cached("picture", asdict(spec), make)
+    return lab.cached("picture", _key(lab, old, spec), make)
