@@ -2,7 +2,8 @@
 
 10,000 queries × 10,000 gallery rows × 128 dimensions, self-matches excluded, top-1 and mean average precision over all positives, the
 same vectors and the same number of threads. Each runs in a process of its own; memory is the peak of the process less what it held
-with everything imported and the vectors made. Then 1,000 queries × 200,000 rows × 64 from a memory map, ours alone.
+with everything imported and the vectors made. The other one is needed here alone: ``pip install pytorch-metric-learning faiss-cpu``
+once, in the environment of the project. Then 1,000 queries × 200,000 rows × 64 from a memory map, ours alone.
 Results go to benchmarks/results/evaluate.json.
 """
 

@@ -80,14 +80,31 @@ def task(
                 wanted=f"{len(query)} and {len(gallery)}",
                 got=f"{len(first)} and {len(second)}",
             )
-        values, inverse = np.unique(np.concatenate([first, second]), return_inverse=True)
+        if {first.dtype.kind, second.dtype.kind} == {"i", "u"}:  # together they would become float64, in which large numbers are equal
+            first, second = first.astype(str), second.astype(str)
+        both = np.concatenate([first, second])
+        if both.dtype.kind == "f" and np.isnan(both).any():
+            raise BadInput(f"{name} contain NaN", todo="give an unknown label as −1" if name == "labels" else None)
+        values, inverse = np.unique(both, return_inverse=True)
         inverse = inverse.astype(np.int32)
+        if name == "labels":
+            unknown = unlabelled(both)
+            inverse[unknown] = len(values)  # a class of its own, which no query is asked for
+            mine = inverse[: len(first)]
+            mine[unknown[: len(first)]] = len(values) + 1
         if name == "sources" and values.dtype.kind == "U":
             mine = inverse[: len(first)]
             mine[values[mine] == ""] = -1  # no code of a gallery row
         codes[name] = inverse[: len(first)], inverse[len(first) :]
     hides = [codes[name] for name in ("ids", "sources") if name in codes and np.isin(*codes[name]).any()]
     return counting.Task(query, *codes["labels"], hides, metric)
+
+
+def unlabelled(labels: np.ndarray) -> np.ndarray:
+    """(N,) bool: labels (N,) that say "unknown": negative numbers and empty strings."""
+    if labels.dtype.kind in "US":
+        return np.asarray(labels.astype(str) == "")
+    return np.asarray(labels < 0) if labels.dtype.kind in "if" else np.zeros(len(labels), dtype=bool)
 
 
 def per_query(
@@ -115,7 +132,8 @@ def per_query(
 
     Args:
         query: (Q, D); gallery: (G, D); any real dtype. A memory map is read block by block and never held whole.
-        query_labels, gallery_labels: (Q,), (G,) of one kind.
+        query_labels, gallery_labels: (Q,), (G,) of one kind. Negative or "" = unknown: such a query does not count, such a gallery row is
+            wrong for every query.
         query_ids, gallery_ids, query_sources, gallery_sources: optional (Q,), (G,); an empty source ("") hides nothing.
         block: the most queries at once. title: of a progress bar on stderr.
 

@@ -18,6 +18,7 @@ from fct.intervals import Bootstrap, difference
 
 NAMES = ("top1", "mAP")
 STEPS = 11
+MOST_STEPS = 1001
 
 
 def by_uncertainty(sigma: np.ndarray) -> np.ndarray:
@@ -120,8 +121,8 @@ def curves(
     Args:
         orders: permutations of the gallery's rows, (G,) int each.
     """
-    if steps < 2:
-        raise BadInput("a curve needs both ends", wanted="steps ≥ 2", got=steps)
+    if not 2 <= steps <= MOST_STEPS:
+        raise BadInput("a curve cannot have so many steps", wanted=f"2 (both ends) to {MOST_STEPS}", got=steps)
     check_pair(transformed, native, metric)
     for order in orders:
         if np.shape(order) != (len(native),) or not np.array_equal(np.sort(order), np.arange(len(native))):
@@ -171,7 +172,7 @@ def curve(
         title: of a progress bar on stderr.
 
     Raises:
-        BadInput: as :func:`fct.metrics.per_query`; galleries of different shapes; no permutation; fewer than 2 steps.
+        BadInput: as :func:`fct.metrics.per_query`; galleries of different shapes; no permutation; fewer than 2 steps, or more than 1,001.
     """
     return curves(
         query,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fct import given as seeds
 from fct import metrics
 from fct.errors import BadInput
 from fct.intervals import Bootstrap, Estimate
@@ -40,6 +41,13 @@ def sample(count: int, max_queries: int | None, seed: int) -> np.ndarray | None:
     if max_queries is None or count <= max_queries:
         return None
     return np.sort(np.random.default_rng(seed).choice(count, max_queries, replace=False))
+
+
+def differ(query_labels: np.ndarray, gallery_labels: np.ndarray) -> None:
+    """Refuse labels (Q,), (G,) that are all the same one: every answer would be right (:class:`BadInput`)."""
+    first = np.asarray(gallery_labels).ravel()[:1]
+    if len(first) and all(len(column) and bool((column == first[0]).all()) for column in map(np.asarray, (query_labels, gallery_labels))):
+        raise BadInput("all labels are equal", wanted="at least two classes", got=f"{first[0]} everywhere", todo="no answer could be wrong")
 
 
 def evaluate(
@@ -73,11 +81,13 @@ def evaluate(
         ``peak_memory_bytes`` of the process; where queries were drawn, ``max_queries`` and ``n_queries_given``.
 
     Raises:
-        BadInput: as :func:`fct.metrics.per_query`; ``top_k`` or ``max_queries`` below 1.
+        BadInput: as :func:`fct.metrics.per_query`; ``top_k`` or ``max_queries`` below 1; labels that are all equal; a seed below 0.
     """
     started = time.perf_counter()
+    seeds.seed(seed)
     if not top_k or min(top_k) < 1:
         raise BadInput("top-k cannot be used", wanted="whole numbers from 1", got=list(top_k))
+    differ(query_labels, gallery_labels)
     given, labels = len(query), np.asarray(query_labels)
     chosen = sample(given, max_queries, seed)
     if chosen is not None:

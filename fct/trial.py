@@ -19,9 +19,11 @@ from typing import Any
 import numpy as np
 
 from fct import backfilling, digests, evaluation, forward, metrics, order, vectors
+from fct import given as seeds
 from fct.agreement import agreement, neighbours
 from fct.errors import BadInput
-from fct.forward import Forward
+from fct.forward import METHODS, FitSettings, Forward
+from fct.forward.settings import AUTO
 from fct.intervals import Bootstrap, Estimate, difference, rho
 from fct.pairs import Sample
 from fct.splitting import FEWEST_CLASSES, Split, class_numbers, split, unsplit
@@ -270,15 +272,17 @@ def run(
     Raises:
         BadInput: arrays that do not correspond or cannot be used, too few rows or sources.
     """
+    seeds.seed(seed)
     seconds: dict[str, float] = {}
     arrays = {"old": old, "new": new, "side": side, "labels": labels, "sources": sources, "ids": ids}
     labelled = labels is not None
-    progress("checking the vectors")
     with _timed(seconds, "read_s"):
         vectors.check("old", old)
         vectors.check("new", new, rows=len(old))
         if side is not None:
             vectors.check("side", side, rows=len(old), allow_zero=True)
+        if method not in (AUTO, *METHODS):
+            raise BadInput("unknown method", wanted=", ".join((AUTO, *METHODS)), got=method)
         if metric not in metrics.METRICS:
             raise BadInput("unknown metric", wanted=" or ".join(metrics.METRICS), got=metric)
         if labels is not None and head is not None and np.asarray(labels).dtype.kind not in "iu":
@@ -293,6 +297,8 @@ def run(
             arrays["labels"] = classes
         pairs = {name: np.asarray(array[parted.fitting]) for name, array in arrays.items() if array is not None}
         pairs["sources"] = units[parted.fitting]
+        if "labels" in pairs and len(np.unique(pairs["labels"])) == 1:
+            del pairs["labels"]  # the other classes are all among the evaluation rows: h has nothing to tell apart
         given: dict[str, Any] = {"rows": len(old), "old_dim": old.shape[1], "new_dim": new.shape[1], "side_dim": sample.side.shape[1]}
         given["side_bytes"] = int(sample.side.dtype.itemsize * sample.side.shape[1])
         given["classes"] = 0 if classes is None else len(np.unique(classes[classes >= 0]))
@@ -318,7 +324,8 @@ def run(
                 labels=pairs.get("labels"),
                 sources=pairs["sources"],
                 head=head,
-                method=method if name == "nh" else fits["nh"].method,  # the same map: what changes is the side-information alone
+                method=method if name == "nh" else fits["nh"].method,  # the same map and recipe: only the side-information changes
+                settings=None if name == "nh" else FitSettings(**fits["nh"].about["settings"]),
                 seed=seed,
                 device=device,
             )

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from fct import device as devices
+from fct import given as seeds
 from fct import vectors
 from fct.errors import BadInput
 from fct.forward import inputs as checked
 from fct.forward import judging, ladder
 from fct.forward.candidates import Material, fit_candidate
 from fct.forward.rows import held_out
-from fct.forward.settings import AUTO, LEARNED, FitSettings, recipe
+from fct.forward.settings import AUTO, LEARNED, METHODS, FitSettings, recipe
 from fct.forward.transformation import Forward
 
 
@@ -57,12 +58,15 @@ def fit(
         this method), ``inputs_missing`` and ``warnings``.
 
     Raises:
-        BadInput: unknown method, rows or dimensions that do not correspond, labels outside of the head, NaN or infinity.
+        BadInput: unknown method, a seed below 0, rows or dimensions that do not correspond, labels outside of the head, NaN or infinity.
     """
     started = time.perf_counter()
+    seeds.seed(seed)
     name = method or (settings.method if settings is not None else AUTO)
-    wanted = replace(settings, method=name) if settings is not None else recipe(name, len(old))
+    if name not in (AUTO, *METHODS):
+        raise BadInput("unknown method", wanted=", ".join((AUTO, *METHODS)), got=name)
     given = checked.check(old, new, side, labels, sources, head, pool_old, pool_side, pool_new)
+    wanted = replace(settings, method=name) if settings is not None else recipe(name, len(old))
     for sentence in given.warnings:
         warnings.warn(sentence, stacklevel=2)
     chosen = devices.pick(device)

@@ -7,7 +7,7 @@ and whatever their unit. Legend: N pairs, D old, P side, C = D + P columns of th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, reduce
 
 import numpy as np
@@ -104,6 +104,7 @@ class Ridge:
 
     m: Moments
     old_dim: int
+    _axes: dict[float, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def scale(self) -> np.ndarray:
@@ -133,10 +134,24 @@ class Ridge:
         additional rows.
         """
         values, vectors, projected = self._spectrum
-        shrunk = projected / (values + strength)[:, None]
-        _, axes = np.linalg.eigh(shrunk.T @ projected)  # fitted values' products, penalty rows included
-        first = axes[:, ::-1][:, :rank]
-        return self._affine(vectors @ (shrunk @ first) @ first.T)
+        first = self._principal(strength)[:, :rank]
+        return self._affine(vectors @ (projected / (values + strength)[:, None] @ first) @ first.T)
+
+    def _principal(self, strength: float) -> np.ndarray:
+        """(E, min(C, E)) principal axes of the ridge map's fitted values, penalty rows included, the first one first.
+
+        They are the right singular vectors of ``half`` (C, E), found on its shorter side; every rank of one strength shares them.
+        """
+        if strength not in self._axes:
+            values, _, projected = self._spectrum
+            half = projected / np.sqrt(values + strength)[:, None]
+            if len(half) >= half.shape[1]:
+                self._axes[strength] = np.linalg.eigh(half.T @ half)[1][:, ::-1]
+            else:
+                energy, left = (part[..., ::-1] for part in np.linalg.eigh(half @ half.T))
+                real = energy > energy[0] * 1e-12  # beyond these the fitted values have no direction left
+                self._axes[strength] = half.T @ left * np.where(real, np.where(real, energy, 1.0) ** -0.5, 0.0)
+        return self._axes[strength]
 
     def _affine(self, scaled: np.ndarray) -> Affine:
         weight = self.scale[:, None] * scaled

@@ -12,6 +12,7 @@ import numpy as np
 
 from fct import digests, vectors
 from fct.errors import BadInput
+from fct.forward.oddities import of_columns, of_labels, within_float32
 from fct.forward.rows import Pairs, pairs_of
 
 BLOCK = 65536
@@ -51,12 +52,17 @@ def check(
 
     Raises:
         BadInput: rows, dimensions or lengths that do not correspond; NaN, infinity, zero-norm or empty vectors; an incomplete pool;
-            labels that are neither integers nor strings, or that the head has no row for; too few pairs.
+            labels that are neither integers nor strings, all equal, or that the head has no row for; too few pairs; vectors that are
+            all equal; numbers beyond float32.
     """
     vectors.check("old", old)
     vectors.check("new", new, rows=len(old))
     if side is not None:
         vectors.check("side", side, rows=len(old), allow_zero=True)
+    arrays = (("old", old), ("new", new), ("side", side), ("pool-old", pool_old), ("pool-side", pool_side), ("pool-new", pool_new))
+    for name, array in arrays:
+        if array is not None:
+            within_float32(name, array)
     named = {name: _column(name, values, len(old)) for name, values in (("labels", labels), ("sources", sources)) if values is not None}
     if (pool_old is None) != (pool_new is None) or (pool_old is not None and (pool_side is None) != (side is None)):
         raise BadInput("the pool is incomplete", wanted="pool-old and pool-new, and pool-side exactly when side is given")
@@ -90,7 +96,7 @@ def check(
         head,
         {name: of_array(array) for name, array in given.items() if array is not None},
         _missing(side is not None, numbers, head is not None, pool is not None),
-        [],
+        [*of_columns(old, side, new), *of_labels(numbers)],
     )
     if inputs.fewer_than_dimensions:
         columns = inputs.pairs.old.shape[1] + inputs.pairs.side.shape[1]

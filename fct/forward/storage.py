@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fct import digests
+from fct import digests, given
 from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
 from fct.forward.network import ForwardEnsemble, ForwardNetwork
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 DISTRIBUTION = "forward-compatible-releases"
+FILES = ("weights.safetensors", "manifest.json")
 KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
 UNCERTAINTY = ("mean", "scale", "weight", "numbers")
 
@@ -47,6 +48,7 @@ def save(h: Forward, folder: str | Path) -> None:
         first = h.network.members[0]
         assert isinstance(first, ForwardNetwork)
         network = {"members": len(h.network.members), "width": first.out.in_features, "twice": first.twice}
+    given.place(folder, holds=FILES)
     with whole_folder(folder) as part:
         save_file(h.tensors(), part / "weights.safetensors")
         manifest = {
@@ -69,6 +71,8 @@ def load(folder: str | Path) -> Forward:
         NotPermitted: the weights are not the ones the manifest names.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        raise BadInput("there is no such folder of a forward transformation", where=folder, todo="fct fit writes one")
     manifest = read_json(folder / "manifest.json")
     if not isinstance(manifest, dict) or not isinstance(manifest.get("format"), int):
         raise BadInput("not the manifest of a forward transformation", where=folder / "manifest.json")
@@ -128,6 +132,15 @@ def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], fol
     if network is None:
         shapes |= {"weight": (columns, new), "bias": (new,)}
     else:
+        found_members = {name.split(".")[1] for name in tensors if name.startswith("members.")}
+        last = tensors.get("members.0.out.weight")
+        if len(found_members) != network["members"] or last is None or last.ndim != 2 or last.shape[1] != network["width"]:
+            raise BadInput(  # before a manifest that was altered makes networks larger than memory
+                "the weights do not fit the manifest",
+                wanted=f"{network['members']} networks of width {network['width']}",
+                got=f"{len(found_members)} of width {last.shape[1] if last is not None and last.ndim == 2 else 'unknown'}",
+                where=folder,
+            )
         with torch.random.fork_rng(devices=[]):
             members = [ForwardNetwork(old, side, new, network["width"], network["twice"]) for _ in range(network["members"])]
         made = ForwardEnsemble(members)

@@ -15,10 +15,11 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import digests, vectors
+from fct import digests, given, vectors
 from fct.errors import BadInput
 from fct.files import whole_file
 from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble
+from fct.forward.oddities import within_float32
 from fct.forward.uncertainty import Uncertainty
 
 BLOCK = 1024
@@ -59,12 +60,14 @@ class Forward:
     def check(self, old: np.ndarray, side: np.ndarray | None) -> None:
         """Raise BadInput where rows do not fit this h."""
         vectors.check("old", old, dim=self.old_dim)
+        within_float32("old", old)
         if self.side_dim and side is None:
             raise BadInput("this h needs side-information", wanted=f"(rows, {self.side_dim})", got="none")
         if side is not None and not self.side_dim:
             raise BadInput("this h was fitted without side-information", got=f"side-information of shape {side.shape}", todo="leave it out")
         if side is not None:
             vectors.check("side", side, dim=self.side_dim, rows=len(old), allow_zero=True)
+            within_float32("side", side)
 
     def blocks(
         self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu"
@@ -132,10 +135,13 @@ def transform_to(
     Inputs and output may be larger than memory. Both files appear whole at the end, or neither does.
 
     Returns:
-        rows written. Raises: BadInput as :meth:`Forward.transform`, or the two names are one.
+        rows written. Raises: BadInput as :meth:`Forward.transform`, the two names are one, or a folder lies there.
     """
     if sigma is not None and Path(sigma).absolute() == Path(out).absolute():
         raise BadInput("vectors and uncertainty cannot go into one file", got=out)
+    given.place(out)
+    if sigma is not None:
+        given.place(sigma)
     h.check(old, side)
     spread = np.empty(len(old), dtype=np.float32)
     with whole_file(out) as part:

@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.common import DEFAULT, VECTORS, Json, give, say
 
-QueryLabels = Annotated[str | None, typer.Option(help="QL.npy.")]
+QueryLabels = Annotated[str | None, typer.Option(help="QL.npy, integers or strings; negative or empty = unknown.")]
 GalleryLabels = Annotated[str | None, typer.Option(help="GL.npy.")]
 QueryIds = Annotated[str | None, typer.Option(help="QI.npy; equal ids are self-matches and excluded.")]
 GalleryIds = Annotated[str | None, typer.Option(help="GI.npy.")]
@@ -56,10 +56,12 @@ def evaluate(
     needed = {"query": query, "gallery": gallery, "query_labels": query_labels, "gallery_labels": gallery_labels}
     if None in needed.values():
         raise BadInput(f"{_option(needed)} is missing", wanted="--query --gallery --query-labels --gallery-labels, or --pairs")
-    result = retrieval.evaluate(
-        **_read(needed), **_read(sides), metric=metric, top_k=depths, max_queries=max_queries, seed=seed, title="evaluate"
-    )
+    arrays = _read(needed)
+    result = retrieval.evaluate(**arrays, **_read(sides), metric=metric, top_k=depths, max_queries=max_queries, seed=seed, title="evaluate")
     _say_drawn(result)
+    alone = result.get("max_queries", len(arrays["query"])) - result["n_queries"]
+    if alone:
+        say(f"without an item of their class that they can see, and so not counted: {alone} of the queries")
     lines = []
     for name in [*(f"top{k}" for k in depths), "mAP"]:
         lower, upper = result[f"{name}_ci"]
@@ -99,6 +101,9 @@ def curve(
     """
     import time
 
+    import numpy as np
+
+    from fct import given as seeds
     from fct import order, retrieval
     from fct.errors import BadInput
 
@@ -107,6 +112,7 @@ def curve(
     if None in needed.values() or sigma is None:
         wanted = "--query --transformed --native --sigma --query-labels --gallery-labels"
         raise BadInput(f"{_option(needed | {'sigma': sigma})} is missing", wanted=wanted)
+    seeds.seed(seed)
     if random < 1:
         raise BadInput("--random must be at least 1", got=random)
     sides = {"query_ids": query_ids, "gallery_ids": gallery_ids, "query_sources": query_sources, "gallery_sources": gallery_sources}
@@ -117,7 +123,11 @@ def curve(
             if len(arrays[name]) != given:
                 raise BadInput(f"{name} has another length than the queries", wanted=given, got=len(arrays[name]))
             arrays[name] = arrays[name][chosen]
-    shipped = order.by_uncertainty(_read({"sigma": sigma})["sigma"])
+    retrieval.differ(arrays["query_labels"], arrays["gallery_labels"])
+    spread = _read({"sigma": sigma})["sigma"]
+    shipped = order.by_uncertainty(spread)
+    if not np.isfinite(spread).all():
+        raise BadInput("sigma contains NaN or infinity", where=f"row {int(np.argmin(np.isfinite(spread)))}")
     rows = len(arrays["native"])
     if len(shipped) != rows:
         raise BadInput("sigma has the wrong number of rows", wanted=rows, got=len(shipped), todo="rows must correspond one to one")
@@ -147,7 +157,7 @@ def _depths(top_k: str) -> list[int]:
     from fct.errors import BadInput
 
     try:
-        depths = [int(k) for k in top_k.split(",")]
+        depths = list(dict.fromkeys(int(k) for k in top_k.split(",")))
         if min(depths) < 1:
             raise ValueError
     except ValueError as error:

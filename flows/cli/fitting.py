@@ -40,7 +40,11 @@ def fit(
     Example: fct fit --old old.npy --new new.npy --side side.npy --out h
     """
     from fct import columns, forward
+    from fct import given as places
+    from fct.forward.storage import FILES
     from fct.release import read_head
+
+    places.place(out, holds=FILES)  # before a fit of minutes, not after it
 
     settings = None
     if params is not None:
@@ -109,8 +113,12 @@ def transform(
     """
     from fct import columns
     from fct import forward as forwards
+    from fct.errors import BadInput, NotPermitted
 
-    h = forwards.load(forward)
+    try:
+        h = forwards.load(forward)
+    except NotPermitted as error:  # a file given here is input; where h belongs to a release it stays a matter of permission
+        raise BadInput(str(error)) from error
     second = columns.read(side, "side") if side is not None else None
     rows = forwards.transform_to(h, columns.read(old, "old"), second, out, sigma, device=device)
     say(f"{out}: {rows} rows of {h.new_dim} dimensions")

@@ -38,10 +38,12 @@ def try_(
     from fct import columns
     from fct import trial as trials
     from fct.files import whole_file
+    from fct.given import place
     from fct.release import read_head
     from registry.report import trial as report
     from registry.report import trial_page
 
+    place(out)  # before a minute of work, not after it
     given = {"side": side, "labels": labels, "sources": sources, "ids": ids}
     arrays: dict[str, Any] = {name: columns.read(spec, name) for name, spec in given.items() if spec is not None}
     first, second = columns.read(old, "old"), columns.read(new, "new")

@@ -243,7 +243,7 @@ def _duration(seconds: float) -> str:
     for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:.3g} s"
+    return f"{seconds:.3g} s" if seconds >= 0.001 else "less than 1 ms"
 
 
 def _saves(trial: Trial, costs: Costs) -> Answer:
@@ -290,8 +290,9 @@ def _open(trial: Trial, found: dict[str, dict[str, Estimate]]) -> Answer:
             "",
             "nothing that more queries would change" if trial.labelled else "labels: a few hundred items are enough for a first answer",
         )
+    kind = "labelled queries" if trial.labelled else "queries"
     lines = [
-        f"{words}? {f'about {more:,} more queries' if more is not None else 'no number of queries is known to settle it'}"
+        f"{words}? {f'about {more:,} more {kind}' if more is not None else 'no number of queries is known to settle it'}"
         for words, more in left.items()
     ]
     return Answer(

@@ -164,7 +164,7 @@ BAD = [("evaluate", name, how) for name in ("query", "gallery") for how in VECTO
 BAD += [("evaluate", name, how) for name in ("query-labels", "gallery-labels", *HIDE) for how in ("short", "empty")]
 BAD += [("evaluate", "query-labels", "other"), ("curve", "gallery-labels", "other")]
 BAD += [("curve", name, how) for name in ("transformed", "native") for how in VECTOR]
-BAD += [("curve", "sigma", how) for how in ("short", "empty", "texts")]
+BAD += [("curve", "sigma", how) for how in ("short", "empty", "texts", "nan", "inf")]
 
 
 @pytest.mark.parametrize(("name", "file", "how"), BAD)
@@ -190,6 +190,14 @@ def test_files_that_cannot_be_used_are_one_sentence_and_exit_2(files: dict[str, 
         (["evaluate", *options(EVALUATE), "--max-queries", "0"], "max_queries"),
         (["curve", *options(CURVE), "--random", "0"], "--random"),
         (["curve", *options(CURVE), "--steps", "1"], "both ends"),
+        (["curve", *options(CURVE), "--steps", "1000000000"], "so many steps"),
+        (["evaluate", *options(EVALUATE), "--seed", "-1"], "the seed cannot be used"),
+        (["curve", *options(CURVE), "--seed", "-1"], "the seed cannot be used"),
+        (["evaluate", *options(EVALUATE, gallery="number.npy")], "gallery is a single value"),
+        (["evaluate", *options(EVALUATE, gallery="archive.npy")], "gallery is not a readable .npy file"),
+        (["evaluate", *options(EVALUATE, query_labels="ones.npy", gallery_labels="one.npy")], "all labels are equal"),
+        (["curve", *options(CURVE, query_labels="ones.npy", gallery_labels="one.npy")], "all labels are equal"),
+        (["evaluate", *options(EVALUATE, query_labels="gaps.npy", gallery_labels="gallery-labels-gaps.npy")], "labels contain NaN"),
         (["evaluate", *options(EVALUATE, gallery="none.npy")], "gallery: there is no such file"),
         (["evaluate", *options(EVALUATE, gallery="text.txt")], "gallery is not a readable .npy file"),
         (["evaluate", *options(EVALUATE, query_labels="objects.npy")], "query labels is not a readable .npy file"),
@@ -199,6 +207,48 @@ def test_files_that_cannot_be_used_are_one_sentence_and_exit_2(files: dict[str, 
 )
 def test_options_that_cannot_be_used_are_one_sentence_and_exit_2(files: dict[str, np.ndarray], args: list[str], words: str) -> None:
     Path("text.txt").write_text("no array")
+    np.save("number.npy", np.float32(3))
+    np.savez("archive.npz", a=files["gallery"])
+    Path("archive.npz").rename("archive.npy")
+    for name, array in (("ones", np.ones(40)), ("one", np.ones(70, dtype=int)), ("gaps", np.full(40, np.nan))):
+        np.save(f"{name}.npy", array)
+    np.save("gallery-labels-gaps.npy", np.full(70, np.nan))
     np.save("objects.npy", np.array([{}], dtype=object), allow_pickle=True)
     code, out, err = run(*args)
     assert (code, out) == (2, "") and words in err and err.startswith("fct: ") and len(err.strip().splitlines()) == 1, err
+
+
+def test_evaluate_says_how_many_queries_do_not_count_and_a_depth_asked_twice_is_reported_once(files: dict[str, np.ndarray]) -> None:
+    labels = files["query-labels"].astype("<U5")
+    labels[:3] = ["", "alone", ""]
+    np.save("query-labels.npy", labels)
+    code, out, err = run("evaluate", *options(EVALUATE), "--top-k", "5,5")
+    assert code == 0 and "not counted: 3 of the queries" in err and out.count("top5") == 1
+
+
+def test_unknown_labels_are_no_class_of_their_own(files: dict[str, np.ndarray]) -> None:
+    numbers = {name: np.unique(files[name], return_inverse=True)[1] for name in ("query-labels", "gallery-labels")}
+    for name, array in numbers.items():
+        array[::4] = -1
+        np.save(f"{name}.npy", array)
+    found = json.loads(run("evaluate", *options(EVALUATE), "--json")[1])
+    assert found["n_queries"] == (numbers["query-labels"] >= 0).sum() and found["n_gallery"] == 70
+    other = numbers["gallery-labels"].copy()
+    other[other < 0] = 900 + np.arange((other < 0).sum())
+    known = numbers["query-labels"] >= 0
+    wanted = oracles.per_query(
+        *(np.rint(1000 * files[name].astype("f8")).astype(int) for name in ("query", "gallery")),
+        numbers["query-labels"],
+        other,
+        metric="l2",
+    )
+    l2 = json.loads(run("evaluate", *options(EVALUATE), "--metric", "l2", "--json")[1])
+    assert l2["mAP"] == pytest.approx(np.mean([ap for row, _, ap, _ in wanted if known[row]]), abs=1e-3)
+
+
+def test_large_ids_of_signed_and_unsigned_numbers_are_told_apart(files: dict[str, np.ndarray]) -> None:
+    np.save("query-ids.npy", np.arange(40, dtype=np.int64) + 2**60)
+    np.save("gallery-ids.npy", np.arange(70, dtype=np.uint64) + np.uint64(2**60 + 40))
+    ids = options(["query-ids", "gallery-ids"])
+    plain, hidden = (json.loads(run("evaluate", *options(EVALUATE), *more, "--json")[1]) for more in ([], ids))
+    assert hidden["mAP"] == plain["mAP"]  # no two are equal, though all are in float64

@@ -162,7 +162,7 @@ def test_fewer_pairs_than_dimensions_is_a_warning_in_both_places(tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "code", "sentence"),
     [
-        (lambda h: (h / "weights.safetensors").write_bytes((h / "weights.safetensors").read_bytes()[:-8]), 3, "were changed"),
+        (lambda h: (h / "weights.safetensors").write_bytes((h / "weights.safetensors").read_bytes()[:-8]), 2, "were changed"),
         (lambda h: (h / "manifest.json").write_text((h / "manifest.json").read_text()[:50]), 2, "not valid JSON"),
         (lambda h: (h / "manifest.json").unlink(), 2, "a file is missing; wanted manifest.json"),
         (
@@ -197,3 +197,30 @@ def test_an_interrupted_fit_leaves_nothing_and_exits_130(tmp_path):
     process.send_signal(signal.SIGINT)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and out == b"" and left(tmp_path) == set()
+
+
+@pytest.mark.parametrize("out", ["old.npy", "old.npy/h", "."])
+def test_fit_refuses_a_place_that_is_taken_before_it_fits(tmp_path, out):
+    write(tmp_path)
+    before = (tmp_path / "old.npy").read_bytes()
+    options = [f"--{name}={tmp_path / name}.npy" for name in ("old", "new")]
+    code, _, said = fct_("fit", *options, "--method", "ridge", "--out", tmp_path / out)
+    assert code == 2 and "\n" not in said and (tmp_path / "old.npy").read_bytes() == before and left(tmp_path) == set()
+
+
+@pytest.mark.parametrize(("name", "other"), [("--out", "--sigma"), ("--sigma", "--out")])
+def test_transform_refuses_a_folder_in_place_of_a_file_and_writes_neither(tmp_path, name, other):
+    write(tmp_path)
+    assert fit(tmp_path, "--method", "ridge")[0] == 0
+    (tmp_path / "folder").mkdir()
+    code, _, said = fct_(
+        "transform", "--forward", tmp_path / "h", "--old", tmp_path / "old.npy", name, tmp_path / "folder", other, tmp_path / "x.npy"
+    )
+    assert code == 2 and "a folder lies in its place" in said and left(tmp_path) == {"h", "folder"} and not (tmp_path / "x.npy").exists()
+
+
+def test_an_h_that_is_no_folder_is_refused(tmp_path):
+    write(tmp_path)
+    for forward in ("old.npy", "nowhere"):
+        code, _, said = fct_("transform", "--forward", tmp_path / forward, "--old", tmp_path / "old.npy", "--out", tmp_path / "x.npy")
+        assert code == 2 and "there is no such folder of a forward transformation" in said

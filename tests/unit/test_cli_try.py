@@ -84,6 +84,9 @@ def test_json_is_one_object_and_says_what_the_page_says(files, monkeypatch, caps
         ((*BOTH, "--method", "magic"), "unknown method"),
         ((*BOTH, "--images", "nowhere"), "no such folder or list"),
         ((*BOTH, "--sources", "two.npy"), "sources cannot be split"),
+        ((*BOTH, "--seed", "-1"), "the seed cannot be used"),
+        ((*BOTH, "--out", "."), "a folder lies in its place"),
+        ((*BOTH, "--out", "old.npy/trial.html"), "what should be a folder is a file"),
     ],
 )
 def test_bad_input_is_one_sentence_exit_2_and_no_page(files, monkeypatch, capsys, arguments, sentence):

@@ -370,11 +370,70 @@ def test_what_is_held_out_does_not_reach_the_fit():
         assert fit(method, sources=sources, new=other).digest == fit(method, sources=sources).digest
 
 
-def test_labels_of_one_class_strings_and_labels_seen_once_fit():
-    for labels in (np.zeros(60, dtype=int), np.array(["a"] * 59 + ["b"]), np.arange(60), np.full(60, -1)):
+def test_labels_that_are_strings_or_seen_once_fit_and_it_is_said():
+    for labels, alone in ((np.array(["a"] * 59 + ["b"]), 1), (np.arange(60), 60), (np.full(60, -1), 0)):
         for method in ("contrastive", "mixed", "ridge"):
             found = fit(method, labels=labels, head=None)
             assert np.isfinite(found.transform(*world()[:2])[0]).all()
+            assert [s.split()[0] for s in found.about["warnings"] if "seen once" in s] == ([str(alone)] if alone else [])
+
+
+def test_labels_that_are_all_equal_are_refused():
+    with pytest.raises(BadInput, match="all labels are equal"):
+        fit("ridge", labels=np.zeros(60, dtype=int), head=None)
+
+
+def test_constant_columns_are_said_and_constant_vectors_refused():
+    old, side, new = world()
+    for name, array in (("old", old), ("side", side), ("new", new)):
+        changed = array.copy()
+        changed[:, 1] = 7
+        found = fit("ridge", **{name: changed})
+        assert found.about["warnings"] == [f"1 of {array.shape[1]} columns of {name} are constant and tell nothing"]
+        assert np.isfinite(found.transform(old, side)[0]).all()
+    for name, array in (("old", old), ("new", new)):
+        with pytest.raises(BadInput, match=f"all {name} vectors are equal"):
+            fit("ridge", **{name: np.ones_like(array)})
+
+
+def test_numbers_beyond_float32_are_refused_by_fit_and_by_transform(h):
+    old, side, _ = world()
+    large = old.astype(np.float64)
+    large[9, 1] = 1e39
+    with pytest.raises(BadInput, match="old has numbers beyond float32; wanted at most 3.4e\\+38; got 1e\\+39"):
+        fit("ridge", old=large)
+    with pytest.raises(BadInput, match="old has numbers beyond float32"):
+        h.transform(large, side)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, True])
+def test_a_seed_that_cannot_seed_is_refused(seed):
+    with pytest.raises(BadInput, match="the seed cannot be used; wanted a whole number from 0"):
+        fit("ridge", seed=seed)
+
+
+def test_h_never_takes_the_place_of_other_files(h, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years")
+    with pytest.raises(BadInput, match="holds something else, which would be lost; got thesis.txt"):
+        h.save(tmp_path / "mine")
+    (tmp_path / "file").write_text("x")
+    for place in ("file", "file/h"):
+        with pytest.raises(BadInput, match="a file"):
+            h.save(tmp_path / place)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years" and (tmp_path / "file").read_text() == "x"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
+    h.save(tmp_path / "h")
+    h.save(tmp_path / "h")  # its own place is taken again
+
+
+def test_a_manifest_that_names_networks_larger_than_memory_is_refused(tmp_path):
+    fit("fct").save(tmp_path / "h")
+    manifest = json.loads((tmp_path / "h/manifest.json").read_text())
+    for changes in ({"members": 10**9}, {"width": 10**9}):
+        (tmp_path / "h/manifest.json").write_text(json.dumps(manifest | {"network": manifest["network"] | changes}))
+        with pytest.raises(BadInput, match="the weights do not fit the manifest"):
+            load(tmp_path / "h")
 
 
 @pytest.mark.parametrize("method", METHODS[2:])

@@ -162,3 +162,15 @@ def test_full_rank_is_ridge():
     x, y = pairs(d=6, e=4)
     form = Ridge(sums(x, y), 6)
     np.testing.assert_allclose(form.reduced(0.01, 4)[0], form.at(0.01)[0], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("e", [3, 40])
+def test_low_rank_is_the_projection_on_the_principal_axes_of_ridge_s_fitted_values(e):
+    rng = np.random.default_rng(e)
+    x, y = rng.normal(size=(60, 5)), rng.normal(size=(60, 2)) @ rng.normal(size=(2, e)) + 0.1 * rng.normal(size=(60, e))
+    form, strength = Ridge(sums(x, y), 5), 0.05
+    weight = form.at(strength)[0]
+    fitted = np.vstack([(x - x.mean(axis=0)) @ weight, np.sqrt(60 * strength) * weight / form.scale[:, None]])
+    for rank in (1, 2, 3):
+        axes = np.linalg.svd(fitted)[2][:rank].T
+        np.testing.assert_allclose(form.reduced(strength, rank)[0], weight @ axes @ axes.T, rtol=1e-7, atol=1e-9)

@@ -64,7 +64,14 @@ def test_the_blocked_digest_is_the_digest(array, monkeypatch):
 
 
 def check(**changes):
-    given = {"old": np.ones((6, 3)), "new": np.ones((6, 2)), "side": None, "labels": None, "sources": None, "head": None}
+    given = {
+        "old": np.arange(1.0, 19).reshape(6, 3),
+        "new": np.arange(1.0, 13).reshape(6, 2),
+        "side": None,
+        "labels": None,
+        "sources": None,
+        "head": None,
+    }
     given |= {"pool_old": None, "pool_side": None, "pool_new": None} | changes
     return inputs.check(**given)
 
@@ -119,8 +126,13 @@ def test_what_is_missing_gets_a_sentence_and_few_pairs_a_warning():
     ]
     assert not found.warnings
     whole = check(
-        side=np.ones((6, 3)), labels=[0] * 6, head=HEAD, pool_old=np.ones((1, 3)), pool_side=np.ones((1, 3)), pool_new=np.ones((1, 2))
+        side=np.arange(18).reshape(6, 3),
+        labels=[0, 1] * 3,
+        head=HEAD,
+        pool_old=np.ones((1, 3)),
+        pool_side=np.ones((1, 3)),
+        pool_new=np.ones((1, 2)),
     )
     assert not whole.missing and not whole.fewer_than_dimensions
-    few = check(side=np.ones((6, 4)))
+    few = check(side=np.arange(24).reshape(6, 4))
     assert few.fewer_than_dimensions and "fewer pairs (6) than dimensions (7)" in few.warnings[0]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from fct import agreement, splitting, trial
 from fct.errors import BadInput
+from fct.forward import FitSettings
 from fct.intervals import Estimate
 from fct.pairs import Sample
 from registry.report import trial as words
@@ -189,7 +190,7 @@ def test_a_difference_lost_in_noise_is_inconclusive_and_says_how_many_queries_wo
     assert answers[0].outcome == "inconclusive"
     left = words.unsettled(found, {p: trial.estimates(found, p) for p in found.populations})
     assert any(more is not None and more > 0 for name, more in left.items() if name.startswith("is new/new"))
-    assert "more queries" in answers[-1].more[0]
+    assert "more labelled queries" in answers[-1].more[0]
 
 
 def test_yes_needs_every_metric_and_one_no_is_no():
@@ -388,3 +389,12 @@ def test_of_two_images_of_one_name_the_first_by_path_is_taken(tmp_path):
         (tmp_path / name).touch()
     found = trial_page.pictures(tmp_path, 2, np.array(["x", "x.png"]))
     assert found == [tmp_path / "a" / "x.png", tmp_path / "x.png"]
+
+
+def test_with_and_without_side_information_the_recipe_is_the_same(monkeypatch):
+    real, small = trial.forward.fit, FitSettings(method="contrastive", members=1, width=8, epochs=2, batch=32)
+    ladder = iter([{"settings": small, "method": "contrastive"}])  # what the ladder might choose for the first fit
+    monkeypatch.setattr(trial.forward, "fit", lambda *rows, **more: real(*rows, **(more | next(ladder, {}))))
+    found = tried(topics(classes=12, each=10), "labels", "side", method="auto")
+    assert found.h.about["settings"] == found.plain.about["settings"] and found.plain.about["settings"]["width"] == 8
+    assert found.plain.side_dim == 0 < found.h.side_dim

@@ -1,0 +1,71 @@
+"""What is odd about inputs whose shapes correspond: numbers beyond float32, columns that never change, labels that tell nothing apart.
+
+Legend: N rows, D dimensions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fct.errors import BadInput
+
+BLOCK = 8192
+LARGEST = float(np.finfo(np.float32).max)
+
+
+def within_float32(name: str, array: np.ndarray) -> None:
+    """Refuse numbers that float32, which comes out, cannot hold (:class:`BadInput`)."""
+    if array.dtype.kind != "f" or array.dtype.itemsize <= 4:
+        return
+    for start in range(0, len(array), BLOCK):
+        largest = float(np.abs(array[start : start + BLOCK]).max(initial=0.0))
+        if largest > LARGEST:
+            raise BadInput(f"{name} has numbers beyond float32", wanted=f"at most {LARGEST:.2g}", got=f"{largest:.2g}", todo="scale them")
+
+
+def constants(array: np.ndarray) -> np.ndarray:
+    """(D,) bool: columns of (N, D) with one value in all rows. It stops reading where no such column is left."""
+    same = np.ones(array.shape[1], dtype=bool)
+    for start in range(0, len(array), BLOCK):
+        if not same.any():
+            break
+        same &= (array[start : start + BLOCK] == array[0]).all(axis=0)
+    return same
+
+
+def of_columns(old: np.ndarray, side: np.ndarray | None, new: np.ndarray) -> list[str]:
+    """A sentence for each array with constant columns, which no fit can use.
+
+    Raises:
+        BadInput: all rows of old or of new are equal.
+    """
+    found = []
+    for name, array in (("old", old), ("side", side), ("new", new)):
+        if array is None:
+            continue
+        same = constants(array)
+        if same.all() and name != "side" and len(array) > 1:
+            raise BadInput(
+                f"all {name} vectors are equal", where=f"{len(array)} rows", todo="nothing can be told apart by them; check the file"
+            )
+        if same.any() and len(array) > 1:
+            found.append(f"{int(same.sum())} of {len(same)} columns of {name} are constant and tell nothing")
+    return found
+
+
+def of_labels(labels: np.ndarray | None) -> list[str]:
+    """A sentence about labels that only one row has.
+
+    Args:
+        labels: (N,) int64 numbers, −1 = unknown.
+
+    Raises:
+        BadInput: every row has the same label.
+    """
+    if labels is None:
+        return []
+    counts = np.unique(labels[labels >= 0], return_counts=True)[1]
+    if len(counts) == 1 and len(labels) > 2 and counts[0] == len(labels):
+        raise BadInput("all labels are equal", wanted="at least two classes", todo="leave labels out, or check them")
+    alone = int((counts == 1).sum())
+    return [f"{alone} of {len(counts)} labels are seen once: such rows have no partner to be judged by"] if alone else []
