@@ -103,10 +103,16 @@ def fit(world: World, wanted: Recipe) -> forward.Forward:
     )
 
 
+def _that_matter(lab: Lab, wanted: Recipe) -> dict[str, Any]:
+    """The settings on which a fit depends: only the shipped method can have a linear member."""
+    settings = asdict(settings_of(lab, wanted.method, 10**6))
+    return settings if wanted.method == "shipped" else {name: value for name, value in settings.items() if name != "linear_member"}
+
+
 def carry(world: World, wanted: Recipe) -> dict[str, np.ndarray]:
     """Both samples carried over by one fit: ``validation``, ``test`` (N, E) float16, ``sigma_…`` (N,), ``…_top1``, ``…_mAP``, ``seconds``."""
     lab = world.lab
-    settings = asdict(settings_of(lab, wanted.method, 10**6))
+    settings = _that_matter(lab, wanted)
 
     def compute() -> dict[str, np.ndarray]:
         started = time.perf_counter()

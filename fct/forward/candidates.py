@@ -5,7 +5,7 @@ Legend: N pairs, C = D + P columns of the input, E new dimensions.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, reduce
 from operator import add
 from typing import Any
@@ -150,6 +150,9 @@ def fit_candidate(method: str, material: Material, settings: FitSettings, title:
         for number in range(settings.members)
     ]
     h = Forward(method, old, side, new, network=ForwardEnsemble(members).eval(), about=about)
+    if method == "fastfill-pool" and settings.linear_member:
+        weight, bias = _affine("ridge", material, -1)
+        h = replace(h, weight=weight, bias=bias)
     if method in UNCERTAIN and settings.uncertainty:
         return h
     rows = material.rest if len(material.rest) else material.fold_rows(0, CHOICE_ROWS)
@@ -159,7 +162,7 @@ def fit_candidate(method: str, material: Material, settings: FitSettings, title:
     x = np.concatenate([old_rows.astype(np.float64), side_rows.astype(np.float64)], axis=1)
     scale = float(members[0].new_scale)
     errors = ((carried.astype(np.float64) - new_rows.astype(np.float64)) ** 2).mean(axis=1) / scale**2
-    return Forward(method, old, side, new, network=h.network, uncertainty=fit_uncertainty(x, errors, material.seed), about=about)
+    return replace(h, uncertainty=fit_uncertainty(x, errors, material.seed))
 
 
 def _affine(method: str, material: Material, without: int) -> closed.Affine:

@@ -20,7 +20,8 @@ UNCERTAIN = ("fastfill", "fastfill-pool")  # they learn a log-variance; the othe
 class FitSettings:
     """How h is fitted (params.yaml, ``fit``; the defaults are the shipped recipe for files without a params.yaml).
 
-    ``method``: one of METHODS, or ``auto``. ``members``: networks fitted alike and averaged. ``epochs``: passes over the labelled
+    ``method``: one of METHODS, or ``auto``. ``members``: networks fitted alike and averaged. ``linear_member``: fastfill-pool's mean
+    has the ridge map of the same pairs and pool as one more member. ``epochs``: passes over the labelled
     pairs, all views of an image counted. ``width``: of the two hidden layers after the branches. ``head_weight``: of the
     cross-entropy through the frozen head of the new model (needs labels and head). ``label_smoothing``: of that cross-entropy.
     ``pool_share``: part of every batch that is drawn from the unlabelled pool. ``freeze_norm``: BatchNorm keeps its statistics
@@ -35,6 +36,7 @@ class FitSettings:
 
     method: str = "fastfill-pool"
     members: int = 2
+    linear_member: bool = True
     width: int = 512
     epochs: int = 6
     batch: int = 512
@@ -77,6 +79,7 @@ def published(method: str, settings: FitSettings, views: int, *, batch: int = 25
         settings,
         method=method,
         members=1,
+        linear_member=False,
         width=2048,
         epochs=max(1, round(80 / views)),
         batch=batch,

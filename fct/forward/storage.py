@@ -26,7 +26,7 @@ from fct.forward.uncertainty import Uncertainty
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = 2
+FORMAT = 3
 DISTRIBUTION = "forward-compatible-releases"
 FILES = ("weights.safetensors", "manifest.json")
 KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
@@ -43,11 +43,12 @@ def package_version() -> str:
 
 def save(h: Forward, folder: str | Path) -> None:
     """Write the folder, whole or not at all; no pickle."""
-    network = None
+    network: dict[str, int | bool] | None = None
     if h.network is not None:
         first = h.network.members[0]
         assert isinstance(first, ForwardNetwork)
         network = {"members": len(h.network.members), "width": first.out.in_features, "twice": first.twice}
+        network["linear"] = h.weight is not None
     given.place(folder, holds=FILES)
     with whole_folder(folder) as part:
         save_file(h.tensors(), part / "weights.safetensors")
@@ -115,7 +116,7 @@ def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], fol
     numbers = [n for name in ("old", "side", "new") if isinstance(n := dims.get(name), int)] if isinstance(dims, dict) else []
     fits = len(numbers) == 3 and method in METHODS and (network is None) == (method in CLOSED)
     if fits and network is not None:
-        kinds = {"members": int, "width": int, "twice": bool}
+        kinds = {"members": int, "width": int, "twice": bool, "linear": bool}
         fits = isinstance(network, dict) and all(isinstance(network.get(name), kind) for name, kind in kinds.items())
     if not fits:
         raise BadInput(
@@ -129,9 +130,9 @@ def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], fol
     if any(name.startswith("uncertainty.") for name in tensors):
         shapes = {f"uncertainty.{name}": (4,) if name == "numbers" else (columns,) for name in UNCERTAINTY}
     made: ForwardEnsemble | None = None
-    if network is None:
+    if network is None or network["linear"]:
         shapes |= {"weight": (columns, new), "bias": (new,)}
-    else:
+    if network is not None:
         found_members = {name.split(".")[1] for name in tensors if name.startswith("members.")}
         last = tensors.get("members.0.out.weight")
         if len(found_members) != network["members"] or last is None or last.ndim != 2 or last.shape[1] != network["width"]:
@@ -157,7 +158,7 @@ def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], fol
     arrays = {name: np.asarray(value.numpy()) for name, value in tensors.items() if name in ("weight", "bias") or "uncertainty." in name}
     spread = Uncertainty(*(arrays[f"uncertainty.{name}"] for name in UNCERTAINTY)) if "uncertainty.mean" in arrays else None
     if made is not None:
-        made.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("uncertainty.")})
+        made.load_state_dict({name: value for name, value in tensors.items() if name.startswith("members.")})
         made.eval()
     about = {key: value for key, value in manifest.items() if key not in KEYS}
     return Forward(method, old, side, new, made, arrays.get("weight"), arrays.get("bias"), spread, about)

@@ -29,6 +29,8 @@ BLOCK = 1024
 class Forward:
     """A fitted h. ``network`` for learned methods, ``weight`` (D + P, E) and ``bias`` (E,) for closed forms.
 
+    With both, the linear map is one more member of the networks' mean.
+
     ``uncertainty`` gives σ where the network learned no log-variance; ``about`` goes into the manifest.
     """
 
@@ -87,13 +89,15 @@ class Forward:
                 second[:count] = side[rows]
             both = np.concatenate([first, second], axis=1).astype(np.float64) if affine or self.uncertainty else np.zeros((0, 0))
             sigma = np.ones(count, dtype=np.float32)
+            carried = np.zeros((count, self.new_dim), dtype=np.float32)
             if affine is not None:
                 carried = (both @ affine[0] + affine[1])[:count, : self.new_dim].astype(np.float32)
-            else:
-                assert network is not None  # one of the two kinds, by construction
+            if network is not None:
                 with torch.inference_mode():
                     predicted, spread = network(torch.from_numpy(first).to(chosen), torch.from_numpy(second).to(chosen))
-                    carried, sigma = predicted[:count].cpu().numpy(), spread[:count].cpu().numpy()
+                    learned, sigma = predicted[:count].cpu().numpy(), spread[:count].cpu().numpy()
+                members = len(network.members)
+                carried = learned if affine is None else (members * learned + carried) / (members + 1)
             if self.uncertainty is not None:
                 sigma = self.uncertainty.sigma(both)[:count]
             yield rows, carried, sigma

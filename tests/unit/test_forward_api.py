@@ -251,8 +251,8 @@ def test_a_manifest_that_is_none_is_refused(folder, content):
 
 
 def test_a_newer_and_an_older_format_are_refused(folder):
-    edit(folder, format=3)
-    with pytest.raises(BadInput, match="written by a newer version of this package; wanted format 2; got format 3.*update the package"):
+    edit(folder, format=4)
+    with pytest.raises(BadInput, match="written by a newer version of this package; wanted format 3; got format 4.*update the package"):
         load(folder)
     edit(folder, format=1)
     with pytest.raises(BadInput, match="written by an older version"):
