@@ -261,7 +261,7 @@ def test_a_newer_and_an_older_format_are_refused(folder):
 
 def test_the_manifest_names_the_package_that_wrote_it(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["package"] == package_version() and manifest["format"] == 2
+    assert manifest["package"] == package_version() and manifest["format"] == 3
     assert {"validation", "seed", "inputs", "settings", "seconds", "inputs_missing", "warnings"} <= manifest.keys()
 
 
