@@ -462,3 +462,21 @@ def test_rows_of_any_dtype_and_memory_maps_fit_and_are_carried_over(tmp_path):
     mapped = np.load(tmp_path / "old.npy", mmap_mode="r")
     found = fit(old=mapped, new=new.astype(np.float64), side=side.astype(np.int32), labels=list(range(3)) * 20)
     assert found.transform(mapped, side.astype(np.float64))[0].shape == (60, 5)
+
+
+def test_the_linear_member_is_one_of_the_mean_and_survives_storage(tmp_path):
+    rng = np.random.default_rng(0)
+    old, new = rng.normal(size=(300, 6)).astype(np.float32), rng.normal(size=(300, 5)).astype(np.float32)
+    settings = FitSettings(members=2, width=16, epochs=1, batch=32)
+    h = fct.fit(old, new, settings=settings)
+    alone = [replace(h, network=None).transform(old)[0], replace(h, weight=None, bias=None).transform(old)[0]]
+    carried, sigma = h.transform(old)
+    np.testing.assert_allclose(carried, alone[0] / 3 + alone[1] * 2 / 3, atol=1e-5)
+    ridge = fct.fit(old, new, settings=FitSettings(method="ridge")).transform(old)[0]
+    assert np.abs(alone[0] - ridge).max() < 0.2 * np.abs(ridge).max()
+    h.save(tmp_path / "h")
+    again, spread = load(tmp_path / "h").transform(old)
+    np.testing.assert_array_equal(again, carried)
+    np.testing.assert_array_equal(spread, sigma)
+    without = fct.fit(old, new, settings=replace(settings, linear_member=False))
+    assert without.weight is None and h.weight is not None
