@@ -18,6 +18,7 @@ from benchmarks.quality.models import ModelSpec, chosen, embed, model
 from fct import coders, comparison, digests, picture, side
 
 PICTURE_EPOCHS = 4
+CODER = ("mean", "components", "step", "reach")  # a projection's buffers
 SSL: dict[str, Any] = {
     "simclr_width": 24, "simclr_epochs": 40, "simclr_batch": 256, "simclr_temperature": 0.2, "simclr_learning_rate": 0.002
 }  # fmt: skip
@@ -98,7 +99,7 @@ def _key(lab: Lab, old: ModelSpec, spec: SideSpec) -> list[Any]:
 def _encoder(lab: Lab, old: ModelSpec, spec: SideSpec) -> Encode:
     if spec.kinds == ("picture",):
         arrays = _picture(lab, old, spec)
-        coder = coders.Projection(*(torch.from_numpy(arrays[f"coder.{name}"]) for name in ("mean", "components", "step", "reach")))
+        coder = coders.Projection(*(torch.from_numpy(arrays[f"coder.{name}"]) for name in CODER if f"coder.{name}" in arrays))
         return _in_blocks(lambda images: coder((1 - images.float() / 255).flatten(1)), lab.torch_device, coder)
     program = _program(lab, old, spec)
     return _in_blocks(lambda images: program(images)[1], lab.torch_device, program)
@@ -135,14 +136,14 @@ def _picture(lab: Lab, old: ModelSpec, spec: SideSpec) -> dict[str, np.ndarray]:
         ink = 1 - images.astype(np.float32) / 255
         flat = ink.reshape(len(ink), -1)
         coder, _ = coders.fit_water_filled(flat, spec.bytes * 8)
-        assert coder.reach is not None
         with torch.inference_mode():
             psi = coder(torch.from_numpy(flat)).numpy()
-        # a code stands for the middle of its cell: (c + ½) · step
+        # a code stands for the middle of its cell: (c + ½) · step; where all have 8 bits (512 B and more), for itself
+        half = 0.0 if coder.reach is None else 0.5
         weight = (coder.step[:, None] * coder.components.T).view(-1, *ink.shape[1:])
-        bias = (coder.mean + 0.5 * coder.step @ coder.components.T).view(ink.shape[1:])
+        bias = (coder.mean + half * coder.step @ coder.components.T).view(ink.shape[1:])
         drawer = picture.fit(weight, bias, psi, ink, epochs=PICTURE_EPOCHS, seed=0, device=lab.torch_device, title="picture")
-        arrays = {f"coder.{name}": getattr(coder, name).numpy() for name in ("mean", "components", "step", "reach")}
+        arrays = {f"coder.{name}": getattr(coder, name).numpy() for name in CODER if getattr(coder, name) is not None}
         return arrays | {f"drawer.{name}": array for name, array in picture.tensors_of(drawer).items()}
 
     return lab.cached("picture", _key(lab, old, spec), make)
