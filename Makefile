@@ -7,7 +7,7 @@ export DVC_NO_ANALYTICS = 1
 export DO_NOT_TRACK = true
 DEMO_FLAGS := $(if $(FRESH),--fresh,)
 
-.PHONY: help install demo test test-all lint bench clean constraints
+.PHONY: help install demo test test-all lint bench results clean constraints
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -43,6 +43,9 @@ lint: install    ## ruff, mypy, import-linter
 
 bench: install   ## the benchmarks; results go to benchmarks/results/
 	@$(BIN)/python -m benchmarks.run
+
+results: install  ## RESULTS.md and its figures from the rows in benchmarks/results/quality
+	@$(BIN)/python -m benchmarks.quality.results
 
 clean:           ## remove everything that was computed (the environment stays)
 	rm -rf build workspace .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
