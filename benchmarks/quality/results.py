@@ -65,7 +65,8 @@ def source(rows: Sequence[Row]) -> str:
 def full(row: Row, names: Iterable[str] | None = None, against: str = "shipped") -> str:
     """Every row of one file: the metrics, ρ, and the shipped h's lead in mAP where it was paired."""
     tables = row["numbers"][PART]
-    head = ["", *(f"{p} {m}" for p in POPULATIONS if p in tables for m in (*METRICS, "ρ top1", "ρ mAP", f"Δ mAP of {against}"))]
+    paired_with = [f"mAP of {against} − it"] if against else []
+    head = ["", *(f"{p} {m}" for p in POPULATIONS if p in tables for m in (*METRICS, "ρ top1", "ρ mAP", *paired_with))]
     found = names or list(next(iter(tables.values()))["rows"])
     lines = []
     for name in found:
@@ -73,7 +74,7 @@ def full(row: Row, names: Iterable[str] | None = None, against: str = "shipped")
         for population in (p for p in POPULATIONS if p in tables):
             measured, paired = tables[population]["rows"][name], tables[population]["differences"].get(f"{against} − {name}", {})
             line += [number(measured.get(m)) for m in METRICS]
-            line += [number(measured.get(f"ρ {m}"), 2) for m in METRICS] + [number(paired.get("mAP"))]
+            line += [number(measured.get(f"ρ {m}"), 2) for m in METRICS] + [number(paired.get("mAP")) for _ in paired_with]
         lines.append(line)
     return grid_table(head, lines)
 
@@ -299,9 +300,44 @@ def _biased(row: Row) -> str:
     )
 
 
+def short_section(rows: list[Row]) -> str:
+    """How the shipped h stands to the others, over everything that was compared with it: counted, not told."""
+    lines = []
+    for data in DATA:
+        for name in (
+            "fct",
+            "fct + ψ",
+            "fastfill",
+            "fastfill + ψ",
+            "contrastive + ψ",
+            "mixed + ψ",
+            "ridge + ψ",
+            "ridge + ψ + pool",
+            "ridge + ψ + preview + pool",
+        ):
+            for population in POPULATIONS:
+                found = [
+                    table["differences"][f"shipped − {name}"]["mAP"]
+                    for row in rows
+                    if row["suite"] in ("methods", "protocols") and row["name"].startswith(data)
+                    for table in [row["numbers"].get(PART, {}).get(population, {})]
+                    if f"shipped − {name}" in table.get("differences", {})
+                ]
+                if found:
+                    mean = sum(one[0] for one in found) / len(found)
+                    ahead, behind = sum(one[1] > 0 for one in found), sum(one[2] < 0 for one in found)
+                    lines.append(
+                        [data, name, population, str(len(found)), number([mean, None, None], interval=False), str(ahead), str(behind)]
+                    )
+    if not lines:
+        return ""
+    head = ["data", "shipped − …", "classes", "worlds", "mean difference of mAP", "ahead (lower bound > 0)", "behind (upper bound < 0)"]
+    return "## In short: the shipped h against each method, over all worlds where both were fitted\n" + grid_table(head, lines)
+
+
 def page(rows: list[Row]) -> str:
     """RESULTS.md."""
-    sections = [HEAD, grid_section(rows), headline_section(rows), backfill_section(rows)]
+    sections = [HEAD, short_section(rows), grid_section(rows), headline_section(rows), backfill_section(rows)]
     sections += [section for data in DATA for section in (changes_section(rows, data), methods_section(rows, data))]
     return "\n".join(section for section in sections if section)
 

@@ -181,7 +181,7 @@ def test_a_damaged_or_newer_h_is_refused(tmp_path, spoil, code, sentence):
 
 
 def test_an_interrupted_fit_leaves_nothing_and_exits_130(tmp_path):
-    write(tmp_path, n=4000)
+    write(tmp_path, n=20_000)  # so many that the fit outlasts a busy machine's delay between its first words and the signal
     options = [f"--{name}={tmp_path / name}.npy" for name in ("old", "new")]
     command = [sys.executable, "-m", "flows.cli", "fit", *options, "--method", "fct", "--device", "cpu", "--out", str(tmp_path / "h")]
     environment = {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}
