@@ -316,13 +316,13 @@ def short_section(rows: list[Row]) -> str:
             "ridge + ψ + preview + pool",
         ):
             for population in POPULATIONS:
-                found = [
-                    table["differences"][f"shipped − {name}"]["mAP"]
+                found = {  # a set: the same world may be in two files
+                    tuple(table["differences"][f"shipped − {name}"]["mAP"])
                     for row in rows
                     if row["suite"] in ("methods", "protocols") and row["name"].startswith(data)
                     for table in [row["numbers"].get(PART, {}).get(population, {})]
                     if f"shipped − {name}" in table.get("differences", {})
-                ]
+                }
                 if found:
                     mean = sum(one[0] for one in found) / len(found)
                     ahead, behind = sum(one[1] > 0 for one in found), sum(one[2] < 0 for one in found)

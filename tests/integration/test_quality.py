@@ -21,7 +21,7 @@ def close(a, b, path=""):
 
 
 def test_the_tiny_row_is_computed_again(tmp_path):
-    plan = runner.Plan(tmp_path / "cache", tmp_path / "rows", "", "cpu", "", 0, 0, 1)
+    plan = runner.Plan(tmp_path / "cache", tmp_path / "rows", "", "cpu", "", 32, 0, 1)
     what, _ = runner.compute(plan, TINY)
     assert what == "computed"
     again, kept = read_json(runner.row_path(plan, TINY)), read_json(runner.ROWS / "tiny" / "digits-ridge.json")
