@@ -89,7 +89,7 @@ class ForwardEnsemble(nn.Module):
     """Networks fitted alike from different seeds; their vectors are averaged.
 
     A single fit on a few thousand pairs varies by several points of the recovered fraction from seed to seed on unseen classes;
-    three averaged do not, and gain on top of it (docs/decisions/0003-h.md), for three times h's arithmetic.
+    averaged ones do not, and gain on top of it (docs/decisions/0003-h.md), for as many times h's arithmetic.
     """
 
     def __init__(self, members: list[ForwardNetwork]):
