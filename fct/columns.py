@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 TABLES = (".parquet", ".lance")
 BETWEEN = "::"
-MAGIC = b"\x93NUMPY"
 
 
 def split(spec: str | Path) -> tuple[Path, str | None]:
@@ -48,7 +47,7 @@ def read(spec: str | Path, name: str) -> np.ndarray:
     """
     path, column = split(spec)
     if not str(path).endswith(TABLES):
-        return _npy(path, name)
+        return vectors.load(path, name)
     if not path.exists():
         raise BadInput(f"{name}: there is no such table", where=path)
     with _unreadable(name, path):
@@ -60,18 +59,6 @@ def read(spec: str | Path, name: str) -> np.ndarray:
     with _unreadable(name, path):
         values = _column(path, column)
     return _array(values, name, f"{path}{BETWEEN}{column}")
-
-
-def _npy(path: Path, name: str) -> np.ndarray:
-    """The memory-mapped file; what is no .npy file never reaches numpy, whose message recommends to unpickle it."""
-    if path.is_file():
-        with open(path, "rb") as file:
-            if file.read(len(MAGIC)) != MAGIC:
-                raise BadInput(f"{name} is not a readable .npy file", where=path, todo="save it with numpy.save(path, array)")
-    found = vectors.load(path, name)
-    if found.ndim == 0:
-        raise BadInput(f"{name} is a single value", wanted="an array of rows", where=path)
-    return found
 
 
 @contextmanager

@@ -5,6 +5,7 @@ Legend: N rows, D dimensions.
 
 from __future__ import annotations
 
+import mmap
 from pathlib import Path
 
 import numpy as np
@@ -13,23 +14,30 @@ from fct.errors import BadInput
 from fct.files import whole_file
 
 CHECK_ROWS = 65536
+MAGIC = b"\x93NUMPY"
 
 
 def load(path: str | Path, name: str | None = None) -> np.ndarray:
     """Memory-map the ``.npy`` file at ``path``; object arrays (pickles) are refused.
 
     Raises:
-        BadInput: no such file, not an ``.npy`` file, or it would need pickle.
+        BadInput: no such file, not an ``.npy`` file, a single value, or it would need pickle.
     """
     name = name or Path(path).name
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        with open(path, "rb") as file:  # what is no .npy file never reaches numpy, whose message recommends to unpickle it
+            if file.read(len(MAGIC)) != MAGIC:
+                raise BadInput(f"{name} is not a readable .npy file", where=path, todo="save it with numpy.save(path, array)")
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise BadInput(f"{name}: there is no such file", where=path) from error
     except (ValueError, EOFError, OSError) as error:
         raise BadInput(
             f"{name} is not a readable .npy file of numbers", got=str(error), where=path, todo="save it with numpy.save(path, array)"
         ) from error
+    if found.ndim == 0:
+        raise BadInput(f"{name} is a single value", wanted="an array of rows", where=path)
+    return found
 
 
 def save(path: str | Path, array: np.ndarray) -> None:
@@ -70,7 +78,15 @@ def check(name: str, array: np.ndarray, *, dim: int | None = None, rows: int | N
             raise BadInput(
                 f"{name} contains a zero-norm vector", where=f"row {row}", todo="such a vector has no direction and cannot be searched"
             )
+        _forget(array)
     return array
+
+
+def _forget(array: np.ndarray) -> None:
+    """Give back the pages of a memory-mapped file that were only read, so that checking 1,000,000 rows does not fill the memory."""
+    pages = getattr(array, "_mmap", None)
+    if isinstance(array, np.memmap) and array.mode == "r" and isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def normalise(array: np.ndarray) -> np.ndarray:

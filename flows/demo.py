@@ -221,7 +221,7 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     table, costs = audit(ws, two, one)
     out.mkdir(parents=True, exist_ok=True)
     if before:
-        title = f"before and after the promotion: {label}, a class that only v2 was trained on"
+        title = f"{label}, a class of v2 alone: before and after"
         report.search_picture(
             query, _row(before, label), _row(after, label), out / "search.png", title, "before: v1 / v1", "after: v2 / h(v1)"
         )

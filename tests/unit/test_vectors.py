@@ -88,3 +88,24 @@ def test_normalised_rows_have_norm_one_and_keep_their_direction(rows):
 
 def test_zero_rows_stay_zero_when_normalised():
     np.testing.assert_array_equal(vectors.normalise(np.array([[0, 0], [3, 4]])), np.array([[0, 0], [0.6, 0.8]], dtype=np.float32))
+
+
+def test_a_checked_memory_map_still_holds_its_numbers(tmp_path):
+    array = np.random.default_rng(0).normal(size=(1000, 8)).astype(np.float32)
+    vectors.save(tmp_path / "x.npy", array)
+    found = vectors.load(tmp_path / "x.npy")
+    assert (vectors.check("x", found) == array).all() and (vectors.check("x", found[10:20]) == array[10:20]).all()
+
+
+@pytest.mark.parametrize("bytes_of", [b"", b"not numpy", b"\x93NUMPY"])
+def test_what_is_no_npy_file_is_refused_without_a_word_on_pickle(tmp_path, bytes_of):
+    (tmp_path / "x.npy").write_bytes(bytes_of)
+    with pytest.raises(BadInput) as error:
+        vectors.load(tmp_path / "x.npy")
+    assert "pickle" not in str(error.value)
+
+
+def test_a_single_value_is_refused(tmp_path):
+    np.save(tmp_path / "x.npy", np.float32(1))
+    with pytest.raises(BadInput, match="single value"):
+        vectors.load(tmp_path / "x.npy")
