@@ -378,8 +378,9 @@ def figures(rows: list[Row], folder: Path) -> None:
     figure.savefig(folder / "bytes.svg", metadata={"Date": None})
     plt.close(figure)
 
-    figure, grid = plt.subplots(2, 4, figsize=(13, 6), layout="constrained")
-    for line, data in zip(grid, DATA, strict=True):
+    drawn = [data for data in DATA if any(row["suite"] == "backfill" and row["name"].startswith(f"{data}-") for row in rows)]
+    figure, grid = plt.subplots(len(drawn), 4, figsize=(13, 3 * len(drawn)), layout="constrained", squeeze=False)
+    for line, data in zip(grid, drawn, strict=True):
         for axis, (v1, population) in zip(line, [(v, p) for v in ("strong", "weak") for p in POPULATIONS], strict=True):
             for recipe, colour in (("shipped", "C0"), ("fastfill", "C3"), ("fct", "C4")):
                 row = by_name(rows, "backfill", f"{data}-{v1}-{recipe}")
@@ -389,6 +390,7 @@ def figures(rows: list[Row], folder: Path) -> None:
                     curve = row["numbers"][PART][population]["orders"][order]["curve"]["mAP"]
                     axis.plot(row["numbers"]["beta"], curve, style, color=colour, label=f"{recipe}, {order}")
             axis.set(title=f"{data}, {v1} v1, {population}", xlabel="β, part of the gallery that is native", ylabel="mAP")
+            axis.set_visible(axis.has_data())
     grid[0, 0].legend(frameon=False)
     figure.savefig(folder / "backfill.svg", metadata={"Date": None})
     plt.close(figure)
