@@ -19,7 +19,7 @@ from fct.errors import FctError
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--suite", default="", help=f"one or more of {', '.join(SUITES)}, with commas; default: all")
-    parser.add_argument("--data", default="icons,digits", help="icons, digits, glyphs, folder or torchvision:NAME?root=/path")
+    parser.add_argument("--data", default="icons,digits", help="icons, digits, glyphs, emoji, folder or torchvision:NAME?root=/path")
     parser.add_argument("--only", default="", help="rows whose name contains this")
     parser.add_argument("--quick", action="store_true", help="a few rows of small effort, below build/quality/quick")
     parser.add_argument("--list", action="store_true", help="print the rows and what is there of them")

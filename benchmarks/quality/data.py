@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.quality import glyphs
+from benchmarks.quality import emoji, glyphs
 from fct import digests
 from fct.datasets import folder as folders
 from fct.datasets import stage, torchsets
@@ -29,6 +29,7 @@ SPLITS = {
     "validation": ("validation", "validation_unseen"),
     "test": ("gallery", "gallery_unseen"),
 }
+APART = {"glyphs": (glyphs.draw, "L"), "emoji": (emoji.draw, "RGB")}  # no choice of this project was made on these
 UNSEEN = ("validation_unseen", "gallery_unseen")
 
 
@@ -83,7 +84,7 @@ def settings(source: str, size: int, mode: str, *, unseen: float, pool: float, n
 
 
 def read(name: str, folder: str, cache: Path, *, size: int, per_class: int, most_pool: int) -> Data:
-    """Read a set: ``icons`` (as ``fct data`` made it in ``folder``), ``digits``, ``glyphs``, ``folder`` or ``torchvision:NAME?root=…``.
+    """Read a set: ``icons`` (as ``fct data`` made it in ``folder``), ``digits``, ``glyphs``, ``emoji``, ``folder`` or ``torchvision:NAME?root=…``.
 
     Args:
         per_class: most images of a class in each split, by lot; 0 = all. most_pool: most images of the pool, by lot.
@@ -96,18 +97,18 @@ def read(name: str, folder: str, cache: Path, *, size: int, per_class: int, most
         if not (made / "manifest.csv").exists():
             stage.prepare(settings("digits", size, "L", unseen=0.4, pool=0.2, near=0.99), made)
         parts = _from_manifest(made, size)
-    elif name == "glyphs":
-        made = cache / "data" / "glyphs"
+    elif name in APART:
+        made = cache / "data" / name
+        draw, mode = APART[name]
         if not (made / "manifest.csv").exists():
-            drawn = glyphs.draw(cache / "glyphs")
-            stage.prepare(settings(str(drawn), size, "L", unseen=0.3, pool=0.15, near=0.99), made)
-        parts = _from_manifest(made, size)
+            stage.prepare(settings(str(draw(cache / name)), size, mode, unseen=0.3, pool=0.15, near=0.99), made)
+        parts = _from_manifest(made, size, mode)
     elif name == "icons":
         parts = _from_manifest(Path(folder), size)
     elif name == "folder" or name.startswith(TORCHVISION):
         parts = _from_candidates(folder if name == "folder" else name, size, per_class)
     else:
-        raise BadInput("unknown data", wanted="icons, digits, glyphs, folder or torchvision:NAME?root=…", got=name)
+        raise BadInput("unknown data", wanted="icons, digits, glyphs, emoji, folder or torchvision:NAME?root=…", got=name)
     pool = parts["pool"]
     if len(pool.ids) > most_pool:
         order = sorted(range(len(pool.ids)), key=lambda row: lot(0, "quality", pool.ids[row]))
@@ -116,12 +117,12 @@ def read(name: str, folder: str, cache: Path, *, size: int, per_class: int, most
     return Data(name, parts, digest)
 
 
-def _from_manifest(path: Path, size: int) -> dict[str, Part]:
+def _from_manifest(path: Path, size: int, mode: str = "L") -> dict[str, Part]:
     manifest = read_manifest(path)
     parts = {}
     for name, splits in SPLITS.items():
         rows = manifest.rows(*splits)
-        parts[name] = Part(read_images(rows.files, size, "L", f"{name}: reading"), rows.id, rows.label, rows.source, rows.split)
+        parts[name] = Part(read_images(rows.files, size, mode, f"{name}: reading"), rows.id, rows.label, rows.source, rows.split)
     return parts
 
 

@@ -16,7 +16,7 @@ from benchmarks.quality.lab import Lab
 from benchmarks.quality.models import ModelSpec, embed, head_rows, model, phi
 from benchmarks.quality.sides import PICTURE, SideSpec, best_thumbnail, codes, preview
 from fct import forward
-from fct.forward.settings import CLOSED, FitSettings, published, recipe
+from fct.forward.settings import AUTO, CLOSED, FitSettings, published, recipe
 
 SAMPLES = ("validation", "test")
 
@@ -32,7 +32,10 @@ class World:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How h is fitted: the method, what it is given, its seed. ``images``: the first so many fitting images (0 = all)."""
+    """How h is fitted: the method, what it is given, its seed. ``images``: the first so many fitting images (0 = all).
+
+    ``labelled``: with the labels, and the head of the new model.
+    """
 
     method: str
     side: SideSpec | None = None
@@ -40,6 +43,7 @@ class Recipe:
     preview: bool = False
     seed: int = 0
     images: int = 0
+    labelled: bool = True
 
 
 SHIPPED = Recipe("shipped", PICTURE, pool=True, preview=True)
@@ -52,6 +56,8 @@ def settings_of(lab: Lab, method: str, rows: int) -> FitSettings:
     """
     if method == "shipped":
         found = recipe(FitSettings().method, rows)
+    elif method == AUTO:
+        found = recipe(AUTO, rows)
     elif method in CLOSED:
         found = FitSettings(method=method)
     else:
@@ -92,9 +98,9 @@ def fit(world: World, wanted: Recipe) -> forward.Forward:
         phi(lab, world.old, "fitting")[rows],
         phi(lab, world.new, "fitting")[rows],
         side=side[rows] if side is not None else None,
-        labels=head_rows(lab, world.new)[rows],
+        labels=head_rows(lab, world.new)[rows] if wanted.labelled else None,
         sources=np.tile(lab.data.parts["fitting"].ids, views)[rows],
-        head=model(lab, world.new).head,
+        head=model(lab, world.new).head if wanted.labelled else None,
         settings=settings_of(lab, wanted.method, len(rows)),
         seed=wanted.seed,
         device=lab.device,
@@ -110,14 +116,14 @@ def _that_matter(lab: Lab, wanted: Recipe) -> dict[str, Any]:
 
 
 def carry(world: World, wanted: Recipe) -> dict[str, np.ndarray]:
-    """Both samples carried over by one fit: ``validation``, ``test`` (N, E) float16, ``sigma_…`` (N,), ``…_top1``, ``…_mAP``, ``seconds``."""
+    """Both samples carried over by one fit: ``validation``, ``test`` (N, E) float16, ``sigma_…`` (N,), ``…_top1``, ``…_mAP``, ``seconds``, ``method``."""
     lab = world.lab
     settings = _that_matter(lab, wanted)
 
     def compute() -> dict[str, np.ndarray]:
         started = time.perf_counter()
         h = fit(world, wanted)
-        arrays = {"seconds": np.array(time.perf_counter() - started)}
+        arrays = {"seconds": np.array(time.perf_counter() - started), "method": np.array(h.method)}
         for part in SAMPLES:
             carried, sigma = h.transform(phi(lab, world.old, part), side_of(world, wanted, part), device=lab.device)
             arrays |= {part: carried.astype(np.float16), f"sigma_{part}": sigma}

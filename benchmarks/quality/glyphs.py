@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import io
 import shutil
-import subprocess
-import sys
-import tarfile
-import tempfile
 import unicodedata
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from benchmarks.quality import npm
 from fct.datasets.images import write_image
-from fct.errors import OperationFailed
 
 SIZE = 32
 FACES = """
@@ -32,7 +28,7 @@ def draw(folder: Path) -> Path:
     """``folder``/character/typeface.png, 32×32, black on white, one size and one baseline for all characters of a typeface.
 
     Raises:
-        OperationFailed: npm is missing, or a package cannot be fetched.
+        OperationFailed: npm is missing, or a package cannot be fetched (:func:`benchmarks.quality.npm.pack`).
     """
     if (folder / "done").exists():
         return folder / "images"
@@ -59,17 +55,7 @@ def _pixels(font: ImageFont.FreeTypeFont, character: str) -> np.ndarray:
 
 def _fetch(face: str) -> bytes:
     """The Latin regular of a typeface of the npm scope @fontsource."""
-    npm = shutil.which("npm", path=f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin") or shutil.which("npm")
-    if npm is None:
-        raise OperationFailed("npm, which fetches the typefaces, is missing", todo="run `make install`")
-    with tempfile.TemporaryDirectory() as place:
-        done = subprocess.run([npm, "pack", f"@fontsource/{face}@5", "--silent"], cwd=place, capture_output=True, text=True)
-        found = list(Path(place).glob("*.tgz"))
-        if done.returncode or not found:
-            raise OperationFailed(f"the typeface {face} cannot be fetched", got=done.stderr.strip()[-200:])
-        with tarfile.open(found[0]) as archive:
-            names = sorted(name for name in archive.getnames() if name.endswith("-normal.woff") and "-latin-" in name)
-            regular = [name for name in names if "-latin-400-" in name] or names
-            file = archive.extractfile(regular[0])
-            assert file is not None
-            return file.read()
+    with npm.pack(f"@fontsource/{face}@5") as archive:
+        names = sorted(name for name in archive.getnames() if name.endswith("-normal.woff") and "-latin-" in name)
+        regular = [name for name in names if "-latin-400-" in name] or names
+        return npm.read(archive, regular[0])

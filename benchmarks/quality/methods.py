@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality import judge
-from benchmarks.quality.fits import SAMPLES, SHIPPED, Recipe, World, native, settings_of, thumbnail, values
+from benchmarks.quality.fits import SAMPLES, SHIPPED, Recipe, World, carry, native, settings_of, thumbnail, values
 from benchmarks.quality.lab import Lab
 from benchmarks.quality.models import ModelSpec, model, new_spec, old_spec, phi
 from benchmarks.quality.sides import PICTURE, SIMCLR, SideSpec, codes, drawn_ink, pixels, preview
@@ -59,7 +59,7 @@ def _about(world: World, wanted: Recipe) -> Numbers:
         "preview": wanted.preview,
         "pairs": rows,
         "seed": wanted.seed,
-        "method": used.method,
+        "method": str(carry(world, wanted)["method"]),
         "members": used.members,
         "epochs": used.epochs,
     }
@@ -125,6 +125,13 @@ def equal_dims(lab: Lab, v1: str) -> Numbers:
     for method in ("procrustes", "ridge", "low-rank"):
         named |= {method: Recipe(method), f"{method} + ψ": Recipe(method, PICTURE)}
     return compare(world_of(lab, v1, new={"dim": 64}), named, beside=False)
+
+
+def bare(lab: Lab, v1: str) -> Numbers:
+    """Pairs alone, without side-information, pool, labels or head: what ``auto`` ships then, beside every closed form."""
+    named = {method: Recipe(method, labelled=False) for method in ("procrustes", "ridge", "low-rank", "auto")}
+    pairs = tuple(("auto", method) for method in named if method != "auto")
+    return compare(world_of(lab, v1), named, pairs, beside=False)
 
 
 def learned(lab: Lab, v1: str, method: str) -> Numbers:

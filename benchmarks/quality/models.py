@@ -48,16 +48,21 @@ V1 = EmbedderSettings(
 V2 = replace(V1, architecture="small-resnet", dim=128, classes=1.0, weight_decay=0.1, label_smoothing=0.2)
 
 
+OTHERS = {"emoji": ("small-vit", "resnet18")}  # v1 and v2 of a set that is kept apart by its architectures too
+
+
 def old_spec(lab: Lab, kind: str, seed: int, **changes: Any) -> ModelSpec:
     """v1: ``strong`` keeps where things are, ``weak`` pools it away; both see half of the known classes."""
     weak = {"architecture": "small-cnn-pooled", "epochs": 40} if kind == "weak" else {}
-    own = {"architecture": lab.architecture} if lab.architecture else weak
+    named = lab.architecture or OTHERS.get(lab.name, ("",))[0]
+    own = {"architecture": named} if named else weak
     return ModelSpec(replace(V1, **(own | changes)), seed)
 
 
 def new_spec(lab: Lab, seed: int, **changes: Any) -> ModelSpec:
     """v2: a larger network on all known classes."""
-    own = {"architecture": lab.architecture} if lab.architecture else {}
+    named = lab.architecture or OTHERS.get(lab.name, ("", ""))[1]
+    own = {"architecture": named} if named else {}
     return ModelSpec(replace(V2, **(own | changes)), seed)
 
 

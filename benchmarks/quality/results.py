@@ -20,8 +20,9 @@ DATA = {
     "icons": "icons (line drawings of 32×32 pixels from five packs; cross-pack search)",
     "digits": "digits (scikit-learn's handwritten digits, 8×8 pixels; ten classes, so queries are resampled, not classes)",
     "glyphs": "glyphs (printed characters in 70 typefaces, 32×32 pixels): kept apart until the recipe was fixed; nothing was chosen on it",
+    "emoji": "emoji (in colour, by eleven designers, 32×32 pixels; v1 a small ViT, v2 a ResNet-18): kept apart like the glyphs",
 }
-METHOD_FILES = ("references", "closed", "equal-dims", "fct", "fastfill", "contrastive", "mixed", "bct", "sides", "shipped")
+METHOD_FILES = ("references", "closed", "bare", "equal-dims", "fct", "fastfill", "contrastive", "mixed", "bct", "sides", "shipped")
 Row = dict[str, Any]
 
 HEAD = """# Results
@@ -131,13 +132,14 @@ def methods_section(rows: list[Row], data: str) -> str:
         for name in METHOD_FILES:
             row = by_name(rows, "methods", f"{data}-{v1}-{name}")
             if row:
-                out += [f"### {v1} v1: {TITLES[name]}", full(row), source([row])]
+                out += [f"### {v1} v1: {TITLES[name]}", full(row, against="auto" if name == "bare" else "shipped"), source([row])]
     return "\n".join(out)
 
 
 TITLES = {
     "references": "what needs no h",
     "closed": "closed forms",
+    "bare": "pairs alone, no ψ, pool, labels or head: what `auto` ships, beside the closed forms",
     "equal-dims": "64 → 64 dimensions, where old vectors can stay as they are",
     "fct": "FCT (published recipe)",
     "fastfill": "FastFill (published recipe)",

@@ -14,7 +14,7 @@ from PIL import Image
 from fct.datasets import names
 from fct.datasets.images import from_pil
 from fct.datasets.items import Item, lot
-from fct.datasets.packs import PACKS, PART_OF, Pack, read_pack
+from fct.datasets.packs import PACKS, PART_OF, Box, Pack, read_pack
 from fct.datasets.settings import DataSettings
 from fct.errors import BadInput
 
@@ -151,9 +151,14 @@ def candidates(packs: dict[str, Pack], settings: DataSettings) -> list[Item]:
 
 def draw(packs: dict[str, Pack], item: Item, size: int, mode: str) -> np.ndarray:
     """Draw one icon in black on white, centred in a square: uint8 (C, size, size)."""
+    return render(*packs[item.source].icons[item.id.split(":", 1)[1]], size, mode)
+
+
+def render(body: str, view: Box, size: int, mode: str) -> np.ndarray:
+    """Draw the body of an SVG on white, its view box centred in a square: uint8 (C, size, size)."""
     import resvg_py
 
-    body, (left, top, width, height) = packs[item.source].icons[item.id.split(":", 1)[1]]
+    left, top, width, height = view
     side = max(width, height)
     box = f"{left - (side - width) / 2:g} {top - (side - height) / 2:g} {side:g} {side:g}"
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" viewBox="{box}" width="{size}" height="{size}">{body}</svg>'

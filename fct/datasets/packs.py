@@ -92,7 +92,11 @@ def read_pack(packs: Path, name: str) -> Pack:
     licence = str(info.get("license", {}).get("spdx"))
     if licence not in LICENCES:
         raise BadInput(f"the licence of the icon pack {name} is not permissive", wanted=" or ".join(sorted(LICENCES)), got=licence)
-    data = read_json(packs / name / "icons.json")
+    return Pack(name, licence, icons_of(read_json(packs / name / "icons.json")))
+
+
+def icons_of(data: dict[str, Any]) -> dict[str, tuple[str, Box]]:
+    """Name → (SVG body, view box) of what a pack's ``icons.json`` holds."""
 
     def box(icon: dict[str, Any]) -> Box:
         def side(key: str, default: float) -> float:
@@ -100,5 +104,4 @@ def read_pack(packs: Path, name: str) -> Pack:
 
         return side("left", 0), side("top", 0), side("width", 16), side("height", 16)  # 16 where the pack names no size
 
-    icons = {icon: (value["body"], box(value)) for icon, value in sorted(data["icons"].items()) if not value.get("hidden")}
-    return Pack(name, licence, icons)
+    return {icon: (value["body"], box(value)) for icon, value in sorted(data["icons"].items()) if not value.get("hidden")}
