@@ -34,6 +34,10 @@ class OperationFailed(FctError):
     """The world did not cooperate: disk full, server unreachable. Running the command again is the recovery."""
 
 
+class Unreachable(OperationFailed):
+    """A server does not answer. Trying again in a while may help, and loses nothing."""
+
+
 class LockHeld(OperationFailed):
     """Another process works on the same model."""
 

@@ -1,30 +1,55 @@
-"""Re-read the registry, start what is to be started, and let the copies for people follow the facts."""
+"""Re-read the registry, carry out what people decided, start what is to be started, and let the copies for people follow the facts.
+
+A webhook is only a hint to do this: whatever was lost, doubled, forged or out of order, one look at the registry finds what is to do.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
-from fct.errors import FctError
+from fct.errors import FctError, LockHeld
 from registry import facts, promotion
 from registry.workspace import Workspace
 
+Result = dict[str, Any]
 
-def once(workspace: Workspace) -> list[dict[str, Any]]:
-    """Find registered versions whose upgrade has work to do and run it, oldest first.
+
+def here(workspace: Workspace, version: int) -> Result:
+    """Run the upgrade to ``version`` in this process."""
+    from flows.upgrade import run
+
+    return run(workspace, version)
+
+
+def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here) -> list[Result]:
+    """One pass. Decisions first, so that an approval does not wait for another version's upgrade.
+
+    Args:
+        start: begins (or continues) the upgrade to a version, and says what came of it.
 
     Returns:
-        one result for each version that was worked on (``version``, ``outcome`` …).
+        one result for everything that was done (``version``, ``outcome``, ``problems``).
+
+    Raises:
+        FctError: the first failure, after everything else was done.
     """
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     failed: FctError | None = None
+    if workspace.releases.versions():
+        results += [{"version": None, "outcome": "recorded", "problems": [said]} for said in promotion.record_decisions(workspace)]
+        for version, done in promotion.carry_out(workspace).items():
+            if isinstance(done, FctError):
+                results.append({"version": version, "outcome": "not promoted", "problems": [str(done)]})
+            else:
+                results.append({"version": version, "outcome": "promoted", "entry": done.number, "problems": []})
     tried: set[int] = set()
     while todo := [version for version in facts.waiting(workspace) if version not in tried]:
-        from flows.upgrade import run
-
         version = todo[0]
         tried.add(version)
         try:
-            results.append({"version": version} | run(workspace, version))
+            results.append({"version": version} | start(workspace, version))
         except FctError as error:
             if facts.statuses(workspace).get(version) == "invalid":
                 results.append({"version": version, "outcome": "invalid", "problems": [str(error)]})
@@ -36,3 +61,17 @@ def once(workspace: Workspace) -> list[dict[str, Any]]:
     if failed is not None:
         raise failed
     return results
+
+
+def watch(workspace: Workspace, every_s: float, say: Callable[[list[Result]], None], complain: Callable[[str], None]) -> None:
+    """:func:`once` again and again, until interrupted; what fails now may work at the next look."""
+    while True:
+        try:
+            results = once(workspace)
+            if results:
+                say(results)
+        except LockHeld as error:
+            complain(f"{error}")
+        except FctError as error:
+            complain(f"{error}; looking again in {every_s:g} s")
+        time.sleep(every_s)

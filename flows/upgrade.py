@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from fct import audit
+from fct.errors import Unreachable
 from registry import lock, publish
+from registry.releases import plain_name
+from registry.report.description import escape
 from registry.upgrade import Upgrade
 from registry.workspace import Workspace, open_workspace
 
+RETRY_AFTER_S: list[float] = [2, 10, 30, 60, 120, 120]  # nearly six minutes
 STEPS = ("contract", "embed", "fit", "transform", "index", "evaluate", "validate")
 
 
@@ -28,11 +32,30 @@ def image_folders(workspace: Workspace) -> list[str]:
     return sorted({str(Path(uri).parent) for role, uri in pairs if role == "item" and uri})
 
 
-@task(task_run_name="{step}", cache_policy=NO_CACHE, persist_result=False)
-def run_step(upgrade: Upgrade, step: str) -> Any:
+def worth_retrying(task: Any, run: Any, state: Any) -> bool:
+    """Whether a step failed for a reason that passes by itself (the registry is down). Bad input and full disks do not."""
+    try:
+        state.result()
+    except Unreachable as error:
+        print(f"{error}; trying again", file=sys.stderr)
+        return True
+    except BaseException:
+        return False
+    return False
+
+
+@task(
+    task_run_name="{step}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=len(RETRY_AFTER_S),
+    retry_delay_seconds=RETRY_AFTER_S,
+    retry_condition_fn=worth_retrying,
+)
+def run_step(upgrade: Upgrade, step: str, *arguments: Any) -> Any:
     """One step; finished ones are recognised and not done again."""
     print(f"{upgrade.workspace.settings.model} v{upgrade.version}: {step}", file=sys.stderr)
-    return getattr(upgrade, step)()
+    return publish.publish(upgrade, *arguments) if step == "publish" else getattr(upgrade, step)()
 
 
 @flow(name="upgrade", flow_run_name="{name}", persist_result=False)
@@ -49,11 +72,8 @@ def upgrade_flow(params: str, version: int, name: str) -> dict[str, Any]:
         result: Any = None
         for step in STEPS:
             result = run_step(upgrade, step)
-        candidate = publish.publish(upgrade, len(opened))
-    create_markdown_artifact(
-        key=f"{settings.model}-v{version}".lower().replace("_", "-"),
-        markdown=f"**{result['outcome']}**: {name}, verdict `{result['digest'][:12]}`, MLflow run `{candidate['run_id']}`",
-    )
+        candidate: dict[str, Any] = run_step(upgrade, "publish", len(opened))  # type: ignore[assignment]
+    _artifacts(workspace, version, name, result, candidate)
     return {
         "outcome": result["outcome"],
         "digest": result["digest"],
@@ -63,8 +83,30 @@ def upgrade_flow(params: str, version: int, name: str) -> dict[str, Any]:
     }
 
 
-def run(workspace: Workspace, version: int) -> dict[str, Any]:
-    """Run the flow for one version."""
+def _artifacts(workspace: Workspace, version: int, name: str, verdict: dict[str, Any], candidate: dict[str, Any]) -> None:
+    """What people see in Prefect's UI: where the candidate is, and a table of its gates."""
+    key = f"{plain_name(workspace.settings.model)}-v{version}".lower()
+    where = workspace.releases.page_of(version)
+    create_markdown_artifact(
+        key=key,
+        markdown=f"**{verdict['outcome']}**: {escape(name, 200)}, verdict `{verdict['digest'][:12]}`\n\n"
+        + (f"[The candidate in MLflow]({where}): read its description, then approve or reject there.\n\n" if where else "")
+        + f"MLflow run `{candidate['run_id']}`",
+    )
+    rows = [
+        {"gate": gate["gate"], "of what": gate["subject"], "value": gate["value"], "bound": gate["bound"], "outcome": gate["outcome"]}
+        for gate in verdict["gates"]
+    ]
+    create_table_artifact(key=f"{key}-gates", table=rows, description=f"Gates of {escape(name, 200)}")
+
+
+def name_of(workspace: Workspace, version: int) -> str:
+    """What people call this upgrade: ``icons: v1 → v2``."""
     serving = workspace.ledger.serving()
     steps = f"v{version}, first release" if serving is None else f"v{serving['release']} → v{version}"
-    return upgrade_flow(str(workspace.params), version, f"{workspace.settings.model}: {steps}")  # type: ignore[no-any-return]
+    return f"{workspace.settings.model}: {steps}"
+
+
+def run(workspace: Workspace, version: int) -> dict[str, Any]:
+    """Run the flow for one version."""
+    return upgrade_flow(str(workspace.params), version, name_of(workspace, version))  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ MLflow does not prove who wrote a tag; a name counts as much as the write access
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from fct.errors import BadInput
@@ -60,12 +60,13 @@ def rejection_value(by: str, why: str) -> str:
     return f'"{name}" {why}' if " " in name else f"{name} {why}"
 
 
-def read(tags: Mapping[str, str], verdict_digest: str | None) -> Approval | Ignored | None:
+def read(tags: Mapping[str, str], verdict_digest: str | None, approvers: Collection[str] = ()) -> Approval | Ignored | None:
     """The approval of exactly this verdict, None without a tag, or :class:`Ignored` saying why the tag does not count.
 
     Args:
         tags: all tags of the version.
         verdict_digest: 64 hexadecimal digits, or None when there is no verdict yet.
+        approvers: whose approval counts (params.yaml, ``promote.approvers``); empty = anybody's.
     """
     value = tags.get(APPROVE)
     if value is None:
@@ -83,6 +84,8 @@ def read(tags: Mapping[str, str], verdict_digest: str | None) -> Approval | Igno
         return Ignored(f"{shown}: {problem}; {todo}.")
     if digits != digest12:
         return Ignored(f"{shown}: it approves another verdict, {digits}, and this version's verdict is {digest12}; read it, and {todo}.")
+    if approvers and name.strip() not in approvers:
+        return Ignored(f"{shown}: {_shown(name.strip())} is not among promote.approvers in params.yaml, only they can approve.")
     return Approval(name.strip(), digits)
 
 

@@ -16,6 +16,7 @@ from registry.workspace import Workspace
 def gather(workspace: Workspace) -> dict[int, Facts]:
     """Version → what is known about it."""
     versions = workspace.releases.versions()
+    approvers = workspace.settings.promote.approvers
     entries = workspace.ledger.entries()
     served = {int(e.serving["release"]) for e in entries if e.serving}
     serving = entries[-1].serving if entries else None
@@ -36,7 +37,7 @@ def gather(workspace: Workspace) -> dict[int, Facts]:
             problems=tuple(contracts[n]["problems"]),
             forward_ready=(folder / "transform.json").exists(),
             verdict=verdict["outcome"] if verdict else None,
-            approved=verdict is not None and isinstance(approval.read(version.tags, verdict["digest"]), approval.Approval),
+            approved=verdict is not None and isinstance(approval.read(version.tags, verdict["digest"], approvers), approval.Approval),
             rejected=isinstance(approval.read_rejection(version.tags), approval.Rejection),
             is_serving=now == n,
             was_serving=n in served,
@@ -46,8 +47,12 @@ def gather(workspace: Workspace) -> dict[int, Facts]:
     return facts
 
 
+def readable_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
+    """The verdict of a version, or None where there is none that can be believed (altered, half a file): then there is work to do."""
+    return _verdict(workspace.upgrade_folder(version) / "verdict" / "verdict.json")
+
+
 def _verdict(path: Path) -> dict[str, Any] | None:
-    """The verdict, or None where there is none that can be believed (altered, half a file): then there is work to do."""
     try:
         found = read_json(path)
     except BadInput:
@@ -64,6 +69,19 @@ def _unpublished(workspace: Workspace, version: int) -> bool:
         return verdict is None or candidate["verdict"] != verdict["digest"] or revision["space"] != verdict["covers"]["space"]
     except (BadInput, KeyError, TypeError):
         return True
+
+
+def ignored(workspace: Workspace) -> dict[int, str]:
+    """Version → why a decision that stands on it as a tag does not count."""
+    found = {}
+    for version in workspace.releases.versions():
+        verdict = readable_verdict(workspace, version.number)
+        tags, digest = version.tags, str(verdict["digest"]) if verdict else None
+        said = approval.read(tags, digest, workspace.settings.promote.approvers), approval.read_rejection(tags)
+        sentences = [one.sentence for one in said if isinstance(one, approval.Ignored)]
+        if sentences:
+            found[version.number] = " ".join(sentences)
+    return found
 
 
 def statuses(workspace: Workspace) -> dict[int, Status]:

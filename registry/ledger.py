@@ -28,8 +28,8 @@ from fct import digests
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.files import disk_errors
 
-ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "approve", "reject")
-DECISIONS = ("approve", "reject")  # a person's word: recorded, changes nothing that serves
+ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "approve", "reject", "withdraw")
+DECISIONS = ("approve", "reject", "withdraw")  # a person's word: recorded, changes nothing that serves
 REVISIONS = ("ingest", "delete", "backfill")  # a new revision of the release that serves already
 
 T = TypeVar("T")

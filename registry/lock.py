@@ -51,9 +51,9 @@ class Lease:
         return self.released or now >= self.until or self._dead()
 
     def _dead(self) -> bool:
-        if (self.host, self.machine) != (socket.gethostname(), _machine()):
+        if (self.host, self.machine) != (socket.gethostname(), this_machine()):
             return False
-        now = _started(self.pid)
+        now = process_started(self.pid)
         return now == "gone" or (bool(now and self.started) and now != self.started)
 
     def __str__(self) -> str:
@@ -148,7 +148,9 @@ def _take(folder: Path, name: str, holder: str, lease_s: float) -> Lease:
             todo = "wait for it and run the same command again"
             raise LockHeld(f"another process works on {name!r}", got=current, where=folder, todo=todo)
         pid = os.getpid()
-        lease = Lease(top + 1, name, holder, pid, _started(pid), socket.gethostname(), _machine(), since=now, until=now + lease_s)
+        lease = Lease(
+            top + 1, name, holder, pid, process_started(pid), socket.gethostname(), this_machine(), since=now, until=now + lease_s
+        )
         if not _create(_path(folder, name, lease.token), lease):
             continue  # somebody took this number first: see who
         if _highest(folder, name) != lease.token:
@@ -198,7 +200,7 @@ def _read(folder: Path, name: str, number: int) -> Lease | None:
         return None
 
 
-def _machine() -> str:
+def this_machine() -> str:
     """Which running system, and which view of its processes, this is; empty where ``/proc`` does not say."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
@@ -206,7 +208,7 @@ def _machine() -> str:
         return ""
 
 
-def _started(pid: int) -> str:
+def process_started(pid: int) -> str:
     """When a process of this machine started, in its own clock's ticks; empty where unknown, ``gone`` for a dead one."""
     try:
         rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

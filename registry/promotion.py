@@ -14,13 +14,15 @@ from typing import Any
 import numpy as np
 
 from fct import digests, vectors
-from fct.errors import BadInput, NotPermitted
+from fct.errors import BadInput, FctError, NotPermitted
 from fct.files import read_json
 from fct.tables import TableState
 from registry import approval, checks, lock
 from registry.carrying import carry
-from registry.ledger import Entry
-from registry.releases import CHAMPION, STATUS_TAG
+from registry.facts import ignored, readable_verdict, statuses
+from registry.ledger import DECISIONS, Entry
+from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
+from registry.status import Status
 from registry.upgrade import Upgrade, align, mark, open_revision_index, pin, verify
 from registry.verdict import digest_of
 from registry.workspace import Workspace
@@ -71,6 +73,9 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[st
         NotPermitted: there is no verdict, or it is not passed.
     """
     workspace.releases.version(version)
+    approvers = workspace.settings.promote.approvers
+    if approvers and by not in approvers:
+        raise NotPermitted(f"{by!r} is not among promote.approvers in params.yaml", wanted=" or ".join(approvers))
     verdict = read_verdict(workspace, version)
     if verdict is None:
         raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once`")
@@ -79,18 +84,9 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[st
             f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]), todo="it cannot be approved"
         )
     value = approval.expected_value(by, verdict["digest"])
+    _decide(workspace, "approve", by, why, {"version": version, "verdict": verdict["digest"]})
     workspace.releases.tag(version, approval.APPROVE, value)
     workspace.releases.untag(version, approval.REJECT)
-    head = workspace.ledger.head()
-    workspace.ledger.append(
-        head,
-        action="approve",
-        by=by,
-        why=why,
-        model=workspace.settings.model,
-        serving=head.serving if head else None,
-        detail={"version": version, "verdict": verdict["digest"]},
-    )
     mark(workspace, version, "approved")
     return verdict
 
@@ -101,26 +97,71 @@ def reject(workspace: Workspace, version: int, *, by: str, why: str) -> None:
     serving = workspace.ledger.serving()
     if serving is not None and serving["release"] == version:
         raise NotPermitted(f"version {version} serves", todo="roll it back first with `fct rollback`")
+    value = approval.rejection_value(by, why)
+    _decide(workspace, "reject", by, why, {"version": version})
     workspace.releases.untag(version, approval.APPROVE)
-    workspace.releases.tag(version, approval.REJECT, approval.rejection_value(by, why))
-    head = workspace.ledger.head()
-    workspace.ledger.append(
-        head,
-        action="reject",
-        by=by,
-        why=why,
-        model=workspace.settings.model,
-        serving=head.serving if head else None,
-        detail={"version": version},
-    )
+    workspace.releases.tag(version, approval.REJECT, value)
     mark(workspace, version, "rejected")
+
+
+def _decide(workspace: Workspace, action: str, by: str, why: str, detail: dict[str, Any]) -> Entry:
+    """A person's word in the ledger. It changes nothing that serves."""
+    head, model = workspace.ledger.head(), workspace.settings.model
+    return workspace.ledger.append(head, action=action, by=by, why=why, model=model, serving=head.serving if head else None, detail=detail)
+
+
+def record_decisions(workspace: Workspace) -> list[str]:
+    """Write into the ledger what people decided by tags in the MLflow UI since. Returns it in sentences.
+
+    MLflow keeps no history of tags; the ledger then says who (as far as a tag can say it), what and which verdict. Decisions that were
+    typed (``fct approve``) are there already.
+    """
+    last: dict[int, Entry] = {}
+    for entry in workspace.ledger.entries():
+        if entry.action in DECISIONS:
+            last[int(entry.detail["version"])] = entry
+    said = []
+    for version in workspace.releases.versions():
+        n, before = version.number, last.get(version.number)
+        verdict = readable_verdict(workspace, n)
+        rejection = approval.read_rejection(version.tags)
+        approved = approval.read(version.tags, verdict["digest"], workspace.settings.promote.approvers) if verdict else None
+        if isinstance(rejection, approval.Rejection):
+            if before is None or before.action != "reject" or before.by != rejection.by:
+                _decide(workspace, "reject", rejection.by, rejection.why, {"version": n, "via": approval.REJECT})
+                said.append(f"version {n} is rejected by {rejection.by}")
+        elif verdict and verdict["outcome"] == "passed" and isinstance(approved, approval.Approval):
+            if before is None or before.action != "approve" or (before.by, before.detail["verdict"]) != (approved.by, verdict["digest"]):
+                _decide(workspace, "approve", approved.by, "", {"version": n, "verdict": verdict["digest"], "via": approval.APPROVE})
+                said.append(f"version {n} is approved by {approved.by}")
+        elif before is not None and before.action != "withdraw":
+            why = f"the tag of the decision '{before.action}' by {before.by} is gone or counts no more"
+            _decide(workspace, "withdraw", "registry", why, {"version": n})
+            said.append(f"version {n}: {why}")
+    return said
+
+
+def carry_out(workspace: Workspace) -> dict[int, Entry | FctError]:
+    """Promote what is approved and waits, oldest first, where ``promote.auto`` says so.
+
+    Returns:
+        version → the ledger entry, or why it could not be carried out (LockHeld while an upgrade is at work: the next reconcile tries again).
+    """
+    done: dict[int, Entry | FctError] = {}
+    if workspace.settings.promote.auto:
+        for version in [version for version, status in statuses(workspace).items() if status == Status.APPROVED]:
+            try:
+                done[version] = promote(workspace, version)
+            except FctError as error:
+                done[version] = error
+    return done
 
 
 def _approval(workspace: Workspace, version: int, verdict: dict[str, Any]) -> approval.Approval:
     tags = workspace.releases.version(version).tags
     if isinstance(approval.read_rejection(tags), approval.Rejection):
         raise NotPermitted(f"version {version} was rejected: {tags[approval.REJECT]}", todo="remove the tag fct.reject or approve it anew")
-    found = approval.read(tags, verdict["digest"])
+    found = approval.read(tags, verdict["digest"], workspace.settings.promote.approvers)
     if isinstance(found, approval.Approval):
         return found
     if found is None:
@@ -337,10 +378,8 @@ def _before(entries: list[Entry], current: int) -> dict[str, Any] | None:
 
 def follow(workspace: Workspace) -> list[str]:
     """Let MLflow show what the ledger says: alias and status tags. Returns what it corrected, for people."""
-    from registry.facts import statuses
-
     said = []
-    serving = workspace.ledger.serving()
+    serving, silent = workspace.ledger.serving(), ignored(workspace)
     champion = workspace.releases.champion()
     if serving is not None and champion != serving["release"]:
         workspace.releases.follow(int(serving["release"]))
@@ -350,4 +389,10 @@ def follow(workspace: Workspace) -> list[str]:
         if tags.get(STATUS_TAG) != status.value:
             mark(workspace, version, status.value)
             said.append(f"version {version} is now {status.value}")
+        if tags.get(NOTE_TAG) != silent.get(version):
+            if version in silent:
+                workspace.releases.tag(version, NOTE_TAG, silent[version])
+                said.append(f"version {version}: {silent[version]}")
+            else:
+                workspace.releases.untag(version, NOTE_TAG)
     return said

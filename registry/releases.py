@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,15 +12,32 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlparse
 
-from fct.errors import BadInput, NotPermitted, OperationFailed
+from fct import digests
+from fct.errors import BadInput, NotPermitted, OperationFailed, Unreachable
 from fct.release import Release, open_release, problems
 
 GALLERY_TAG = "fct.gallery"
 STATUS_TAG = "fct.status"
 VERDICT_TAG = "fct.verdict"
 RELEASE_TAG = "fct.release"
+NOTE_TAG = "fct.note"  # why a decision that somebody wrote does not count
+OURS = (STATUS_TAG, VERDICT_TAG, RELEASE_TAG, NOTE_TAG)  # tags that only we write
+WEBHOOK_EVENTS = (
+    "registered_model.created",
+    "model_version.created",
+    "model_version_tag.set",
+    "model_version_tag.deleted",
+    "model_version_alias.created",
+    "model_version_alias.deleted",
+)
 CHAMPION = "champion"
 DESCRIPTION_LIMIT = 4500  # PostgreSQL's column holds 5,000
+
+
+def plain_name(model: str) -> str:
+    """A registered model's name for tools that take few characters; where it is changed, a few digits of its own keep it apart."""
+    plain = re.sub("[^A-Za-z0-9]+", "-", model).strip("-")[:40].strip("-") or "model"
+    return plain if plain == model else f"{plain}-{digests.of_json(model)[:6]}"
 
 
 @dataclass(frozen=True)
@@ -68,14 +86,17 @@ class Releases:
         except RestException:
             raise
         except MlflowException as error:
-            text = str(error)
-            if "failed with exception" in text or "Max retries" in text or "Connection" in text:
-                raise OperationFailed(
-                    "the MLflow tracking server cannot be reached",
-                    where=self.uri,
-                    todo="start it or correct tracking_uri, then run the same command again",
-                ) from error
+            self._raise_if_unreachable(error)
             raise
+
+    def _raise_if_unreachable(self, error: Exception) -> None:
+        text = f"{type(error).__name__} {error}"
+        if "failed with exception" in text or "Max retries" in text or "Connection" in text or "too many 50" in text:
+            raise Unreachable(
+                "the MLflow tracking server cannot be reached",
+                where=self.uri,
+                todo="start it or correct tracking_uri, then run the same command again",
+            ) from error
 
     def _missing(self, error: Exception) -> bool:
         return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST"
@@ -104,7 +125,7 @@ class Releases:
             the version's number; the same one when exactly this release is registered already.
 
         Raises:
-            BadInput: a piece of the contract is missing, by name. OperationFailed: MLflow cannot be reached.
+            BadInput: a piece of the contract is missing, by name. Unreachable: MLflow cannot be reached.
         """
         release = open_release(folder)
         for version in self.versions():
@@ -176,21 +197,23 @@ class Releases:
         target.mkdir(parents=True, exist_ok=True)
         try:
             return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(target), tracking_uri=self.uri))
-        except MlflowException as error:
+        except (MlflowException, OSError) as error:  # requests' errors are OSErrors
+            if self.uri.startswith("http"):
+                self._raise_if_unreachable(error)
             raise OperationFailed("the release cannot be downloaded", got=str(error).splitlines()[0], where=source) from error
 
     def contract_problems(self, number: int) -> list[str]:
         """What a version lacks to be a release, one sentence each; artifacts that cannot be had are a problem too.
 
         Raises:
-            OperationFailed: MLflow cannot be reached (which says nothing about the release).
+            Unreachable: MLflow cannot be reached (which says nothing about the release).
         """
         version = self.version(number)
         try:
             folder = self.folder_of(version.number)
+        except Unreachable:
+            raise
         except OperationFailed as error:
-            if "cannot be reached" in str(error):
-                raise
             return [str(error)]
         except Exception as error:  # any store's own complaint about a source that it does not know
             return [
@@ -236,6 +259,45 @@ class Releases:
     def follow(self, number: int) -> None:
         """Let the alias ``champion`` follow the ledger."""
         self._call("set_registered_model_alias", self.model, CHAMPION, str(number))
+
+    def page_of(self, number: int) -> str | None:
+        """The version's page in the MLflow UI, None without a server."""
+        from urllib.parse import quote
+
+        return f"{self.uri.rstrip('/')}/#/models/{quote(self.model, safe='')}/versions/{number}" if self.uri.startswith("http") else None
+
+    def webhook(self, url: str, secret: str) -> str:
+        """See to it that the server tells ``url`` what happens, signed with ``secret``. Returns the webhook's id; running it again changes nothing.
+
+        Raises:
+            OperationFailed: the server refuses (http and private addresses must be allowed there, docs/operations.md).
+        """
+        from mlflow.exceptions import MlflowException
+
+        name = f"fct-{plain_name(self.model)}"
+        wanted = {"url": url, "events": list(WEBHOOK_EVENTS), "secret": secret, "status": "ACTIVE"}
+        try:
+            there = [one for one in self._call("list_webhooks") if one.name == name]
+            if there:
+                self._call("update_webhook", there[0].webhook_id, **wanted)
+                return str(there[0].webhook_id)
+            return str(
+                self._call("create_webhook", name=name, description="Tells the upgrade that the registry changed.", **wanted).webhook_id
+            )
+        except MlflowException as error:
+            raise OperationFailed(
+                "MLflow does not take the webhook", got=str(error).splitlines()[0], where=self.uri, todo="see docs/operations.md, webhooks"
+            ) from error
+
+    def test_webhook(self) -> str | None:
+        """Let the server make a test delivery. None when it arrived, else what went wrong; also where there is no webhook."""
+        for one in self._call("list_webhooks"):
+            if one.name == f"fct-{plain_name(self.model)}":
+                said = self._call("test_webhook", one.webhook_id)
+                if said.success:
+                    return None
+                return f"{said.error_message or 'refused'} (HTTP {said.response_status}) {said.response_body or ''}".strip()[:300]
+        return "the webhook is not registered"
 
     def publish_candidate(self, number: int, files: dict[str, Path], metrics: dict[str, float], run_name: str) -> str:
         """Log a candidate's verdict, report and tables to a run of their own. Returns the run's id."""

@@ -92,12 +92,54 @@ class GateSettings:
 
 @dataclass(frozen=True)
 class PromoteSettings:
-    """``max_delta``: largest share of rows that may differ from the evaluated ones without a new verdict. ``lock_lease_s``: seconds."""
+    """How an approved release comes to serve.
+
+    Attributes:
+        max_delta: largest share of rows that may differ from the evaluated ones without a new verdict.
+        lock_lease_s: seconds.
+        auto: whether an approval is carried out by the next reconcile, or waits for ``fct promote``.
+        approvers: names whose approval counts; empty = everybody's who can write to the registry.
+    """
 
     __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
 
     max_delta: float
     lock_lease_s: float
+    auto: bool
+    approvers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ServicesSettings:
+    """What ``fct up`` starts on this machine.
+
+    Attributes:
+        mlflow_port, prefect_port, receiver_port: on loopback.
+        mlflow_database, prefect_database: SQLAlchemy addresses of two PostgreSQL databases; empty = SQLite in the workspace.
+        reconcile_every_s: seconds between two looks at the registry, for what a lost webhook missed.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    mlflow_port: int
+    prefect_port: int
+    receiver_port: int
+    mlflow_database: str
+    prefect_database: str
+    reconcile_every_s: float
+
+    def __post_init__(self) -> None:
+        ports = [self.mlflow_port, self.prefect_port, self.receiver_port]
+        if len(set(ports)) < 3 or not all(1 <= port <= 65535 for port in ports):
+            raise BadInput("services has ports that cannot be used", wanted="three different ports from 1 to 65535", got=ports)
+        if self.reconcile_every_s < 1:
+            raise BadInput("services.reconcile_every_s is too small", wanted="at least 1 second", got=self.reconcile_every_s)
+        for name in ("mlflow_database", "prefect_database"):
+            value = getattr(self, name)
+            if value and not value.startswith("postgresql://"):
+                raise BadInput(f"services.{name} is no address of a database", wanted="postgresql://… or nothing", got=value.split(":")[0])
+        if self.mlflow_database and self.mlflow_database == self.prefect_database:
+            raise BadInput("MLflow and Prefect cannot share one database", wanted="two databases", got="the same address twice")
 
 
 @dataclass(frozen=True)
@@ -121,6 +163,7 @@ class Settings:
     evaluate: EvaluateSettings
     validate: GateSettings
     promote: PromoteSettings
+    services: ServicesSettings
 
 
 def _missing(kind: Any, value: Any, where: str) -> str | None:

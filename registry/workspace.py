@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from registry import running
 from registry import settings as settings_module
 from registry.settings import Settings
 
@@ -25,6 +26,7 @@ QUIET = {
     "ITERATIVE_DO_NOT_TRACK": "1",
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",
     "GIT_PYTHON_REFRESH": "quiet",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # 20 s are not enough on a busy machine
 }
 
 
@@ -49,8 +51,14 @@ class Workspace:
         return self.root / "build" / "data"
 
     @property
+    def mlflow_store(self) -> str:
+        """MLflow's database: what its server, or without one each command, keeps runs and versions in."""
+        return self.settings.services.mlflow_database or f"sqlite:///{self.folder / 'mlflow.db'}"
+
+    @property
     def tracking_uri(self) -> str:
-        return self.settings.tracking_uri or f"sqlite:///{self.folder / 'mlflow.db'}"
+        """The server of params.yaml, else the one that ``fct up`` has started, else the store itself."""
+        return self.settings.tracking_uri or running.url(self.folder, "mlflow") or self.mlflow_store
 
     @cached_property
     def gallery(self) -> Gallery:
@@ -90,5 +98,8 @@ def open_workspace(params: str | Path = "params.yaml") -> Workspace:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(workspace.folder / "prefect"))
+    prefect = running.url(workspace.folder, "prefect")
+    if prefect is not None:
+        os.environ.setdefault("PREFECT_API_URL", f"{prefect}/api")  # runs of the commands are then seen in its UI
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # an expected error is one sentence of ours, not a traceback
     return workspace

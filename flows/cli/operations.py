@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fct.errors import BadInput
 from flows.cli.common import DEFAULT, Json, Params, give, say, workspace
 
 OPS = "The life of a release"
@@ -64,28 +65,36 @@ def ingest(
 def _report(ws: Any, results: list[dict[str, Any]]) -> None:
     for r in results:
         if r["version"] is None:
-            say(f"corrected: {r['problems'][0]}")
+            say(f"{r['outcome']}: {r['problems'][0]}")
             continue
         say(f"version {r['version']}: {r['outcome']}" + "".join(f"\n  {problem}" for problem in r.get("problems", [])))
         page = ws.upgrade_folder(r["version"]) / "report.html"
-        if page.exists():
+        if page.exists() and r["outcome"] in ("passed", "refused", "inconclusive"):
             say(f"  report: {page}")
     say("Next: fct status")
 
 
 def reconcile(
-    once: Annotated[bool, typer.Option("--once", help="One pass (the only mode so far).")] = False,
+    once: Annotated[bool, typer.Option("--once", help="One pass, which is the default.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C; needs no server.")] = False,
+    every: Annotated[float | None, typer.Option(min=1, help="Seconds between two looks; default services.reconcile_every_s.")] = None,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Find registered versions that wait for their upgrade and run it; let MLflow's alias and tags follow the ledger.
+    """Look at the registry: carry out approvals, run waiting upgrades, let MLflow's alias and tags follow the ledger.
 
     Example: fct reconcile --once
     """
-    from flows.reconcile import once as run
+    from flows import reconcile as looking
 
+    if once and watch:
+        raise BadInput("--once and --watch exclude each other", todo="give one of them")
     ws = _open(params)
-    results = run(ws)
+    if watch:
+        seconds = every or ws.settings.services.reconcile_every_s
+        say(f"looking at the registry every {seconds:g} s; Ctrl-C ends it")
+        looking.watch(ws, seconds, lambda results: _report(ws, results), say)
+    results = looking.once(ws)
     if json:
         give(results, True, "")
     if not results:
@@ -115,7 +124,8 @@ def status(params: Params = DEFAULT, json: Json = False) -> None:
 
     Example: fct status
     """
-    from registry import facts
+    from flows.cli import services
+    from registry import facts, running
     from registry.status import next_step
 
     ws = workspace(params)
@@ -141,7 +151,12 @@ def status(params: Params = DEFAULT, json: Json = False) -> None:
         lines.append(
             f"  the MLflow alias champion points at {champion}: it was moved by hand and decides nothing; `fct reconcile --once` puts it back"
         )
-    give(table, json, "\n".join(lines))
+    silent = facts.ignored(ws)
+    lines += [f"  version {v}: {sentence}" for v, sentence in silent.items()]
+    parts = running.parts(ws.folder)
+    table["ignored"] = {str(v): sentence for v, sentence in silent.items()}
+    table["services"] = {name: {"alive": part.alive(), "url": part.url, "log": part.log} for name, part in parts.items()}
+    give(table, json, "\n".join(lines + services.lines_of(ws)))
 
 
 def approve(version: Version, by: By, why: Why, params: Params = DEFAULT) -> None:

@@ -1,0 +1,63 @@
+"""The servers of a team: up, down, doctor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from flows.cli.common import DEFAULT, Json, Params, give, say, workspace
+
+SERVICES = "The servers of a team, on this machine"
+
+
+def up(params: Params = DEFAULT, json: Json = False) -> None:
+    """Start MLflow, Prefect, the webhook receiver and the worker on this machine; what runs already is left alone.
+
+    From then on a registration in MLflow starts its upgrade, and an approval set in the MLflow UI its promotion.
+
+    Example: fct up
+    """
+    from flows import services
+
+    ws = workspace(params)
+    say("starting what does not run yet; MLflow and Prefect take up to a minute …")
+    found = services.up(ws, say)
+    urls = {name: part.url for name, part in found.items() if part.url}
+    if ws.settings.tracking_uri:
+        urls = {"mlflow": ws.settings.tracking_uri} | urls
+    give({"urls": urls}, json, "\n".join(f"{name:<10}{url}" for name, url in urls.items()))
+    say(
+        f"logs: {ws.folder / 'services'}. Next: register a version (`fct register`, or plain MLflow against {urls['mlflow']}). `fct down` ends all."
+    )
+
+
+def down(params: Params = DEFAULT) -> None:
+    """End what `fct up` started, and nothing else. Work under way goes on at the next `fct up`.
+
+    Example: fct down
+    """
+    from flows import services
+
+    if not services.down(workspace(params), say):
+        say("Nothing was running.")
+
+
+def lines_of(ws: Any) -> list[str]:
+    """What `fct status` says about the parts; nothing where none was ever started."""
+    from registry import running
+
+    found = running.parts(ws.folder)
+    lines = []
+    for part in found.values():
+        if part.alive():
+            lines.append(f"  {part.name:<11}runs{', ' + part.url if part.url else ''}")
+        else:
+            lines.append(f"  {part.name:<11}ended by itself, see {part.log}; `fct up` starts it again")
+    return lines
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (up, down):
+        app.command(rich_help_panel=SERVICES)(command)

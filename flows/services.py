@@ -1,0 +1,269 @@
+"""``fct up``: MLflow, Prefect, the webhook receiver and the worker on this machine, as processes that outlive the command.
+
+Each part writes to its own log below ``workspace/services`` and is recorded there (:mod:`registry.running`). ``up`` starts what does not
+run, ``down`` ends exactly what ``up`` started. Everything listens on loopback only.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from fct.errors import OperationFailed
+from fct.files import whole_file
+from registry import lock, running
+from registry.running import Part
+from registry.workspace import QUIET, Workspace
+
+HOST = "127.0.0.1"
+START_S = 180.0
+STOP_S = 15.0
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one part is started, and how it is known that it works. ``needs``: parts that must answer before. ``port``: 0 = none."""
+
+    name: str
+    command: list[str]
+    environment: dict[str, str]
+    port: int
+    ready: str  # an address that answers 200, or a file that exists
+    needs: tuple[str, ...] = ()
+
+    @property
+    def url(self) -> str:
+        return f"http://{HOST}:{self.port}" if self.port else ""
+
+
+def plans(workspace: Workspace) -> list[Plan]:
+    """The parts, in the order in which they can start. MLflow is left out where params.yaml names a server of one's own."""
+    settings, python = workspace.settings.services, [sys.executable, "-m"]
+    prefect = f"http://{HOST}:{settings.prefect_port}"
+    folder, params = running.folder_of(workspace.folder), ["--params", str(workspace.params)]
+    shared = QUIET | {"PREFECT_HOME": str(workspace.folder / "prefect"), "PREFECT_API_URL": f"{prefect}/api", "PYTHONUNBUFFERED": "1"}
+    own = [
+        Plan(
+            "mlflow",
+            [*python, "mlflow", "server", "--host", HOST, "--port", str(settings.mlflow_port), "--workers", "1",
+             "--backend-store-uri", workspace.mlflow_store, "--artifacts-destination", (workspace.folder / "artifacts").as_uri()],
+            QUIET
+            | {
+                "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _kept(workspace, "webhook.key", _fernet_key),
+                "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",  # the receiver is on loopback
+                "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+                "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # seven processes and 1.4 GB less
+            },
+            settings.mlflow_port,
+            f"http://{HOST}:{settings.mlflow_port}/health",
+        )
+    ]  # fmt: skip
+    database = settings.prefect_database.replace("postgresql://", "postgresql+asyncpg://", 1)
+    parts = [
+        Plan(
+            "prefect",
+            [*python, "prefect", "server", "start", "--host", HOST, "--port", str(settings.prefect_port)],
+            shared
+            | {"PREFECT_LOGGING_LEVEL": "INFO", "PREFECT_SERVER_UI_API_URL": f"{prefect}/api"}
+            | ({"PREFECT_API_DATABASE_CONNECTION_URL": database} if database else {}),
+            settings.prefect_port,
+            f"{prefect}/api/health",
+        ),
+        Plan(
+            "receiver",
+            [*python, "flows.receiver", *params],
+            shared,
+            settings.receiver_port,
+            f"http://{HOST}:{settings.receiver_port}/healthz",
+        ),
+        Plan(
+            "worker",
+            [*python, "flows.worker", *params],
+            shared | {"PREFECT_LOGGING_LEVEL": "INFO", "PREFECT_RUNNER_POLL_FREQUENCY": "2"},
+            0,
+            str(folder / "worker.ready"),
+            needs=("mlflow", "prefect"),
+        ),
+    ]
+    return parts if workspace.settings.tracking_uri else own + parts
+
+
+def up(workspace: Workspace, say: Say = print, *, wait_s: float = START_S) -> dict[str, Part]:
+    """Start every part that does not run, wait until all answer, and register the webhook.
+
+    Args:
+        say: gets a line for every part, as it comes.
+
+    Returns:
+        what runs now, by name.
+
+    Raises:
+        OperationFailed: a port is taken, a part ends at once or does not answer in time (the others are left running),
+            LockHeld: another ``up`` or ``down`` is at work.
+    """
+    running.folder_of(workspace.folder).mkdir(parents=True, exist_ok=True)
+    with lock.hold(workspace.locks, "services", "fct up", lease_s=30):
+        todo = plans(workspace)
+        alive = {name: part for name, part in running.parts(workspace.folder).items() if part.alive()}
+        for plan in todo:  # before anything is started
+            if plan.name not in alive and plan.port:
+                _check_free(plan)
+        started: list[Plan] = []
+        for plan in todo:
+            if plan.name in alive:
+                say(f"{plan.name}: runs already{_at(plan)}")
+                continue
+            for other in [one for one in started if one.name in plan.needs]:
+                _wait(workspace, other, say, wait_s)
+                started.remove(other)
+            _start(workspace, plan)
+            started.append(plan)
+        for plan in started:
+            _wait(workspace, plan, say, wait_s)
+        receiver = next(plan for plan in todo if plan.name == "receiver")
+        releases = Workspace(workspace.params, workspace.settings).releases  # a fresh one: the server answers now
+        if releases.uri.startswith("http"):
+            releases.webhook(f"{receiver.url}/webhook", secret(workspace))
+    return running.parts(workspace.folder)
+
+
+def down(workspace: Workspace, say: Say = print) -> list[str]:
+    """End what ``up`` started, last first, and nothing else. Returns the names of what was ended."""
+    ended = []
+    with lock.hold(workspace.locks, "services", "fct down", lease_s=30):
+        for name, part in reversed(running.parts(workspace.folder).items()):
+            if part.alive():
+                _end(part)
+                ended.append(name)
+                say(f"{name}: ended")
+            running.forget(workspace.folder, name)
+    return ended
+
+
+def dead(workspace: Workspace) -> list[Part]:
+    """Parts that were started, not ended by ``down``, and do not run."""
+    return [part for part in running.parts(workspace.folder).values() if not part.alive()]
+
+
+def secret(workspace: Workspace) -> str:
+    """The secret that signs deliveries, made once and kept in the workspace."""
+    return _kept(workspace, "webhook.secret", lambda: secrets.token_hex(32))
+
+
+def _fernet_key() -> str:
+    from cryptography.fernet import Fernet
+
+    return Fernet.generate_key().decode()
+
+
+def _kept(workspace: Workspace, name: str, make: Callable[[], str]) -> str:
+    """A secret of the workspace, in a file that only its owner can read."""
+    path = running.folder_of(workspace.folder) / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as part:
+            part.touch(mode=0o600)
+            part.write_text(make() + "\n", encoding="ascii")
+    return path.read_text(encoding="ascii").strip()
+
+
+def _check_free(plan: Plan) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, plan.port))
+        except OSError as error:
+            raise OperationFailed(
+                f"the port {plan.port} is taken by another program, so {plan.name} cannot start",
+                got=error.strerror,
+                todo=f"end that program, or set services.{plan.name}_port in params.yaml",
+            ) from error
+
+
+def _start(workspace: Workspace, plan: Plan) -> None:
+    if plan.port == 0:
+        Path(plan.ready).unlink(missing_ok=True)
+    log = running.folder_of(workspace.folder) / f"{plan.name}.log"
+    clean = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PREFECT_LOGGING_LEVEL")}
+    path = os.pathsep.join([str(Path(sys.executable).parent), clean.get("PATH", os.defpath)])
+    with open(log, "ab") as out:
+        process = subprocess.Popen(
+            plan.command,
+            cwd=workspace.root,
+            env=clean | plan.environment | {"PATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,  # its own group: Ctrl-C in the terminal does not end it, `down` ends all of it
+        )
+    running.write(workspace.folder, running.part_of(plan.name, process.pid, plan.url, log))
+
+
+def _wait(workspace: Workspace, plan: Plan, say: Say, wait_s: float) -> None:
+    """Until the part answers; a line when it does."""
+    begun, part = time.monotonic(), running.parts(workspace.folder)[plan.name]
+    while not _answers(plan.ready):
+        if not part.alive():
+            raise OperationFailed(
+                f"{plan.name} ended at once", got=_last_line(part.log), where=part.log, todo="correct it and type `fct up` again"
+            )
+        if time.monotonic() - begun > wait_s:
+            raise OperationFailed(
+                f"{plan.name} did not answer in {wait_s:g} s", where=part.log, todo="look at its log, or type `fct up` again"
+            )
+        time.sleep(0.2)
+    say(f"{plan.name}: started{_at(plan)}")
+
+
+def _at(plan: Plan) -> str:
+    return f", {plan.url}" if plan.url else ""
+
+
+def _answers(ready: str) -> bool:
+    if not ready.startswith("http"):
+        return Path(ready).exists()
+    try:
+        with urllib.request.urlopen(ready, timeout=2) as response:
+            return bool(response.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
+
+
+def _last_line(log: str) -> str:
+    lines = [line.strip() for line in Path(log).read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "nothing in its log"
+
+
+def _end(part: Part) -> None:
+    """SIGTERM to the part's whole group, SIGKILL to what is left after :data:`STOP_S`."""
+    with suppress(ProcessLookupError):
+        os.killpg(part.pid, signal.SIGTERM)
+    begun = time.monotonic()
+    while _group_lives(part.pid) and time.monotonic() - begun < STOP_S:
+        time.sleep(0.1)
+    with suppress(ProcessLookupError):
+        os.killpg(part.pid, signal.SIGKILL)
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    # a child of ours that has ended and was not collected still counts as its group
+    with suppress(ChildProcessError):
+        os.waitpid(group, os.WNOHANG)
+    return True
