@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
         provenance=provenance,
         approve_value=f"<your name> {verdict['digest'][:12]}",
         served=served,
+        auto=settings.promote.auto,
     )
 
 
@@ -117,7 +119,7 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
             else f"{releases.model}: v{upgrade.version}, first release"
         )
         run_id = releases.publish_candidate(upgrade.version, files, flat_metrics(verdict), name)
-        releases.describe(upgrade.version, report.markdown(review))
+        releases.describe(upgrade.version, report.markdown(replace(review, page=releases.artifact_page(run_id, "report.html"))))
         forwards = {
             f"v{m}": releases.publish_forward(upgrade.forward_folder(m), h.digest, m, upgrade.version, card(upgrade, m))
             for m, h in upgrade.forwards().items()

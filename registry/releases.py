@@ -266,6 +266,11 @@ class Releases:
 
         return f"{self.uri.rstrip('/')}/#/models/{quote(self.model, safe='')}/versions/{number}" if self.uri.startswith("http") else None
 
+    def artifact_page(self, run_id: str, name: str) -> str:
+        """Where the MLflow UI shows a file of a run, relative to its other pages."""
+        experiment = self._call("get_run", run_id).info.experiment_id
+        return f"#/experiments/{experiment}/runs/{run_id}/artifacts/{name}"
+
     def webhook(self, url: str, secret: str) -> str:
         """See to it that the server tells ``url`` what happens, signed with ``secret``. Returns the webhook's id; running it again changes nothing.
 

@@ -32,8 +32,10 @@ def uncertainties(world: World, wanted: Recipe, part: str, seeds: list[int]) -> 
     unit = np.stack([vectors.normalise(one) for one in members])
     disagreement = ((unit - unit.mean(axis=0)) ** 2).sum(axis=(0, 2))
     unsure = 1 - (share / share.sum(axis=1, keepdims=True)).max(axis=1)
+    sigma = carry(world, replace(wanted, seed=seeds[0]))[f"sigma_{part}"]
     return {
-        "σ": carry(world, replace(wanted, seed=seeds[0]))[f"sigma_{part}"],
+        "σ": sigma,
+        "σ × (1 − head-confidence)": sigma * (unsure + 1e-4),
         "head-confidence": unsure,
         "ensemble disagreement": disagreement,
         "rank(disagreement) + rank(head-confidence)": _rank(disagreement) + _rank(unsure),

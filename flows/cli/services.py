@@ -43,6 +43,31 @@ def down(params: Params = DEFAULT) -> None:
         say("Nothing was running.")
 
 
+def doctor(params: Params = DEFAULT, json: Json = False) -> None:
+    """Look at everything that a team relies on, and say what to do where something is wrong. Changes nothing.
+
+    Exit code 1 where something is wrong.
+
+    Example: fct doctor
+    """
+    from flows import doctor as doctors
+
+    ws = workspace(params)
+    marks = {doctors.FINE: "✓", doctors.ATTENTION: "!", doctors.WRONG: "✗"}
+    found = []
+    for finding in doctors.examine(ws):
+        found.append(finding)
+        if not json:
+            todo = f"\n{'':<16}→ {finding.todo}" if finding.todo else ""
+            print(f"{marks[finding.outcome]} {finding.check:<12}  {finding.said}{todo}", flush=True)
+    wrong = [finding for finding in found if finding.outcome == doctors.WRONG]
+    if json:
+        give({"checks": [finding.to_json() for finding in found], "wrong": len(wrong)}, True, "")
+    say(f"{len(wrong)} of {len(found)} findings are wrong." if wrong else "Nothing is wrong. Next: fct status")
+    if wrong:
+        raise typer.Exit(1)
+
+
 def lines_of(ws: Any) -> list[str]:
     """What `fct status` says about the parts; nothing where none was ever started."""
     from registry import running
@@ -59,5 +84,5 @@ def lines_of(ws: Any) -> list[str]:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (up, down):
+    for command in (up, down, doctor):
         app.command(rich_help_panel=SERVICES)(command)

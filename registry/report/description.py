@@ -13,7 +13,7 @@ from typing import Any
 from registry.report.review import HEADLINES, ICONS, Review, cost_rows, duties, gains, gate_rows, metric_rows, plain
 
 MOST = 4500
-REPORT = "report.html in this version's run"
+REPORT = "report.html in the run of this upgrade"
 SPECIAL = re.compile(r"[&<>`|*_\[\]\\~$@]|:(?=//)|(?<=www)\.", re.IGNORECASE)
 # (characters of a note, of a problem, most problems, most rows of the gate table, whether each measurement or each gate has a row,
 # whether passed gates are listed, items of costs and covers)
@@ -81,11 +81,14 @@ def decisions(review: Review) -> list[tuple[str, str]]:
 def consequence(review: Review) -> str:
     """What an approval changes, in plain words (no Markdown, nothing of a user)."""
     version, before = plain(review.verdict["version"], 20), plain(review.verdict.get("from"), 20)
+    exactly = "It holds for exactly what is listed here; anything else needs a new verdict."
+    when = "by itself, at the next look at the registry" if review.auto else f"once somebody types fct promote {version}"
+    proof = "A tag proves that somebody with write access set it; the name in it is only declared."
     if review.first:
-        return f"An approval lets version {version} and its gallery serve, once promoted. It holds for exactly what is listed here; anything else needs a new verdict."
+        return f"An approval lets version {version} and its gallery serve, {when}. {exactly} {proof}"
     return (
-        f"Until someone promotes it, version {before} serves unchanged. An approval lets version {version} and its carried-over gallery take over together;"
-        f" fct rollback returns to version {before}. It holds for exactly what is listed here; anything else needs a new verdict."
+        f"Until then version {before} serves unchanged. An approval lets version {version} and its carried-over gallery take over together, {when};"
+        f" fct rollback returns to version {before}. {exactly} {proof}"
     )
 
 
@@ -170,7 +173,8 @@ def _write(review: Review, every: list[dict[str, str]], detail: tuple[int, int, 
     listed += [f"and {len(covers) - items} more"] if len(covers) > items else []
     out += ["An approval covers: " + ", ".join(listed), ""] if listed else []
     out += [f"- {before}: {code(value)}" for before, value in decisions(review)]
-    return "\n".join([*out, "", f"Charts, lost queries with pictures and provenance: {REPORT}."]) + "\n"
+    report = f"[{REPORT}]({review.page})" if review.page else REPORT
+    return "\n".join([*out, "", f"Charts, lost queries with pictures and provenance: {report}."]) + "\n"
 
 
 def markdown(review: Review) -> str:

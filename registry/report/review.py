@@ -50,6 +50,7 @@ class Review:
         image_of: item id → image file of the evaluation sample, None where it cannot be read.
         costs: numbers whose names end with their unit (``fit_s``). provenance: name → text.
         approve_value: value of the tag ``fct.approve`` that approves this verdict.
+        auto: whether an approval is carried out by itself (``promote.auto``). page: address of the HTML report, relative to the MLflow UI.
         served: query and gallery vectors (N rows each) that ``values`` took for old/old; None where these are the sample's old vectors.
     """
 
@@ -66,6 +67,8 @@ class Review:
     provenance: dict[str, str]
     approve_value: str
     served: tuple[np.ndarray, np.ndarray] | None = None
+    auto: bool = False
+    page: str = ""
 
     @property
     def name(self) -> str:

@@ -571,7 +571,7 @@ def test_the_description_stays_short_whatever_is_written(filler: str, count: int
     review = replace(base, verdict=verdict, costs={f"{long}{i}": long for i in range(count)}, provenance={long: long}, approve_value=long)
     text = markdown(review)
     assert len(text) < MOST
-    assert ("fct approve 2" in text) == (count == 40) and "fct reject 2" in text and "report.html in this version's run" in text
+    assert ("fct approve 2" in text) == (count == 40) and "fct reject 2" in text and "report.html in the run of this upgrade" in text
     if count == 40:
         assert f"<your name> {DIGEST[:12]}" in text, "a value cut short would approve nothing"
     assert count == 1 or "more measurements" in text
@@ -588,7 +588,7 @@ def test_the_description_says_it_all_when_there_is_room(review: Review) -> None:
         assert row["title"] in words and row["note"] in words
     assert "fitting h 41.2 s" in words and "embedder abababababab" in words and "version 1 serves unchanged" in words
     assert words.startswith(" ") or "icons version 2 passed its gates" in words
-    assert "%" not in text and "report.html in this version's run" in text
+    assert "%" not in text and "report.html in the run of this upgrade" in text
 
 
 def every_gate(review: Review) -> list[dict[str, Any]]:

@@ -1,0 +1,303 @@
+"""What a team runs: servers, webhooks, approval in a browser. All real, on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fct.files import read_json
+from flows import services
+from registry import running
+from tests.end_to_end import browser
+from tests.end_to_end.conftest import Project
+
+pytestmark = pytest.mark.slow
+PLAIN = """
+import sys
+import mlflow
+from mlflow import MlflowClient
+
+uri, folder, experiment = sys.argv[1:]
+mlflow.set_tracking_uri(uri)
+client = MlflowClient()
+mlflow.set_experiment(experiment)
+with mlflow.start_run() as run:
+    mlflow.log_artifacts(folder, "release")
+version = client.create_model_version("tiny", f"{run.info.artifact_uri}/release", run.info.run_id)
+print(version.version)
+"""
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+def set_services(folder: Path, **values: Any) -> None:
+    path = folder / "params.yaml"
+    params = yaml.safe_load(path.read_text(encoding="utf-8"))
+    params["services"] |= values
+    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+
+
+@dataclass
+class Team:
+    """A project whose servers run."""
+
+    project: Project
+
+    @property
+    def url(self) -> str:
+        return running.parts(self.project.folder / "workspace")["mlflow"].url
+
+    def client(self) -> Any:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.url, registry_uri=self.url)
+
+    def register(self, folder: str, experiment: str = "plain") -> int:
+        """Register as a user's own training script does: MLflow alone, another process."""
+        script = [sys.executable, "-c", PLAIN, self.url, str(self.project.folder / folder), experiment]
+        ran = subprocess.run(script, capture_output=True, text=True, timeout=120, check=False)
+        assert ran.returncode == 0, ran.stderr
+        return int(ran.stdout.strip().splitlines()[-1])
+
+    def status(self) -> dict[str, Any]:
+        ran = self.project.fct("status", "--json")
+        assert ran.code == 0, ran.err
+        return json.loads(ran.out)  # type: ignore[no-any-return]
+
+    def of(self, version: int) -> str:
+        found = self.status()["versions"].get(str(version))
+        return found["status"] if found else "nothing"
+
+    def until(self, what: Callable[[], bool], seconds: float = 180) -> float:
+        """Wait for it; the seconds that it took."""
+        begun = time.monotonic()
+        while not what():
+            assert time.monotonic() - begun < seconds, self.logs()
+            time.sleep(1)
+        return time.monotonic() - begun
+
+    def logs(self) -> str:
+        folder = self.project.folder / "workspace/services"
+        return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in sorted(folder.glob("*.log")))
+
+    def kill(self, part: str) -> None:
+        found = running.parts(self.project.folder / "workspace")[part]
+        os.killpg(found.pid, signal.SIGKILL)
+        self.until(lambda: not found.alive(), 20)
+
+    def runs(self) -> list[Any]:
+        """Flow runs named like an upgrade."""
+        import httpx
+
+        api = running.parts(self.project.folder / "workspace")["prefect"].url + "/api"
+        found = httpx.post(
+            f"{api}/flow_runs/filter", json={"flows": {"name": {"any_": ["upgrade"]}}, "sort": "START_TIME_DESC"}, timeout=20
+        )
+        return list(found.json())
+
+
+@contextmanager
+def a_team(project: Project, **settings: Any) -> Iterator[Team]:
+    """Version 1 serves, the servers run; they are ended whatever happens."""
+    mlflow, prefect, receiver = free_ports(3)
+    set_services(project.folder, mlflow_port=mlflow, prefect_port=prefect, receiver_port=receiver, **settings)
+    before = {name: os.environ.pop(name, None) for name in ("PREFECT_API_URL", "PREFECT_HOME")}
+    try:
+        for args in (
+            ("register", "build/releases/v1"),
+            ("ingest", "build/data"),
+            ("reconcile", "--once"),
+            ("approve", "1", "--by", "ana", "--why", "first"),
+            ("promote", "1"),
+            ("up",),
+        ):
+            ran = project.command(*args)
+            assert ran.code == 0, f"{args}: {ran.err}"
+        yield Team(project)
+    finally:
+        project.command("down")
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+@pytest.fixture(scope="module")
+def team(copy_of: Callable[[], Project]) -> Iterator[Team]:
+    with a_team(copy_of(), reconcile_every_s=3600.0) as found:  # so rarely that the webhooks must do it
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots are kept: under the test's output, or where FCT_SCREENSHOTS says."""
+    folder = Path(os.environ.get("FCT_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def the_whole_life(team: Team, shots: Path) -> None:
+    """Register with plain MLflow; no command after that; read, approve in the browser; the new release serves."""
+    version = team.register("build/releases/v2")
+    assert version == 2
+    waited = team.until(lambda: team.of(2) == "passed")
+    assert [run["name"] for run in team.runs()] == ["tiny: v1 → v2"]
+    with browser.opened() as driver:
+        text = browser.read_version(driver, team.url, "tiny", 2, shots / "review.png")
+        digest = team.client().get_model_version("tiny", "2").tags["fct.verdict"]
+        assert "tiny version 2 passed its gates" in text and f"<your name> {digest[:12]}" in text and "new/h(old)" in text
+        browser.set_tag(driver, "fct.approve", f"Ana Diaz {digest[:12]}", shots / "approved.png")
+        took = team.until(lambda: team.of(2) == "serving", 120)
+        assert team.client().get_model_version_by_alias("tiny", "champion").version == "2"
+        time.sleep(1)
+        driver.refresh()
+        browser.read_version(driver, team.url, "tiny", 2, shots / "serving.png")
+    entries = team.project.workspace().ledger.entries()
+    assert [(entry.action, entry.by) for entry in entries[-2:]] == [("approve", "Ana Diaz"), ("promote", "Ana Diaz")]
+    assert entries[-2].detail["verdict"] == digest and entries[-1].detail["approved_by"] == "Ana Diaz"
+    (shots / "timing.json").write_text(json.dumps({"registered_to_verdict_s": round(waited, 1), "approved_to_serving_s": round(took, 1)}))
+
+
+@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+def test_a_registration_becomes_a_review_page_and_an_approval_in_the_browser_lets_it_serve(team: Team, shots: Path) -> None:
+    the_whole_life(team, shots)
+
+
+def test_a_second_up_does_nothing_and_says_so(team: Team) -> None:
+    before = running.parts(team.project.folder / "workspace")
+    ran = team.project.command("up")
+    assert ran.code == 0 and ran.err.count("runs already") == 4
+    assert running.parts(team.project.folder / "workspace") == before
+
+
+def test_doctor_finds_nothing_wrong_with_a_healthy_team(team: Team) -> None:
+    ran = team.project.command("doctor", "--json")
+    assert ran.code == 0, ran.out
+    found = {one["check"]: one["outcome"] for one in json.loads(ran.out)["checks"]}
+    assert found["webhook"] == found["storage"] == found["services"] == found["champion"] == "fine"
+
+
+def test_a_registration_that_lacks_a_piece_is_marked_invalid_with_its_name(team: Team, tmp_path: Path) -> None:
+    lacking = tmp_path / "lacking"
+    lacking.mkdir()
+    (lacking / "README").write_text("no release")
+    version = team.register(str(lacking))
+    team.until(lambda: team.of(version) == "invalid")
+    assert "program.pt2" in team.client().get_model_version("tiny", str(version)).description
+
+
+def test_nonsense_and_strangers_in_the_approval_tag_are_explained_on_the_version(team: Team) -> None:
+    client, head = team.client(), len(team.project.workspace().ledger.entries())
+    client.set_model_version_tag("tiny", "1", "fct.approve", "yes please")
+    team.until(lambda: "is ignored" in team.client().get_model_version("tiny", "1").tags.get("fct.note", ""), 90)
+    assert "yes please" in str(team.status()["ignored"]["1"])
+    client.delete_model_version_tag("tiny", "1", "fct.approve")
+    team.until(lambda: "fct.note" not in team.client().get_model_version("tiny", "1").tags, 90)
+    assert team.status()["serving"]["release"] in (1, 2) and len(team.project.workspace().ledger.entries()) >= head
+
+
+def test_an_alias_moved_by_hand_is_put_back_and_moves_nothing(team: Team) -> None:
+    serving = team.status()["serving"]["release"]
+    other = 1 if serving == 2 else 2
+    team.client().set_registered_model_alias("tiny", "champion", str(other))
+    team.until(lambda: team.client().get_model_version_by_alias("tiny", "champion").version == str(serving), 90)
+    assert team.status()["serving"]["release"] == serving
+
+
+def test_a_lost_webhook_costs_a_look_at_the_registry_and_nothing_else(team: Team) -> None:
+    team.kill("receiver")
+    ran = team.project.command("status")
+    assert "receiver   ended by itself" in ran.out
+    version = team.register("build/releases/v1", "another")  # the same release once more, as a new version
+    assert team.of(version) == "registered"
+    ran = team.project.command("up")  # starts the receiver again; the delivery is lost
+    assert ran.code == 0 and "receiver: started" in ran.err
+    assert team.project.command("reconcile", "--once").code == 0
+    assert team.of(version) in ("refused", "inconclusive", "passed")
+
+
+def test_a_killed_worker_leaves_a_run_that_the_next_look_takes_over(team: Team) -> None:
+    version = team.register("build/releases/v2", "third")
+    team.until(lambda: bool([run for run in team.runs() if run["parameters"]["version"] == version and run["state_type"] == "RUNNING"]), 90)
+    team.kill("worker")
+    # the runs of a killed worker are processes of their own group member: they end with it
+    team.until(lambda: services.lock.holder_of(team.project.workspace().locks, "tiny") is None, 90)
+    assert team.project.command("up").code == 0
+    team.until(lambda: team.of(version) in ("passed", "refused", "inconclusive", "superseded"), 240) if _hint(team) else None
+    assert read_json(team.project.folder / f"workspace/upgrades/tiny-v{version}/verdict/verdict.json")["digest"]
+
+
+def _hint(team: Team) -> bool:
+    """Any event makes the team look at the registry."""
+    team.client().set_model_version_tag("tiny", "1", "note", str(time.time()))
+    return True
+
+
+def test_mlflow_and_prefect_may_go_away_during_an_upgrade(team: Team) -> None:
+    version = team.register("build/releases/v2", "fourth")
+    team.until(lambda: bool([run for run in team.runs() if run["parameters"]["version"] == version and run["state_type"] == "RUNNING"]), 90)
+    team.kill("mlflow")
+    time.sleep(8)
+    assert team.project.command("up").code == 0
+    team.until(lambda: team.of(version) in ("passed", "refused", "inconclusive"), 300)
+    serving = team.status()["serving"]
+    team.kill("prefect")
+    assert team.project.command("up").code == 0
+    assert team.status()["serving"] == serving
+    _hint(team)
+    team.until(lambda: team.client().get_model_version("tiny", str(version)).tags.get("fct.status") == team.of(version), 120)
+
+
+def test_down_ends_exactly_what_up_started(team: Team) -> None:
+    parts = running.parts(team.project.folder / "workspace")
+    bystander = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+    try:
+        ran = team.project.command("down")
+        assert ran.code == 0 and all(f"{name}: ended" in ran.err for name in parts)
+        assert not any(part.alive() for part in parts.values()) and bystander.poll() is None
+        assert running.parts(team.project.folder / "workspace") == {}
+        assert "Nothing was running" in team.project.command("down").err
+    finally:
+        bystander.kill()
+        bystander.wait()
+
+
+@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+def test_the_same_life_on_postgresql(copy_of: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> None:
+    pgserver = pytest.importorskip("pgserver")
+    folder = tmp_path_factory.mktemp("pg")
+    server = pgserver.get_server(folder, cleanup_mode="stop")
+    try:
+        for name in ("mlflow", "prefect"):
+            server.psql(f"CREATE DATABASE {name};")
+        base = server.get_uri()
+        databases = {f"{name}_database": base.replace("/postgres?", f"/{name}?") for name in ("mlflow", "prefect")}
+        assert all(name.split("_")[0] + "?" in value for name, value in databases.items()), base
+        with a_team(copy_of(), reconcile_every_s=3600.0, **databases) as team:
+            the_whole_life(team, folder)
+            description = team.client().get_model_version("tiny", "2").description
+            assert len(description) < 4500, "PostgreSQL's column holds 5,000 characters"
+        assert not (team.project.folder / "workspace/mlflow.db").exists()
+    finally:
+        server.cleanup()
