@@ -159,7 +159,7 @@ async def _read(request: Request) -> bytes:
 
 
 def main() -> None:
-    """Serve on loopback until ended."""
+    """Serve until ended, on loopback unless told otherwise."""
     import argparse
     import os
 
@@ -170,10 +170,15 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m flows.receiver", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--params", default="params.yaml")
-    workspace = open_workspace(parser.parse_args().params)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--url", default="", help="where MLflow reaches this receiver; given, the webhook is registered there at the start")
+    options = parser.parse_args()
+    workspace = open_workspace(options.params)
     settings = workspace.settings
+    if options.url:
+        workspace.releases.webhook(options.url, services.secret(workspace))
     app = build(services.secret(workspace), settings.model, to_prefect(os.environ["PREFECT_API_URL"]))
-    uvicorn.run(app, host="127.0.0.1", port=settings.services.receiver_port, log_level="info", access_log=True)
+    uvicorn.run(app, host=options.host, port=settings.services.receiver_port, log_level="info", access_log=True)
 
 
 if __name__ == "__main__":

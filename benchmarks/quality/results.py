@@ -132,7 +132,8 @@ def methods_section(rows: list[Row], data: str) -> str:
         for name in METHOD_FILES:
             row = by_name(rows, "methods", f"{data}-{v1}-{name}")
             if row:
-                out += [f"### {v1} v1: {TITLES[name]}", full(row, against="auto" if name == "bare" else "shipped"), source([row])]
+                table = full(row, against="auto" if name == "bare" else "shipped")
+                out += [f"<details><summary>{v1} v1: {TITLES[name]}</summary>\n", table, source([row]), "</details>\n"]
     return "\n".join(out)
 
 
@@ -303,6 +304,38 @@ def _biased(row: Row) -> str:
     )
 
 
+FRONT = (
+    ("old/old", "shipped"),
+    ("ridge", "closed"),
+    ("fct", "fct"),
+    ("ridge + ψ + pool", "closed"),
+    ("fastfill + ψ", "fastfill"),
+    ("fct + ψ", "fct"),
+    ("thumbnail of equal bytes", "references"),
+    ("ridge + ψ + preview + pool", "shipped"),
+    ("shipped", "shipped"),
+    ("new/new", "shipped"),
+)  # (row, the file of the suite methods that has it)
+
+
+def front_section(rows: list[Row]) -> str:
+    """The first screen: mAP of what people compare, one line a world."""
+    out = ["## The first screen: mAP of the test sample, one seed, 128 bytes of ψ"]
+    for population in reversed(POPULATIONS):
+        lines, used = [], []
+        for data in DATA:
+            for v1 in ("strong", "weak"):
+                files = {name: by_name(rows, "methods", f"{data}-{v1}-{name}") for _, name in FRONT}
+                if None in files.values():
+                    continue
+                used += [row for row in files.values() if row]
+                found = [files[name]["numbers"][PART][population]["rows"][row]["mAP"] for row, name in FRONT]  # type: ignore[index]
+                lines.append([f"{data}, {v1} v1", *(number(triple, interval=False) for triple in found)])
+        if lines:
+            out += [f"**{population} classes**\n", grid_table(["", *(row for row, _ in FRONT)], lines)]
+    return "\n".join(out) if len(out) > 1 else ""
+
+
 def short_section(rows: list[Row]) -> str:
     """How the shipped h stands to the others, over everything that was compared with it: counted, not told."""
     lines = []
@@ -340,7 +373,7 @@ def short_section(rows: list[Row]) -> str:
 
 def page(rows: list[Row]) -> str:
     """RESULTS.md."""
-    sections = [HEAD, short_section(rows), grid_section(rows), headline_section(rows), backfill_section(rows)]
+    sections = [HEAD, front_section(rows), short_section(rows), grid_section(rows), headline_section(rows), backfill_section(rows)]
     sections += [section for data in DATA for section in (changes_section(rows, data), methods_section(rows, data))]
     return "\n".join(section for section in sections if section)
 

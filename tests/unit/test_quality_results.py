@@ -46,10 +46,10 @@ def test_pages_of_rows_that_lack_suites_are_still_pages():
 
 
 @pytest.mark.parametrize("suite", ["methods", "grid", "backfill", "protocols"])
-def test_every_icon_cell_of_the_suites_has_its_row(suite):
+def test_every_cell_of_the_suites_has_its_row(suite):
     from benchmarks.quality.suites import cells
 
-    wanted = {(cell.suite, cell.name) for data in ("icons", "digits") for cell in cells(data) if cell.suite == suite}
+    wanted = {(cell.suite, cell.name) for data in ("icons", "digits", "glyphs", "emoji") for cell in cells(data) if cell.suite == suite}
     assert wanted <= {(row["suite"], row["name"]) for row in ROWS}
 
 
