@@ -107,7 +107,7 @@ def tiny_params(images: Path) -> dict[str, Any]:
         "beats_linear": -1.0,
         "threshold_shift": 0.5,
     }
-    params["promote"] |= {"max_delta": 0.5}
+    params["promote"] |= {"max_delta": 0.5, "auto": False}  # what is approved waits, so that tests can look at it
     return params
 
 

@@ -55,6 +55,7 @@ def set_services(folder: Path, **values: Any) -> None:
     path = folder / "params.yaml"
     params = yaml.safe_load(path.read_text(encoding="utf-8"))
     params["services"] |= values
+    params["promote"] |= {"auto": True}
     path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
 
 
