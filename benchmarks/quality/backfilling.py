@@ -16,6 +16,7 @@ from benchmarks.quality.methods import Numbers, world_of
 from benchmarks.quality.models import model, phi
 from benchmarks.quality.sides import PICTURE
 from fct import order, vectors
+from fct.forward import uncertainty
 from fct.intervals import Bootstrap, difference
 
 STEPS = 11
@@ -26,16 +27,15 @@ RECIPES = {"shipped": SHIPPED, "fastfill + ψ": Recipe("fastfill", PICTURE), "fc
 def uncertainties(world: World, wanted: Recipe, part: str, seeds: list[int]) -> dict[str, np.ndarray]:
     """Name → (N,), larger = backfill first: the σ that the order of that h uses, and others of the same h."""
     members = [carry(world, replace(wanted, seed=seed))[part].astype(np.float32) for seed in seeds]
-    carried, (weight, bias) = members[0], model(world.lab, world.new).head
-    logits = carried @ weight.T + bias
-    share = np.exp(logits - logits.max(axis=1, keepdims=True))
     unit = np.stack([vectors.normalise(one) for one in members])
     disagreement = ((unit - unit.mean(axis=0)) ** 2).sum(axis=(0, 2))
-    unsure = 1 - (share / share.sum(axis=1, keepdims=True)).max(axis=1)
+    unsure = uncertainty.unsure(members[0], model(world.lab, world.new).head)
     sigma = carry(world, replace(wanted, seed=seeds[0]))[f"sigma_{part}"]
+    if wanted.method == "shipped":
+        sigma = sigma / unsure  # what the shipped h gives is the product
     return {
         "σ": sigma,
-        "σ × (1 − head-confidence)": sigma * (unsure + 1e-4),
+        "σ × (1 − head-confidence)": sigma * unsure,
         "head-confidence": unsure,
         "ensemble disagreement": disagreement,
         "rank(disagreement) + rank(head-confidence)": _rank(disagreement) + _rank(unsure),

@@ -153,6 +153,8 @@ def fit_candidate(method: str, material: Material, settings: FitSettings, title:
     if method == "fastfill-pool" and settings.linear_member:
         weight, bias = _affine("ridge", material, -1)
         h = replace(h, weight=weight, bias=bias)
+    if method == "fastfill-pool" and settings.uncertainty and head is not None:
+        h = replace(h, head=(np.array(head[0], dtype=np.float32), np.array(head[1], dtype=np.float32)))
     if method in UNCERTAIN and settings.uncertainty:
         return h
     rows = material.rest if len(material.rest) else material.fold_rows(0, CHOICE_ROWS)

@@ -26,7 +26,7 @@ from fct.forward.uncertainty import Uncertainty
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = 3
+FORMAT = 4
 DISTRIBUTION = "forward-compatible-releases"
 FILES = ("weights.safetensors", "manifest.json")
 KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
@@ -49,6 +49,7 @@ def save(h: Forward, folder: str | Path) -> None:
         assert isinstance(first, ForwardNetwork)
         network = {"members": len(h.network.members), "width": first.out.in_features, "twice": first.twice}
         network["linear"] = h.weight is not None
+        network["classes"] = 0 if h.head is None else len(h.head[1])
     given.place(folder, holds=FILES)
     with whole_folder(folder) as part:
         save_file(h.tensors(), part / "weights.safetensors")
@@ -116,7 +117,7 @@ def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], fol
     numbers = [n for name in ("old", "side", "new") if isinstance(n := dims.get(name), int)] if isinstance(dims, dict) else []
     fits = len(numbers) == 3 and method in METHODS and (network is None) == (method in CLOSED)
     if fits and network is not None:
-        kinds = {"members": int, "width": int, "twice": bool, "linear": bool}
+        kinds = {"members": int, "width": int, "twice": bool, "linear": bool, "classes": int}
         fits = isinstance(network, dict) and all(isinstance(network.get(name), kind) for name, kind in kinds.items())
     if not fits:
         raise BadInput(
@@ -145,6 +146,8 @@ def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], fol
         with torch.random.fork_rng(devices=[]):
             members = [ForwardNetwork(old, side, new, network["width"], network["twice"]) for _ in range(network["members"])]
         made = ForwardEnsemble(members)
+        if network["classes"]:
+            shapes |= {"head.weight": (network["classes"], new), "head.bias": (network["classes"],)}
         shapes |= {name: tuple(value.shape) for name, value in made.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in tensors.items()}
     if found != shapes:
@@ -155,10 +158,11 @@ def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], fol
             got=found.get(name, "absent"),
             where=folder,
         )
-    arrays = {name: np.asarray(value.numpy()) for name, value in tensors.items() if name in ("weight", "bias") or "uncertainty." in name}
+    arrays = {name: np.asarray(value.numpy()) for name, value in tensors.items() if not name.startswith("members.")}
     spread = Uncertainty(*(arrays[f"uncertainty.{name}"] for name in UNCERTAINTY)) if "uncertainty.mean" in arrays else None
     if made is not None:
         made.load_state_dict({name: value for name, value in tensors.items() if name.startswith("members.")})
         made.eval()
     about = {key: value for key, value in manifest.items() if key not in KEYS}
-    return Forward(method, old, side, new, made, arrays.get("weight"), arrays.get("bias"), spread, about)
+    head = (arrays["head.weight"], arrays["head.bias"]) if "head.weight" in arrays else None
+    return Forward(method, old, side, new, made, arrays.get("weight"), arrays.get("bias"), spread, head, about)

@@ -20,7 +20,7 @@ from fct.errors import BadInput
 from fct.files import whole_file
 from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble
 from fct.forward.oddities import within_float32
-from fct.forward.uncertainty import Uncertainty
+from fct.forward.uncertainty import Uncertainty, unsure
 
 BLOCK = 1024
 
@@ -31,7 +31,8 @@ class Forward:
 
     With both, the linear map is one more member of the networks' mean.
 
-    ``uncertainty`` gives σ where the network learned no log-variance; ``about`` goes into the manifest.
+    ``uncertainty`` gives σ where the network learned no log-variance; with ``head``, the new model's weight (K, E) and bias (K,), σ counts
+    for less where the head is sure of a carried row. ``about`` goes into the manifest.
     """
 
     method: str
@@ -42,13 +43,14 @@ class Forward:
     weight: np.ndarray | None = None
     bias: np.ndarray | None = None
     uncertainty: Uncertainty | None = None
+    head: tuple[np.ndarray, np.ndarray] | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     def transform(self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
         """Carry rows over: (N, D) old, (N, P) side → vectors (N, E) float32 and uncertainty σ (N,) float32.
 
-        σ is a predicted standard deviation in units of the new space's own; larger = less certain = backfill first. A row comes out
-        the same bits in whatever batch and order.
+        σ is a predicted standard deviation in units of the new space's own, of the shipped recipe with a head times how unsure that head
+        is (:func:`fct.forward.uncertainty.unsure`); larger = backfill first. A row comes out the same bits in whatever batch and order.
 
         Raises:
             BadInput: rows or dimensions that do not fit this h, or side-information missing (or given to an h without).
@@ -78,6 +80,8 @@ class Forward:
         chosen = devices.pick(device)
         network = self.network.to(chosen) if self.network is not None else None
         affine = None if self.weight is None or self.bias is None else (_widened(self.weight, 1), _widened(self.bias, 0))
+        # more classes than there are lose nothing: a head of few is widened by ones that no row can have
+        head = None if self.head is None else (_widened(self.head[0], 0), _lowest(self.head[1]))
         for start in range(0, len(old), BLOCK):
             rows = slice(start, min(start + BLOCK, len(old)))
             count = rows.stop - start
@@ -100,6 +104,10 @@ class Forward:
                 carried = learned if affine is None else (members * learned + carried) / (members + 1)
             if self.uncertainty is not None:
                 sigma = self.uncertainty.sigma(both)[:count]
+            if head is not None:
+                whole = np.zeros((BLOCK, self.new_dim), dtype=np.float32)
+                whole[:count] = carried
+                sigma = sigma * unsure(whole, head)[:count]
             yield rows, carried, sigma
 
     @property
@@ -113,6 +121,8 @@ class Forward:
         arrays = self.uncertainty.tensors() if self.uncertainty is not None else {}
         if self.weight is not None and self.bias is not None:
             arrays = arrays | {"weight": self.weight, "bias": self.bias}
+        if self.head is not None:
+            arrays = arrays | {"head.weight": self.head[0], "head.bias": self.head[1]}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         if self.network is not None:
             tensors |= {name: value.cpu().contiguous() for name, value in self.network.state_dict().items()}
@@ -165,3 +175,8 @@ def _widened(array: np.ndarray, axis: int) -> np.ndarray:
     """Zeros up to 16 outputs: the last bits of narrower products depend on a row's place in the block."""
     missing = max(0, LEAST_OUTPUTS - array.shape[axis])
     return np.pad(array, [(0, missing if at == axis else 0) for at in range(array.ndim)])
+
+
+def _lowest(bias: np.ndarray) -> np.ndarray:
+    """Biases of the classes by which :func:`_widened` widens a head: never the highest, and nothing in the sum."""
+    return np.pad(bias.astype(np.float64), (0, max(0, LEAST_OUTPUTS - len(bias))), constant_values=-1e30)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LEAST_UNSURE = 1e-4  # of a softmax that is certain: σ keeps its order there
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 FEWEST = 20  # rows below which only a constant is fitted
 BLOCK = 1024
@@ -39,6 +40,21 @@ class Uncertainty:
     def tensors(self) -> dict[str, np.ndarray]:
         """The arrays by the names under which they are stored."""
         return {f"uncertainty.{name}": getattr(self, name) for name in ("mean", "scale", "weight", "numbers")}
+
+
+def unsure(carried: np.ndarray, head: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """1 − the highest softmax probability of the new model's head on carried rows (N, E): (N,) float32, at least LEAST_UNSURE.
+
+    A row of which the head is sure is where a search needs it, whatever its distance from the native vector. On classes that the head
+    knows this orders a backfill better than σ, on others σ does; their product is shipped (docs/decisions/0006-picture.md).
+
+    Args:
+        head: weight (K, E) and bias (K,).
+    """
+    weight, bias = head
+    logits = carried.astype(np.float64) @ weight.T.astype(np.float64) + bias
+    share = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return (1 - share.max(axis=1) / share.sum(axis=1) + LEAST_UNSURE).astype(np.float32)
 
 
 def fit_uncertainty(x: np.ndarray, errors: np.ndarray, seed: int) -> Uncertainty:

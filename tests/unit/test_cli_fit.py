@@ -166,7 +166,7 @@ def test_fewer_pairs_than_dimensions_is_a_warning_in_both_places(tmp_path):
         (lambda h: (h / "manifest.json").write_text((h / "manifest.json").read_text()[:50]), 2, "not valid JSON"),
         (lambda h: (h / "manifest.json").unlink(), 2, "a file is missing; wanted manifest.json"),
         (
-            lambda h: (h / "manifest.json").write_text((h / "manifest.json").read_text().replace('"format": 3', '"format": 9')),
+            lambda h: (h / "manifest.json").write_text((h / "manifest.json").read_text().replace('"format": 4', '"format": 9')),
             2,
             "newer version",
         ),

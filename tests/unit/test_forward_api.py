@@ -15,6 +15,7 @@ from fct.forward.rows import held_out
 from fct.forward.settings import CLOSED, LEARNED
 from fct.forward.storage import package_version
 from fct.forward.transformation import BLOCK, transform_to
+from fct.forward.uncertainty import unsure
 
 FEW = FitSettings(members=2, width=8, epochs=2, batch=16)
 
@@ -142,6 +143,24 @@ def test_narrow_vectors_come_out_the_same_bits_too(method, d, e, width):
         assert part.tobytes() == whole[rows].tobytes() and part_sigma.tobytes() == sigma[rows].tobytes()
 
 
+@pytest.mark.parametrize("classes", [2, 5, 30])
+def test_with_a_head_sigma_counts_for_less_where_the_head_is_sure(classes, tmp_path):
+    old, side, new = wide_world(120, 3)
+    rng = np.random.default_rng(0)
+    head = rng.normal(size=(classes, 16)).astype(np.float32), rng.normal(size=classes).astype(np.float32)
+    labels = np.arange(120) % classes
+    found = fct.fit(old, new, side=side, labels=labels, head=head, settings=replace(FEW, method="fastfill-pool", width=32), device="cpu")
+    carried, sigma = found.transform(old, side)
+    alone = replace(found, head=None).transform(old, side)[1]
+    assert np.allclose(sigma, alone * unsure(carried, head), rtol=1e-4)
+    part = found.transform(old[[7]], side[[7]])[1]
+    assert part.tobytes() == sigma[[7]].tobytes()
+    found.save(tmp_path / "h")
+    again = load(tmp_path / "h")
+    assert again.digest == found.digest != replace(found, head=None).digest
+    assert again.transform(old, side)[1].tobytes() == sigma.tobytes()
+
+
 def test_rows_beyond_one_block_come_out_the_same_bits(wide):
     old, side, _ = wide_world(2 * BLOCK + 7, 5)
     whole = wide.transform(old, side)[0]
@@ -251,8 +270,8 @@ def test_a_manifest_that_is_none_is_refused(folder, content):
 
 
 def test_a_newer_and_an_older_format_are_refused(folder):
-    edit(folder, format=4)
-    with pytest.raises(BadInput, match="written by a newer version of this package; wanted format 3; got format 4.*update the package"):
+    edit(folder, format=5)
+    with pytest.raises(BadInput, match="written by a newer version of this package; wanted format 4; got format 5.*update the package"):
         load(folder)
     edit(folder, format=1)
     with pytest.raises(BadInput, match="written by an older version"):
@@ -261,7 +280,7 @@ def test_a_newer_and_an_older_format_are_refused(folder):
 
 def test_the_manifest_names_the_package_that_wrote_it(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["package"] == package_version() and manifest["format"] == 3
+    assert manifest["package"] == package_version() and manifest["format"] == 4
     assert {"validation", "seed", "inputs", "settings", "seconds", "inputs_missing", "warnings"} <= manifest.keys()
 
 

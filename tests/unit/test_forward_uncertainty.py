@@ -1,7 +1,11 @@
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fct.forward.uncertainty import fit_uncertainty
+from fct.forward.uncertainty import fit_uncertainty, unsure
 
 
 def world(n=3000, seed=0):
@@ -43,3 +47,19 @@ def test_a_rows_sigma_does_not_depend_on_its_neighbours():
     whole = model.sigma(x)
     order = np.random.default_rng(1).permutation(500)[:77]
     assert model.sigma(x[order]).tobytes() == whole[order].tobytes()
+
+
+@given(st.integers(1, 40), st.integers(0, 2**32 - 1))
+def test_unsure_is_what_a_naive_softmax_says(classes, seed):
+    rng = np.random.default_rng(seed)
+    carried, weight, bias = rng.normal(size=(5, 4)), rng.normal(size=(classes, 4)), rng.normal(size=classes)
+    found = unsure(carried, (weight, bias))
+    for row, value in zip(carried, found, strict=True):
+        powers = [math.exp(sum(w * x for w, x in zip(one, row, strict=True)) + b) for one, b in zip(weight, bias, strict=True)]
+        assert value == pytest.approx(1 - max(powers) / sum(powers) + 1e-4, abs=1e-5)
+
+
+def test_rows_of_which_the_head_is_sure_come_last_and_logits_of_any_size_are_no_harm():
+    head = np.eye(3, dtype=np.float32), np.zeros(3, dtype=np.float32)
+    found = unsure(np.array([[1e4, 0, 0], [1, 1, 1], [3, 0, 0]]), head)
+    assert found[0] < found[2] < found[1] and found[0] > 0 and np.isfinite(found).all()
