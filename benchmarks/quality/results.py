@@ -20,7 +20,7 @@ DATA = {
     "icons": "icons (line drawings of 32×32 pixels from five packs; cross-pack search)",
     "digits": "digits (scikit-learn's handwritten digits, 8×8 pixels; ten classes, so queries are resampled, not classes)",
     "glyphs": "glyphs (printed characters in 70 typefaces, 32×32 pixels): kept apart until the recipe was fixed; nothing was chosen on it",
-    "emoji": "emoji (in colour, by eleven designers, 32×32 pixels; v1 a small ViT, v2 a ResNet-18): kept apart like the glyphs",
+    "emoji": "emoji (in colour, by eleven designers, 32×32 pixels; v1 a small ViT that is below raw pixels, v2 a ResNet-18): kept apart like the glyphs",
 }
 METHOD_FILES = ("references", "closed", "bare", "equal-dims", "fct", "fastfill", "contrastive", "mixed", "bct", "sides", "shipped")
 Row = dict[str, Any]
@@ -194,7 +194,9 @@ def backfill_section(rows: list[Row]) -> str:
     head += ["AUC − random, top1", "AUC − random, mAP", "dip top1", "dip mAP"]
     return (
         "## Partial backfill: curve, area and dip\nM(β): the part β of the gallery is native, in that order. The dip is min M(β) − min(M(0), M(1)). "
-        "Random: the mean of five orders.\n\n![curves](docs/results/backfill.svg)\n\n" + grid_table(head, lines) + source(used)
+        "Random: the mean of five orders. *σ × (1 − head-confidence)* is what the shipped h orders by; FastFill orders by σ.\n\n![curves](docs/results/backfill.svg)\n\n"
+        + grid_table(head, lines)
+        + source(used)
     )
 
 
