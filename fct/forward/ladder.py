@@ -38,7 +38,7 @@ class Choice:
 def choose(inputs: Inputs, settings: FitSettings, *, seed: int, device: torch.device) -> Choice:
     """Fit and judge every candidate that the inputs allow, in order of simplicity.
 
-    The decision is a paired bootstrap of the main metric (mAP with labels, else the mean reciprocal rank of the own row) over
+    The decision is a paired bootstrap of the main metric (mAP with labels, else the centred cosine with the native vector) over
     classes, or sources: a candidate is beaten when the one-sided 95 % lower bound of another one's lead is above 0. Learned
     candidates are judged as single networks of at most 600 steps.
 
@@ -51,7 +51,7 @@ def choose(inputs: Inputs, settings: FitSettings, *, seed: int, device: torch.de
         reason = "There are too few sources to hold any out: ridge, which is regularised, is shipped unjudged."
         return Choice(replace(settings, method="ridge"), {"held_out": 0, "candidates": [], "chosen": "ridge", "reason": reason})
     by_label = all(judge.by_label for judge in judges)
-    metric = "mAP" if by_label else "MRR"
+    metric = "mAP" if by_label else "cosine"
     methods = _methods(inputs)
     found: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in methods}
     seconds = dict.fromkeys(methods, 0.0)
@@ -129,7 +129,7 @@ def beside_best_closed(
     rest = material.rest
     judge = judging.Judge(rest.gather(slice(None))[2], labels_of, sources)
     by_label = judge.by_label
-    metric = "mAP" if by_label else "MRR"
+    metric = "mAP" if by_label else "cosine"
     values, clusters = judge.values(_carried(h, rest), by_label)
     closed: dict[str, tuple[dict[str, np.ndarray], float]] = {}
     for method in CLOSED:

@@ -21,7 +21,7 @@ def missing() -> str:
 
 
 @contextmanager
-def opened(dark: bool = False) -> Iterator[Any]:
+def opened() -> Iterator[Any]:
     """A driver of selenium's."""
     from selenium import webdriver
     from selenium.webdriver.chrome.options import Options
@@ -31,8 +31,6 @@ def opened(dark: bool = False) -> Iterator[Any]:
     options.binary_location = str(shutil.which("chromium"))
     for flag in FLAGS.split():
         options.add_argument(flag)
-    if dark:
-        options.add_argument("--blink-settings=preferredColorScheme=0")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
@@ -64,3 +62,16 @@ def set_tag(driver: Any, key: str, value: str, shot: Path) -> None:
     driver.find_element(By.CSS_SELECTOR, "[data-testid='add-tag-button']").click()
     WebDriverWait(driver, 30).until(lambda d: value in d.find_element(By.TAG_NAME, "body").text)
     driver.save_screenshot(str(shot))
+
+
+def requests(driver: Any) -> list[str]:
+    """Addresses that the browser asked for since it was opened, or last asked here."""
+    import json
+
+    said = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
+    return [one["params"]["request"]["url"] for one in said if one["method"] == "Network.requestWillBeSent"]
+
+
+def prefer(driver: Any, scheme: str) -> None:
+    """``light`` or ``dark``."""
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})

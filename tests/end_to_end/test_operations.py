@@ -285,6 +285,22 @@ def test_down_ends_exactly_what_up_started(team: Team) -> None:
 
 
 @pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
+def test_the_report_opens_offline_in_light_and_dark_and_asks_nobody_for_anything(candidate: Project, shots: Path) -> None:
+    page = (candidate.folder / "workspace/upgrades/tiny-v2/report.html").as_uri()
+    with browser.opened() as driver:
+        papers = []
+        for scheme in ("light", "dark"):
+            browser.prefer(driver, scheme)
+            driver.get(page)
+            papers.append(driver.execute_script("return getComputedStyle(document.body).backgroundColor"))
+            driver.save_screenshot(str(shots / f"report-{scheme}.png"))
+        asked = browser.requests(driver)
+        assert page in asked and all(url.startswith(("file:", "data:")) for url in asked)
+        assert papers[0] != papers[1]
+        assert not driver.get_log("browser"), "scripts, styles or pictures that the page's own policy refuses"
+
+
+@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
 def test_the_same_life_on_postgresql(copy_of: Callable[[], Project], tmp_path_factory: pytest.TempPathFactory) -> None:
     pgserver = pytest.importorskip("pgserver")
     folder = tmp_path_factory.mktemp("pg")
