@@ -12,6 +12,7 @@ from fct import evaluation, pairs, vectors
 from fct.datasets.manifest import read_manifest
 from fct.files import read_json, whole_file, write_json
 from registry import report
+from registry.report.description import escape
 from registry.steps import once
 from registry.upgrade import Upgrade, mark
 
@@ -80,18 +81,40 @@ def costs_of(upgrade: Upgrade, images_read: int) -> dict[str, float | int | str]
 
 
 def card(upgrade: Upgrade, m: int) -> str:
-    """The card of an h: where it leads, what it was fitted on, when not to use it."""
+    """The card of an h (Markdown): where it leads, what it was fitted on, what it was compared with, when not to use it."""
     manifest = read_json(upgrade.forward_folder(m) / "manifest.json")
     verdict = read_json(upgrade.folder / "verdict" / "verdict.json")
+    validation = manifest.get("validation", {})
+    missing = [f"- {escape(sentence, 250)}" for sentence in manifest.get("inputs_missing", [])]
     return (
         f"# h: version {m} to version {upgrade.version}\n\n"
         f"- method `{manifest['method']}`, digest `{manifest['digest'][:12]}`, fitted in {manifest['seconds']} s on {manifest['pairs']} pairs and {manifest['pool']} unlabelled pool rows\n"
         f"- from embedder `{upgrade.release_of(m).fingerprint[:12]}` to `{upgrade.new.fingerprint[:12]}`\n"
-        f"- mean cosine with native vectors on held-out sources: {manifest.get('validation', {}).get('mean_cosine', 'not measured')}\n"
-        f"- verdict of the upgrade it was made for: **{verdict['outcome']}**\n\n"
+        f"- mean cosine with native vectors on held-out sources: {validation.get('mean_cosine', 'not measured')}\n"
+        f"- verdict of the upgrade it was made for: **{verdict['outcome']}**, `{verdict['digest'][:12]}`\n"
+        + "".join(f"{line}\n" for line in missing)
+        + f"\n{_ladder(validation)}"
         "Do not use it for items of another embedder, or for items far from what it was fitted on (gate *coverage*). "
         "It carries the new model's strengths and weaknesses over faithfully; it does not improve on them.\n"
     )
+
+
+def _ladder(validation: dict[str, Any]) -> str:
+    """What was compared on held-out rows, what lost included."""
+    rows = validation.get("candidates") or []
+    metrics = [name for name in ("top1", "mAP", "cosine") if rows and name in rows[0]]
+    if not rows:
+        return ""
+    lines = [
+        f"| on {validation['held_out']} held-out rows | {' | '.join(metrics)} | minus the chosen one | seconds |",
+        f"|{'---|' * (len(metrics) + 3)}",
+    ]
+    for row in rows:
+        lead = row["difference_to_chosen"]
+        span = "" if row["method"] == validation["chosen"] else f"{lead['value']:+.3f} [{lead['lower']:+.3f}, {lead['upper']:+.3f}]"
+        name = f"**{row['method']}**" if row["method"] == validation["chosen"] else row["method"]
+        lines.append(f"| {name} | {' | '.join(f'{row[metric]:.3f}' for metric in metrics)} | {span} | {row['seconds']:.1f} |")
+    return "\n".join([*lines, "", escape(validation["reason"], 600), "", ""])
 
 
 def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:

@@ -92,6 +92,11 @@ class Upgrade:
         if champion == self.version:
             raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
         found = releases.contract_problems(self.version)
+        found = found or [
+            f"its embedder is that of version {m}, whose own vectors the gallery holds: `fct rollback` returns to that version"
+            for m in self.natives()
+            if self.release_of(m).fingerprint == self.new.fingerprint
+        ]
         if found:
             write_json(path, {"ok": False, "problems": found, "champion": None})
             releases.tag(self.version, STATUS_TAG, "invalid")

@@ -153,7 +153,9 @@ def _missing(side: bool, labels: np.ndarray | None, head: bool, pool: bool) -> l
             "FCT's paper recovers 70 % of the gain in top-1 without it and 85 % with it on ImageNet."
         )
     if labels is None or not (labels >= 0).any():
-        found.append("Labels (--labels) were not given: candidates are judged by whether an item finds itself, not by classes.")
+        found.append(
+            "Labels (--labels) were not given: candidates are judged by how close carried vectors are to native ones, not by classes."
+        )
     if not head:
         found.append(
             "The new model's head (--head) was not given: with it and labels, carried rows are also taught to be classified rightly."

@@ -24,6 +24,7 @@ HELD_OUT = 0.05  # what a fit keeps aside for its own numbers
 JUDGED_ROWS = 1000  # rows wanted for the decision; small inputs are judged in several rounds
 ROUNDS = 5
 JUDGED_STEPS = 600
+FEWEST_ITEMS = 1000  # sources, without labels, from which a network is a candidate
 FEWEST_CLASSES = 20  # from so many classes on, a tenth of them is held out whole
 
 
@@ -164,13 +165,13 @@ def _methods(inputs: Inputs) -> list[str]:
     methods = [method for method in CLOSED if equal or method not in ("none", "mean-shift")]
     if inputs.fewer_than_dimensions:
         return methods
-    labelled = bool((inputs.pairs.labels >= 0).any())
+    if not bool((inputs.pairs.labels >= 0).any()):
+        # no class can be held out, so nothing shows what a network does to others: only the mean with the ridge map, and on enough items
+        return [*methods, "fastfill-pool"] if len(np.unique(inputs.sources)) >= FEWEST_ITEMS else methods
     methods.append("fct")
-    if labelled and inputs.head is not None:
+    if inputs.head is not None:
         methods.append("fastfill")
-    if labelled:
-        methods.append("contrastive")
-    return [*methods, "fastfill-pool"]
+    return [*methods, "contrastive", "fastfill-pool"]
 
 
 def _judged(settings: FitSettings, method: str, rows: int) -> FitSettings:

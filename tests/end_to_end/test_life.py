@@ -72,6 +72,21 @@ def test_the_candidate_is_before_people_in_mlflow(candidate: Project) -> None:
     assert version.tags["fct.status"] == "passed" and version.tags["fct.verdict"] == digest
     run_id = json.loads((candidate.folder / "workspace/upgrades/tiny-v2/candidate.json").read_text())["run_id"]
     assert "<html" in releases.candidate_file(run_id, "report.html").read_text()
+    assert f"/runs/{run_id}/artifacts/report.html" in version.description
+
+
+def test_every_h_has_a_card_that_says_what_it_was_compared_with(candidate: Project) -> None:
+    releases = candidate.workspace().releases
+    cards = [one.description for one in releases.client.search_model_versions("name = 'tiny-forward'")]
+    assert len(cards) == 1 and len(cards[0]) < 4500
+    for words in (
+        "version 1 to version 2",
+        "| **fastfill-pool** |",
+        "| ridge |",
+        "held-out rows",
+        "Do not use it for items of another embedder",
+    ):
+        assert words in cards[0], words
 
 
 def test_running_reconcile_again_does_nothing(candidate: Project) -> None:

@@ -40,10 +40,19 @@ def test_a_rotation_is_left_to_procrustes_and_the_reason_names_who_was_beaten():
     assert validation["chosen"] == "procrustes"
     assert "Simpler ones are beaten: none by" in validation["reason"]
     rows = {row["method"]: row for row in validation["candidates"]}
-    assert list(rows) == [*CLOSED, "fct", "fastfill-pool"]
+    assert list(rows) == list(CLOSED)
     assert rows["none"]["beaten_by"] and rows["procrustes"]["beaten_by"] is None
     assert rows["none"]["difference_to_chosen"]["upper"] < 0 == rows["procrustes"]["difference_to_chosen"]["value"]
     assert validation["held_out"] == 400 and validation["metric"] == "cosine"  # five rounds: every row is judged once
+
+
+def test_without_labels_the_only_network_is_the_mean_with_the_ridge_map_and_only_on_enough_items():
+    def candidates(sources, **given):
+        return [row["method"] for row in fit(*turned(1200), sources=sources, **given).about["validation"]["candidates"]]
+
+    assert candidates(np.arange(1200)) == [*CLOSED, "fastfill-pool"]
+    assert candidates(np.arange(1200) % 999) == list(CLOSED)
+    assert candidates(np.arange(1200) % 999, labels=np.arange(1200) % 30) == [*CLOSED, "fct", "contrastive", "fastfill-pool"]
 
 
 def test_a_stretch_that_no_rotation_undoes_is_left_to_ridge():
