@@ -165,6 +165,12 @@ class Settings:
     promote: PromoteSettings
     services: ServicesSettings
 
+    def __post_init__(self) -> None:
+        name = self.model
+        if not name.isprintable() or len(name) > 100 or any(c in name for c in "/\\:") or not name.strip(". ") or name != name.strip():
+            wanted = "1 to 100 printable characters without / \\ : and not only dots"
+            raise BadInput("model is no name of a registered model", wanted=wanted, got=ascii(name[:60]))
+
 
 def _missing(kind: Any, value: Any, where: str) -> str | None:
     """The first key that the dataclass has and the mapping has not: params.yaml is complete, defaults hide typos."""

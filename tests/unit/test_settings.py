@@ -1,9 +1,11 @@
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 
 from fct.errors import BadInput
+from registry.releases import plain_name
 from registry.settings import read
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -193,3 +195,42 @@ def test_a_score_threshold_is_a_number_or_none(tmp_path, raw):
 def test_sources_may_be_subgroups_too(tmp_path, raw):
     put(raw, "validate.subgroups", ["seen_by_old", "source"])
     assert read(write(tmp_path, raw)).validate.subgroups == ("seen_by_old", "source")
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a:b", " a", "a\nb", "a\u202eb", "x" * 101])
+def test_a_model_that_is_no_name_is_refused(tmp_path, raw, name):
+    raw["model"] = name
+    with pytest.raises(BadInput, match="model is no name"):
+        read(write(tmp_path, raw))
+
+
+@pytest.mark.parametrize("name", ["icons", "icons 2", "<b>x", "**x**", "图标", "a|b`c", "x" * 100])
+def test_odd_names_are_names_and_other_tools_get_plain_ones(tmp_path, raw, name):
+    raw["model"] = name
+    assert read(write(tmp_path, raw)).model == name
+    plain = plain_name(name)
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9-]*", plain) and len(plain) < 55 and plain_name(name + "!") != plain
+    assert (plain == name) == (name == "icons")
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("mlflow_port", 0),
+        ("mlflow_port", 70000),
+        ("receiver_port", 4200),
+        ("reconcile_every_s", 0.5),
+        ("mlflow_database", "mysql://x"),
+        ("prefect_database", "sqlite:///x"),
+    ],
+)
+def test_services_that_cannot_be_started_are_refused(tmp_path, raw, key, value):
+    raw["services"][key] = value
+    with pytest.raises(BadInput, match="services"):
+        read(write(tmp_path, raw))
+
+
+def test_mlflow_and_prefect_do_not_share_a_database(tmp_path, raw):
+    raw["services"] |= {"mlflow_database": "postgresql://x/y", "prefect_database": "postgresql://x/y"}
+    with pytest.raises(BadInput, match="share"):
+        read(write(tmp_path, raw))
