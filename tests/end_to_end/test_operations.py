@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import hmac
 import json
 import os
 import signal
@@ -206,6 +209,26 @@ def test_a_registration_that_lacks_a_piece_is_marked_invalid_with_its_name(team:
     version = team.register(str(lacking))
     team.until(lambda: team.of(version) == "invalid")
     assert "program.pt2" in team.client().get_model_version("tiny", str(version)).description
+
+
+def test_doubled_late_and_forged_deliveries_start_nothing_twice(team: Team) -> None:
+    import httpx
+
+    url = running.parts(team.project.folder / "workspace")["receiver"].url + "/webhook"
+    secret, runs = services.secret(team.project.workspace()), len(team.runs())
+
+    def post(delivery: str, ago: int = 0, key: str = secret) -> int:
+        body = json.dumps({"entity": "model_version", "action": "created", "data": {"name": "tiny", "version": "2"}}).encode()
+        stamp = str(int(time.time()) - ago)
+        signature = base64.b64encode(hmac.new(key.encode(), f"{delivery}.{stamp}.".encode() + body, hashlib.sha256).digest()).decode()
+        headers = {"X-MLflow-Delivery-Id": delivery, "X-MLflow-Timestamp": stamp, "X-MLflow-Signature": f"v1,{signature}"}
+        return httpx.post(url, content=body, headers=headers, timeout=20).status_code
+
+    assert [post("b"), post("b"), post("a", ago=100), post("c", ago=400), post("d", key="f" * 64)] == [202, 200, 202, 401, 401]
+    team.client().set_model_version_tag("tiny", "1", "fct.approve", "nobody")  # what the next look at the registry answers
+    team.until(lambda: "fct.note" in team.client().get_model_version("tiny", "1").tags, 120)
+    team.client().delete_model_version_tag("tiny", "1", "fct.approve")
+    assert len(team.runs()) == runs, "three looks at the registry, and no upgrade"
 
 
 def test_nonsense_and_strangers_in_the_approval_tag_are_explained_on_the_version(team: Team) -> None:
