@@ -134,7 +134,7 @@ def up(workspace: Workspace, say: Say = print, *, wait_s: float = START_S) -> di
         for plan in started:
             _wait(workspace, plan, say, wait_s)
         receiver = next(plan for plan in todo if plan.name == "receiver")
-        releases = Workspace(workspace.params, workspace.settings).releases  # a fresh one: the server answers now
+        releases = workspace.releases
         if releases.uri.startswith("http"):
             releases.webhook(f"{receiver.url}/webhook", secret(workspace))
     return running.parts(workspace.folder)

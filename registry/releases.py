@@ -190,6 +190,8 @@ class Releases:
         parsed = urlparse(source)
         if parsed.scheme in ("", "file"):
             return Path(unquote(parsed.path))
+        if parsed.scheme == "mlflow-artifacts" and not self.uri.startswith("http"):
+            raise Unreachable("the MLflow server that keeps the release's artifacts does not run", where=source, todo="start it with `fct up`")
         import mlflow
         from mlflow.exceptions import MlflowException
 

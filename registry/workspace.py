@@ -74,11 +74,15 @@ class Workspace:
 
         return Ledger(self.folder / "ledger" / self.settings.model)
 
-    @cached_property
+    @property
     def releases(self) -> Releases:
+        """The door to MLflow; another one when its server came or went meanwhile."""
         from registry.releases import Releases
 
-        return Releases(self.tracking_uri, self.settings.model, self.folder)
+        uri, found = self.tracking_uri, self.__dict__.get("_releases")
+        if found is None or found.uri != uri:
+            found = self.__dict__["_releases"] = Releases(uri, self.settings.model, self.folder)
+        return found  # type: ignore[no-any-return]
 
     @property
     def locks(self) -> Path:
