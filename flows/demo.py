@@ -26,7 +26,7 @@ from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.files import read_json, write_json
 from fct.release import open_release
 from flows import reconcile
-from registry import facts, lock, promotion, report, serving
+from registry import facts, lock, promotion, report, running, serving
 from registry.ingest import GALLERY_SPLITS, ingest
 from registry.upgrade import Upgrade, verify
 from registry.workspace import Workspace
@@ -163,6 +163,9 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     """Live the whole life, or verify a finished one. Returns the exit code: 0, or 3 when the verdict is not passed."""
     clock = Clock()
     out = ws.folder / "demo"
+    begins = fresh or not (out / "demo.json").exists()
+    if begins and any(part.alive() for part in running.parts(ws.folder).values()):
+        raise OperationFailed("servers run in this workspace, and would take part in the demo", where=ws.folder, todo="`fct down` first")
     holder = lock.holder_of(ws.locks, ws.settings.model)
     if holder is not None:
         raise LockHeld("an upgrade runs in this workspace", got=holder.holder, where=ws.locks, todo="wait for it to end")

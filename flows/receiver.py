@@ -177,7 +177,10 @@ def main() -> None:
     settings = workspace.settings
     if options.url:
         workspace.releases.webhook(options.url, services.secret(workspace))
-    app = build(services.secret(workspace), settings.model, to_prefect(os.environ["PREFECT_API_URL"]))
+    api = os.environ.get("PREFECT_API_URL")
+    if api is None:
+        parser.error("PREFECT_API_URL is not set: where does the Prefect server answer?")
+    app = build(services.secret(workspace), settings.model, to_prefect(api))
     uvicorn.run(app, host=options.host, port=settings.services.receiver_port, log_level="info", access_log=True)
 
 

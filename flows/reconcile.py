@@ -37,10 +37,15 @@ def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here)
     """
     results: list[Result] = []
     failed: FctError | None = None
-    if workspace.releases.versions():
+    notes: dict[int, str] = {}
+    ours = workspace.releases.is_ours()
+    if ours:
         results += [{"version": None, "outcome": "recorded", "problems": [said]} for said in promotion.record_decisions(workspace)]
         for version, done in promotion.carry_out(workspace).items():
-            if isinstance(done, FctError):
+            if isinstance(done, LockHeld):
+                results.append({"version": version, "outcome": "waits for its promotion", "problems": [str(done)]})
+            elif isinstance(done, FctError):
+                notes[version], failed = str(done), failed or done
                 results.append({"version": version, "outcome": "not promoted", "problems": [str(done)]})
             else:
                 results.append({"version": version, "outcome": "promoted", "entry": done.number, "problems": []})
@@ -55,8 +60,8 @@ def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here)
                 results.append({"version": version, "outcome": "invalid", "problems": [str(error)]})
             else:
                 failed = failed or error  # one odd version must not keep the others waiting
-    if workspace.releases.versions():
-        for sentence in promotion.follow(workspace):
+    if ours:
+        for sentence in promotion.follow(workspace, notes):
             results.append({"version": None, "outcome": "corrected", "problems": [sentence]})
     if failed is not None:
         raise failed

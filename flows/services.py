@@ -61,7 +61,6 @@ def plans(workspace: Workspace) -> list[Plan]:
              "--backend-store-uri", workspace.mlflow_store, "--artifacts-destination", (workspace.folder / "artifacts").as_uri()],
             QUIET
             | {
-                "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _kept(workspace, "webhook.key", _fernet_key),
                 "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",  # the receiver is on loopback
                 "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
                 "MLFLOW_WEBHOOK_CACHE_TTL": "1",
@@ -84,7 +83,7 @@ def plans(workspace: Workspace) -> list[Plan]:
         ),
         Plan(
             "receiver",
-            [*python, "flows.receiver", *params],
+            [*python, "flows.receiver", *params, *(["--host", "0.0.0.0", "--url", settings.receiver_url] if settings.receiver_url else [])],
             shared,
             settings.receiver_port,
             f"http://{HOST}:{settings.receiver_port}/healthz",
@@ -116,7 +115,12 @@ def up(workspace: Workspace, say: Say = print, *, wait_s: float = START_S) -> di
     """
     running.folder_of(workspace.folder).mkdir(parents=True, exist_ok=True)
     with lock.hold(workspace.locks, "services", "fct up", lease_s=30):
+        _refuse_elsewhere(workspace)
         todo = plans(workspace)
+        for name, part in running.parts(workspace.folder).items():
+            if not part.alive() and part.machine == lock.this_machine() and _members(part.pid):
+                _end(part)  # what its dead leader left behind still holds the port
+                say(f"{name}: its remains are ended")
         alive = {name: part for name, part in running.parts(workspace.folder).items() if part.alive()}
         for plan in todo:  # before anything is started
             if plan.name not in alive and plan.port:
@@ -124,6 +128,7 @@ def up(workspace: Workspace, say: Say = print, *, wait_s: float = START_S) -> di
         started: list[Plan] = []
         for plan in todo:
             if plan.name in alive:
+                _wait(workspace, plan, lambda _: None, wait_s)
                 say(f"{plan.name}: runs already{_at(plan)}")
                 continue
             for other in [one for one in started if one.name in plan.needs]:
@@ -134,9 +139,8 @@ def up(workspace: Workspace, say: Say = print, *, wait_s: float = START_S) -> di
         for plan in started:
             _wait(workspace, plan, say, wait_s)
         receiver = next(plan for plan in todo if plan.name == "receiver")
-        releases = workspace.releases
-        if releases.uri.startswith("http"):
-            releases.webhook(f"{receiver.url}/webhook", secret(workspace))
+        if not workspace.settings.tracking_uri and not workspace.settings.services.receiver_url:
+            workspace.releases.webhook(f"{receiver.url}/webhook", secret(workspace))
     return running.parts(workspace.folder)
 
 
@@ -144,8 +148,9 @@ def down(workspace: Workspace, say: Say = print) -> list[str]:
     """End what ``up`` started, last first, and nothing else. Returns the names of what was ended."""
     ended = []
     with lock.hold(workspace.locks, "services", "fct down", lease_s=30):
+        _refuse_elsewhere(workspace)
         for name, part in reversed(running.parts(workspace.folder).items()):
-            if part.alive():
+            if part.alive() or (part.machine == lock.this_machine() and _members(part.pid)):
                 _end(part)
                 ended.append(name)
                 say(f"{name}: ended")
@@ -180,6 +185,24 @@ def _kept(workspace: Workspace, name: str, make: Callable[[], str]) -> str:
     return path.read_text(encoding="ascii").strip()
 
 
+def _refuse_elsewhere(workspace: Workspace) -> None:
+    host = running.elsewhere(workspace.folder)
+    if host is not None:
+        todo = f"use `fct up` and `fct down` there; if {host} is gone, delete {running.folder_of(workspace.folder)}/*.json"
+        raise OperationFailed("the servers of this workspace were started on another machine", got=host, todo=todo)
+
+
+def _members(session: int) -> list[int]:
+    """Processes of the session that a part's leader began, itself left out: its children, also where it has died."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, ValueError, IndexError):
+            rest = path.read_text().rpartition(")")[2].split()
+            if int(rest[3]) == session and rest[0] not in "ZX" and int(path.parent.name) != session:
+                found.append(int(path.parent.name))
+    return found
+
+
 def _check_free(plan: Plan) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -198,6 +221,8 @@ def _start(workspace: Workspace, plan: Plan) -> None:
         Path(plan.ready).unlink(missing_ok=True)
     log = running.folder_of(workspace.folder) / f"{plan.name}.log"
     clean = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PREFECT_LOGGING_LEVEL")}
+    if plan.name == "mlflow":
+        clean["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = _kept(workspace, "webhook.key", _fernet_key)
     path = os.pathsep.join([str(Path(sys.executable).parent), clean.get("PATH", os.defpath)])
     with open(log, "ab") as out:
         process = subprocess.Popen(
@@ -248,22 +273,17 @@ def _last_line(log: str) -> str:
 
 
 def _end(part: Part) -> None:
-    """SIGTERM to the part's whole group, SIGKILL to what is left after :data:`STOP_S`."""
-    with suppress(ProcessLookupError):
-        os.killpg(part.pid, signal.SIGTERM)
+    """SIGTERM to the part's whole session, SIGKILL to what is left after :data:`STOP_S`."""
     begun = time.monotonic()
-    while _group_lives(part.pid) and time.monotonic() - begun < STOP_S:
+    _signal(part, signal.SIGTERM)
+    while (part.alive() or _members(part.pid)) and time.monotonic() - begun < STOP_S:
         time.sleep(0.1)
-    with suppress(ProcessLookupError):
-        os.killpg(part.pid, signal.SIGKILL)
+    _signal(part, signal.SIGKILL)
+    with suppress(ChildProcessError):  # where it is a child of this very process
+        os.waitpid(part.pid, os.WNOHANG)
 
 
-def _group_lives(group: int) -> bool:
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    # a child of ours that has ended and was not collected still counts as its group
-    with suppress(ChildProcessError):
-        os.waitpid(group, os.WNOHANG)
-    return True
+def _signal(part: Part, number: int) -> None:
+    for pid in [*([part.pid] if part.alive() else []), *_members(part.pid)]:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from prefect import flow
@@ -25,52 +26,89 @@ from registry import lock, running
 from registry.releases import plain_name
 from registry.workspace import Workspace, open_workspace
 
-MOST_TRIES = 3  # a run that failed for reasons of the world is begun again by reconcile, so often in all
-ALIVE = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING)
+MOST_TRIES = 3  # an upgrade that fails is begun again by reconcile, so often in all
+STARTING_S = 90.0  # what a run takes at most from being fetched to holding its lock
+GOING = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+WAITING = (StateType.SCHEDULED, StateType.PAUSED)
 
 
 @flow(name="reconcile", persist_result=False)
 def reconcile_flow(params: str) -> list[dict[str, Any]]:
     """Look at the registry: carry out decisions, schedule upgrades, let MLflow's tags and alias follow. See flows/reconcile.py."""
-    return reconcile.once(open_workspace(params), schedule)
+    results = reconcile.once(open_workspace(params), schedule)
+    for one in results:
+        where = f"version {one['version']}: " if one["version"] is not None else ""
+        print(f"{where}{one['outcome']} {'; '.join(one.get('problems', []))}".rstrip(), flush=True)
+    return results
 
 
 def schedule(workspace: Workspace, version: int) -> dict[str, Any]:
-    """Have the worker run the upgrade to ``version``, unless that run is there already."""
+    """Have the worker run the upgrade to ``version``, unless an upgrade is there already or cannot begin yet."""
     name = plain_name(workspace.settings.model)
+    holder = lock.holder_of(workspace.locks, workspace.settings.model)
+    if holder is not None:
+        return {"outcome": "waits", "problems": [f"{holder} works on the model"]}
+    if "items" not in workspace.gallery.tables() or not len(workspace.gallery.item_ids(role="item")):
+        return {"outcome": "waits", "problems": ["the gallery is empty: `fct ingest` comes first"]}
     with get_client(sync_client=True) as client:
-        runs = [run for run in _runs(client, name) if run.parameters.get("version") == version]
-        now = [run for run in runs if run.state_type in ALIVE]
-        if now and now[0].state_type == StateType.RUNNING and lock.holder_of(workspace.locks, workspace.settings.model) is None:
-            # its process is gone: a killed worker cannot say so itself
-            client.set_flow_run_state(now[0].id, Crashed(message="the lock of this upgrade is free: its process has ended"), force=True)
-            now = []
-        if now:
-            return {"outcome": "under way", "problems": [], "flow_run": str(now[0].id)}
-        failed = [run for run in runs if run.state_type in (StateType.FAILED, StateType.CRASHED)]
-        if len(failed) >= MOST_TRIES:
-            problem = f"its upgrade failed {len(failed)} times; see {failed[0].name} in Prefect, then retry it there or type `fct upgrade {version}`"
-            return {"outcome": "failed", "problems": [problem]}
-        key = f"{name} v{version} {len(runs)}"  # two reconciles that saw the same runs schedule one
-    run = run_deployment(
+        found = _runs(client, "upgrade", name)
+        for run in found:
+            if run.state_type in GOING and _age_s(run) > STARTING_S:
+                # nobody holds the lock, so its process has ended; a killed one cannot say so itself
+                client.set_flow_run_state(run.id, Crashed(message="the lock of this upgrade is free: its process has ended"), force=True)
+        runs = _runs(client, "upgrade", name)
+    now = [run for run in runs if run.state_type in (*GOING, *WAITING)]
+    if now:
+        mine = now[0].parameters.get("version") == version
+        return {"outcome": "under way" if mine else "waits", "problems": [] if mine else [f"{now[0].name} is first"]}
+    mine = [run for run in runs if run.parameters.get("version") == version]
+    if mine and mine[0].state_type == StateType.CANCELLED:
+        return {
+            "outcome": "cancelled",
+            "problems": [f"somebody cancelled {mine[0].name} in Prefect; retry it there or type `fct upgrade {version}`"],
+        }
+    failed = [run for run in mine if run.state_type == StateType.FAILED]
+    if len(failed) >= MOST_TRIES:
+        problem = (
+            f"its upgrade failed {len(failed)} times; see {failed[0].name} in Prefect, then retry it there or type `fct upgrade {version}`"
+        )
+        return {"outcome": "failed", "problems": [problem]}
+    begun = run_deployment(
         f"upgrade/{name}",
         parameters={"params": str(workspace.params), "version": version, "name": name_of(workspace, version)},
         flow_run_name=name_of(workspace, version),
         timeout=0,
-        idempotency_key=key,
+        # two looks that saw the same runs schedule one
+        idempotency_key=f"{name} v{version} after {mine[0].id if mine else 'none'}",
         as_subflow=False,
     )
-    return {"outcome": "scheduled", "problems": [], "flow_run": str(run.id)}  # type: ignore[union-attr]
+    return {"outcome": "scheduled", "problems": [], "flow_run": str(begun.id)}  # type: ignore[union-attr]
 
 
-def _runs(client: SyncPrefectClient, name: str) -> list[FlowRun]:
-    """Runs of the deployment ``upgrade``, the latest first."""
+def _age_s(run: FlowRun) -> float:
+    """Seconds since the run came into its state."""
+    return (datetime.now(UTC) - run.state.timestamp).total_seconds() if run.state is not None else float("inf")
+
+
+def _runs(client: SyncPrefectClient, flow_name: str, name: str) -> list[FlowRun]:
+    """Runs of a deployment, the latest first."""
     return client.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=["upgrade"])),
+        flow_filter=FlowFilter(name=FlowFilterName(any_=[flow_name])),
         deployment_filter=DeploymentFilter(name=DeploymentFilterName(any_=[name])),
         sort=FlowRunSort.EXPECTED_START_TIME_DESC,
         limit=200,
     )
+
+
+def clear(workspace: Workspace) -> None:
+    """Runs that an earlier worker left behind when it was ended are said to have crashed: nothing else would ever say so."""
+    name = plain_name(workspace.settings.model)
+    idle = lock.holder_of(workspace.locks, workspace.settings.model) is None
+    with get_client(sync_client=True) as client:
+        for flow_name in ("reconcile", "upgrade"):
+            for run in _runs(client, flow_name, name):
+                if run.state_type in GOING and (flow_name == "reconcile" or idle):
+                    client.set_flow_run_state(run.id, Crashed(message="its worker was ended"), force=True)
 
 
 async def serve(workspace: Workspace) -> None:
@@ -84,7 +122,6 @@ async def serve(workspace: Workspace) -> None:
     upgrade = await upgrade_flow.ato_deployment(
         name,
         paused=False,
-        concurrency_limit=1,
         description=f"Carry the gallery of {model} to a registered version, up to its verdict.",
         tags=["fct"],
     )
@@ -93,7 +130,6 @@ async def serve(workspace: Workspace) -> None:
         parameters={"params": params},
         interval=workspace.settings.services.reconcile_every_s,
         paused=False,
-        concurrency_limit=1,
         triggers=[
             DeploymentEventTrigger(
                 name=f"fct {name}: the registry changed",
@@ -118,7 +154,9 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(prog="python -m flows.worker", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--params", default="params.yaml")
-    asyncio.run(serve(open_workspace(parser.parse_args().params)))
+    workspace = open_workspace(parser.parse_args().params)
+    clear(workspace)
+    asyncio.run(serve(workspace))
 
 
 if __name__ == "__main__":

@@ -79,6 +79,8 @@ def ignored(workspace: Workspace) -> dict[int, str]:
         tags, digest = version.tags, str(verdict["digest"]) if verdict else None
         said = approval.read(tags, digest, workspace.settings.promote.approvers), approval.read_rejection(tags)
         sentences = [one.sentence for one in said if isinstance(one, approval.Ignored)]
+        if isinstance(said[0], approval.Approval) and verdict and verdict["outcome"] != "passed":
+            sentences.append(f"the tag {approval.APPROVE} is ignored: the verdict is {verdict['outcome']}, and no approval lifts that.")
         if sentences:
             found[version.number] = " ".join(sentences)
     return found

@@ -7,14 +7,15 @@ leaves the old entry or the new one, each whole.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from fct import digests, vectors
-from fct.errors import BadInput, FctError, NotPermitted
+from fct.errors import BadInput, FctError, LockHeld, NotPermitted, OperationFailed
 from fct.files import read_json
 from fct.tables import TableState
 from registry import approval, checks, lock
@@ -83,10 +84,12 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[st
         raise NotPermitted(
             f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]), todo="it cannot be approved"
         )
+    by = by.strip()
     value = approval.expected_value(by, verdict["digest"])
-    _decide(workspace, "approve", by, why, {"version": version, "verdict": verdict["digest"]})
-    workspace.releases.tag(version, approval.APPROVE, value)
-    workspace.releases.untag(version, approval.REJECT)
+    with deciding(workspace, f"{by}: approve {version}"):
+        workspace.releases.tag(version, approval.APPROVE, value)
+        workspace.releases.untag(version, approval.REJECT)
+        _decide(workspace, "approve", by, why, {"version": version, "verdict": verdict["digest"]})
     mark(workspace, version, "approved")
     return verdict
 
@@ -97,11 +100,20 @@ def reject(workspace: Workspace, version: int, *, by: str, why: str) -> None:
     serving = workspace.ledger.serving()
     if serving is not None and serving["release"] == version:
         raise NotPermitted(f"version {version} serves", todo="roll it back first with `fct rollback`")
+    by = by.strip()
     value = approval.rejection_value(by, why)
-    _decide(workspace, "reject", by, why, {"version": version})
-    workspace.releases.untag(version, approval.APPROVE)
-    workspace.releases.tag(version, approval.REJECT, value)
+    with deciding(workspace, f"{by}: reject {version}"):
+        workspace.releases.tag(version, approval.REJECT, value)  # first: it outranks an approval, whatever comes after
+        workspace.releases.untag(version, approval.APPROVE)
+        _decide(workspace, "reject", by, why, {"version": version})
     mark(workspace, version, "rejected")
+
+
+@contextmanager
+def deciding(workspace: Workspace, holder: str) -> Iterator[None]:
+    """Hold the ledger's lock while a decision is written in both places, the tag and the ledger, so that nobody reads one without the other."""
+    with lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=workspace.settings.promote.lock_lease_s):
+        yield
 
 
 def _decide(workspace: Workspace, action: str, by: str, why: str, detail: dict[str, Any]) -> Entry:
@@ -114,8 +126,16 @@ def record_decisions(workspace: Workspace) -> list[str]:
     """Write into the ledger what people decided by tags in the MLflow UI since. Returns it in sentences.
 
     MLflow keeps no history of tags; the ledger then says who (as far as a tag can say it), what and which verdict. Decisions that were
-    typed (``fct approve``) are there already.
+    typed (``fct approve``) are there already. While another process writes to the ledger, nothing is recorded; the next look does it.
     """
+    try:
+        with deciding(workspace, "reconcile: decisions"):
+            return _record(workspace)
+    except LockHeld:
+        return []
+
+
+def _record(workspace: Workspace) -> list[str]:
     last: dict[int, Entry] = {}
     for entry in workspace.ledger.entries():
         if entry.action in DECISIONS:
@@ -154,6 +174,10 @@ def carry_out(workspace: Workspace) -> dict[int, Entry | FctError]:
                 done[version] = promote(workspace, version)
             except FctError as error:
                 done[version] = error
+            except Exception as error:  # of a library underneath: one version must not keep the others from being looked at
+                done[version] = OperationFailed(
+                    f"version {version} could not be promoted", got=f"{type(error).__name__}: {str(error)[:300]}"
+                )
     return done
 
 
@@ -288,6 +312,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         _same_rows(upgrade, evaluated, delta)
         said = ask_canaries(workspace, version, revision)
         held.check()
+        approved = _approval(workspace, version, verdict)  # once more: it may have been withdrawn while all this was checked
         entry = ledger.append(
             head,
             action="promote",
@@ -376,10 +401,14 @@ def _before(entries: list[Entry], current: int) -> dict[str, Any] | None:
     return earlier[-1] if earlier else None
 
 
-def follow(workspace: Workspace) -> list[str]:
-    """Let MLflow show what the ledger says: alias and status tags. Returns what it corrected, for people."""
+def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})) -> list[str]:
+    """Let MLflow show what the ledger says: alias and status tags, and notes. Returns what it corrected, for people.
+
+    Args:
+        notes: version → why an approval could not be carried out; shown like decisions that do not count.
+    """
     said = []
-    serving, silent = workspace.ledger.serving(), ignored(workspace)
+    serving, silent = workspace.ledger.serving(), ignored(workspace) | {version: text[:1000] for version, text in notes.items()}
     champion = workspace.releases.champion()
     if serving is not None and champion != serving["release"]:
         workspace.releases.follow(int(serving["release"]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,13 +16,16 @@ from urllib.parse import unquote, urlparse
 
 from fct import digests
 from fct.errors import BadInput, NotPermitted, OperationFailed, Unreachable
+from fct.files import whole_folder
 from fct.release import Release, open_release, problems
 
 GALLERY_TAG = "fct.gallery"
 STATUS_TAG = "fct.status"
 VERDICT_TAG = "fct.verdict"
 RELEASE_TAG = "fct.release"
+NO_SERVER = "mlflow-artifacts URI was supplied"  # MLflow's words where artifacts are with a server that is not there
 NOTE_TAG = "fct.note"  # why a decision that somebody wrote does not count
+NOT_THERE = ("No such artifact", "No such file", "not found", "Not Found", "NOT_EXIST", "does not exist", "404")
 OURS = (STATUS_TAG, VERDICT_TAG, RELEASE_TAG, NOTE_TAG)  # tags that only we write
 WEBHOOK_EVENTS = (
     "registered_model.created",
@@ -40,6 +45,10 @@ def plain_name(model: str) -> str:
     return plain if plain == model else f"{plain}-{digests.of_json(model)[:6]}"
 
 
+class Missing(OperationFailed):
+    """What a version names is not in the store."""
+
+
 @dataclass(frozen=True)
 class Version:
     """One version of a registered model, as MLflow tells."""
@@ -49,6 +58,16 @@ class Version:
     source: str
     tags: dict[str, str] = field(default_factory=dict)
     description: str = ""
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _tree(folder: Path) -> dict[str, str]:
+    """Files below a folder and their digests."""
+    return {path.relative_to(folder).as_posix(): digests.of_file(path) for path in folder.rglob("*") if path.is_file()}
 
 
 class Releases:
@@ -91,7 +110,7 @@ class Releases:
 
     def _raise_if_unreachable(self, error: Exception) -> None:
         text = f"{type(error).__name__} {error}"
-        if "failed with exception" in text or "Max retries" in text or "Connection" in text or "too many 50" in text:
+        if "failed with exception" in text or "Max retries" in text or "Connection" in text or "too many 50" in text or NO_SERVER in text:
             raise Unreachable(
                 "the MLflow tracking server cannot be reached",
                 where=self.uri,
@@ -112,7 +131,9 @@ class Releases:
         from mlflow.exceptions import MlflowException
 
         try:
-            self._call("get_registered_model", name)
+            there = dict(self._call("get_registered_model", name).tags)
+            for key in tags.keys() - there.keys():  # a model that plain MLflow made
+                self._call("set_registered_model_tag", name, key, tags[key])
         except MlflowException as error:
             if not self._missing(error):
                 raise
@@ -191,32 +212,39 @@ class Releases:
         if parsed.scheme in ("", "file"):
             return Path(unquote(parsed.path))
         if parsed.scheme == "mlflow-artifacts" and not self.uri.startswith("http"):
-            raise Unreachable("the MLflow server that keeps the release's artifacts does not run", where=source, todo="start it with `fct up`")
+            raise Unreachable(
+                "the MLflow server that keeps the release's artifacts does not run", where=source, todo="start it with `fct up`"
+            )
         import mlflow
         from mlflow.exceptions import MlflowException
 
         target = self.folder / "cache" / f"{self.model}-v{number}"
-        target.mkdir(parents=True, exist_ok=True)
         try:
-            return Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(target), tracking_uri=self.uri))
+            with tempfile.TemporaryDirectory(dir=_made(target.parent)) as place:
+                fresh = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=place, tracking_uri=self.uri))
+                if _tree(fresh) != _tree(target):  # others may be reading it: what is the same stays
+                    with whole_folder(target) as part:
+                        shutil.copytree(fresh, part, dirs_exist_ok=True)
+                return target
         except (MlflowException, OSError) as error:  # requests' errors are OSErrors
-            if self.uri.startswith("http"):
-                self._raise_if_unreachable(error)
-            raise OperationFailed("the release cannot be downloaded", got=str(error).splitlines()[0], where=source) from error
+            self._raise_if_unreachable(error)
+            text = str(error)
+            kind = Missing if any(word in text for word in NOT_THERE) else OperationFailed
+            raise kind("the release cannot be downloaded", got=text.splitlines()[0], where=source, todo="try again") from error
 
     def contract_problems(self, number: int) -> list[str]:
         """What a version lacks to be a release, one sentence each; artifacts that cannot be had are a problem too.
 
         Raises:
-            Unreachable: MLflow cannot be reached (which says nothing about the release).
+            OperationFailed: the artifacts cannot be had now (which says nothing about the release).
         """
         version = self.version(number)
         try:
             folder = self.folder_of(version.number)
-        except Unreachable:
-            raise
-        except OperationFailed as error:
+        except Missing as error:
             return [str(error)]
+        except OperationFailed:
+            raise  # a full disk or a store's bad moment says nothing about the release
         except Exception as error:  # any store's own complaint about a source that it does not know
             return [
                 f"its artifacts cannot be had from {version.source}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
@@ -322,9 +350,14 @@ class Releases:
         parsed = urlparse(uri)
         if parsed.scheme in ("", "file"):
             return Path(unquote(parsed.path)) / name
+        from mlflow.exceptions import MlflowException
+
         target = self.folder / "cache" / f"run-{run_id}"
         target.mkdir(parents=True, exist_ok=True)
-        return Path(self._call("download_artifacts", run_id, name, str(target)))
+        try:
+            return Path(self._call("download_artifacts", run_id, name, str(target)))
+        except MlflowException as error:
+            raise BadInput("a file of the candidate's run cannot be had", got=str(error).splitlines()[0], wanted=name) from error
 
     def publish_forward(self, folder: Path, digest: str, old: int, new: int, card: str) -> int:
         """Register an h as a version of ``<model>-forward``; the same version when this h is there already."""

@@ -6,6 +6,7 @@ server sends webhooks.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -20,13 +21,14 @@ PARTS = ("mlflow", "prefect", "receiver", "worker")
 class Part:
     """One process that was started: ``url`` where it answers (empty for the worker), ``log`` where it writes.
 
-    ``started`` and ``machine`` tell it from a later process with the same number, and from one on another machine or boot.
+    ``started``, ``machine`` and ``host`` tell it from a later process with the same number, and from one on another boot or machine.
     """
 
     name: str
     pid: int
     started: str
     machine: str
+    host: str
     url: str
     log: str
 
@@ -37,7 +39,12 @@ class Part:
 
 def part_of(name: str, pid: int, url: str, log: Path) -> Part:
     """The record of a process of this machine."""
-    return Part(name, pid, process_started(pid), this_machine(), url, str(log))
+    return Part(name, pid, process_started(pid), this_machine(), socket.gethostname(), url, str(log))
+
+
+def elsewhere(workspace: Path) -> str | None:
+    """The host where another machine's ``fct up`` has started parts of this workspace, if there is one."""
+    return next((part.host for part in parts(workspace).values() if part.host != socket.gethostname()), None)
 
 
 def folder_of(workspace: Path) -> Path:

@@ -116,6 +116,7 @@ class ServicesSettings:
     Attributes:
         mlflow_port, prefect_port, receiver_port: on loopback.
         mlflow_database, prefect_database: SQLAlchemy addresses of two PostgreSQL databases; empty = SQLite in the workspace.
+        receiver_url: where MLflow reaches the receiver, where that is not this machine; then it listens on every address. Empty = loopback.
         reconcile_every_s: seconds between two looks at the registry, for what a lost webhook missed.
     """
 
@@ -126,6 +127,7 @@ class ServicesSettings:
     receiver_port: int
     mlflow_database: str
     prefect_database: str
+    receiver_url: str
     reconcile_every_s: float
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from fct import metrics, vectors
+from fct import metrics
 from fct.intervals import Bootstrap
 
 MOST_ROWS = 2000

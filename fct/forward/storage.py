@@ -26,7 +26,7 @@ from fct.forward.uncertainty import Uncertainty
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT = 4
+FORMAT, OLDEST = 4, 3  # 3: without a head
 DISTRIBUTION = "forward-compatible-releases"
 FILES = ("weights.safetensors", "manifest.json")
 KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
@@ -86,10 +86,10 @@ def load(folder: str | Path) -> Forward:
             where=folder,
             todo="update the package",
         )
-    if manifest["format"] < FORMAT:
+    if manifest["format"] < OLDEST:
         raise BadInput(
             "the forward transformation was written by an older version of this package",
-            wanted=f"format {FORMAT}",
+            wanted=f"format {OLDEST} or newer",
             got=f"format {manifest['format']}",
             where=folder,
             todo="fit it again",
@@ -114,6 +114,8 @@ def load(folder: str | Path) -> Forward:
 def _assemble(manifest: dict[str, Any], tensors: Mapping[str, torch.Tensor], folder: Path) -> Forward:
     """The h of a manifest and its tensors; every name and shape must be the one that the manifest implies."""
     dims, method, network = manifest["dims"], manifest["method"], manifest["network"]
+    if manifest["format"] == 3 and isinstance(network, dict):
+        network = {"classes": 0} | network
     numbers = [n for name in ("old", "side", "new") if isinstance(n := dims.get(name), int)] if isinstance(dims, dict) else []
     fits = len(numbers) == 3 and method in METHODS and (network is None) == (method in CLOSED)
     if fits and network is not None:

@@ -64,6 +64,8 @@ def test_an_upgrade_killed_in_each_of_its_steps_ends_as_an_undisturbed_one_witho
         for line in process.stderr:
             if line.strip() == f"tiny v2: {step}":
                 break
+        else:
+            pytest.fail(f"the run ended before the step {step}")
         process.kill()
         process.wait()
         assert project.workspace().ledger.serving()["release"] == 1

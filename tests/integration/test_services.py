@@ -7,6 +7,8 @@ import socket
 import stat
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,32 @@ def test_what_died_is_named_and_started_again(small: Workspace) -> None:
     assert "mlflow: runs already" in said[0] and "receiver: started" in said[1] and services.dead(small) == []
 
 
+def test_what_a_killed_leader_leaves_behind_is_ended_and_does_not_keep_up_from_starting(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {ANSWER!r}, sys.argv[1]]); time.sleep(600)"
+    monkeypatch.setattr(services, "plans", lambda ws: [plan(ws, "mlflow", child), plan(ws, "receiver")])
+    monkeypatch.setattr("registry.releases.Releases.webhook", lambda *_: "w")
+    first = services.up(workspace, lambda _: None)["mlflow"]
+    subprocess.run(["kill", "-9", str(first.pid)], check=True)
+    while running.parts(workspace.folder)["mlflow"].alive():
+        time.sleep(0.05)
+    assert services._members(first.pid), "its child still holds the port"
+    said: list[str] = []
+    services.up(workspace, said.append)
+    assert "mlflow: its remains are ended" in said and services._members(first.pid) == []
+    assert services.down(workspace, lambda _: None) == ["receiver", "mlflow"]
+
+
+def test_servers_of_another_machine_are_left_to_it(small: Workspace) -> None:
+    part = services.up(small, lambda _: None)["receiver"]
+    running.write(small.folder, running.Part(**(part.__dict__ | {"host": "elsewhere"})))
+    for act in (services.up, services.down):
+        with pytest.raises(OperationFailed, match="another machine; got elsewhere"):
+            act(small, lambda _: None)
+    running.write(small.folder, part)
+
+
 def test_a_number_that_another_process_has_now_is_not_ended(small: Workspace) -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
         part = running.part_of("receiver", other.pid, "http://x", Path("log"))
@@ -122,13 +150,15 @@ def test_the_plans_name_what_the_servers_need(workspace: Workspace) -> None:
     assert tuple(found) == running.PARTS
     mlflow = found["mlflow"].environment
     assert mlflow["MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS"] == "true" and mlflow["MLFLOW_SERVER_ENABLE_JOB_EXECUTION"] == "false"
-    assert mlflow["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] == services._kept(workspace, "webhook.key", lambda: "another")
+    assert not (running.folder_of(workspace.folder) / "webhook.key").exists(), "only `up` makes it"
+    outside = Workspace(
+        workspace.params, replace(workspace.settings, services=replace(workspace.settings.services, receiver_url="https://r/w"))
+    )
+    assert "--url https://r/w" in " ".join(services.plans(outside)[2].command)
     assert all("127.0.0.1" in " ".join(found[name].command) for name in ("mlflow", "prefect"))
 
 
 def test_a_server_of_ones_own_is_not_started_twice(workspace: Workspace) -> None:
-    from dataclasses import replace
-
     own = Workspace(workspace.params, replace(workspace.settings, tracking_uri="https://mlflow.example"))
     assert [one.name for one in services.plans(own)] == ["prefect", "receiver", "worker"]
 
