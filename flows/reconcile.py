@@ -18,6 +18,9 @@ Result = dict[str, Any]
 
 def here(workspace: Workspace, version: int) -> Result:
     """Run the upgrade to ``version`` in this process."""
+    from flows import services
+
+    services.use_prefect(workspace)
     from flows.upgrade import run
 
     return run(workspace, version)

@@ -163,6 +163,13 @@ def dead(workspace: Workspace) -> list[Part]:
     return [part for part in running.parts(workspace.folder).values() if not part.alive()]
 
 
+def use_prefect(workspace: Workspace) -> None:
+    """Let flows of this process be seen by the Prefect server that runs here, if one does. Before Prefect is imported."""
+    url = running.url(workspace.folder, "prefect")
+    if url is not None:
+        os.environ.setdefault("PREFECT_API_URL", f"{url}/api")
+
+
 def secret(workspace: Workspace) -> str:
     """The secret that signs deliveries, made once and kept in the workspace."""
     return _kept(workspace, "webhook.secret", lambda: secrets.token_hex(32))

@@ -55,7 +55,8 @@ class Workspace:
     @property
     def mlflow_store(self) -> str:
         """MLflow's database: what its server, or without one each command, keeps runs and versions in."""
-        return self.settings.services.mlflow_database or f"sqlite:///{self.folder / 'mlflow.db'}"
+        database = self.settings.services.mlflow_database.replace("postgresql://", "postgresql+psycopg2://", 1)
+        return database or f"sqlite:///{self.folder / 'mlflow.db'}"
 
     @property
     def tracking_uri(self) -> str:
@@ -104,8 +105,5 @@ def open_workspace(params: str | Path = "params.yaml") -> Workspace:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(workspace.folder / "prefect"))
-    prefect = running.url(workspace.folder, "prefect")
-    if prefect is not None:
-        os.environ.setdefault("PREFECT_API_URL", f"{prefect}/api")  # runs of the commands are then seen in its UI
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # an expected error is one sentence of ours, not a traceback
     return workspace

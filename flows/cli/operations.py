@@ -107,12 +107,12 @@ def upgrade(version: Version, params: Params = DEFAULT, json: Json = False) -> N
 
     Example: fct upgrade 2
     """
-    from flows.upgrade import run
+    from flows import reconcile as looking
     from registry import promotion
 
     ws = _open(params)
     ws.releases.version(version)
-    result = {"version": version} | run(ws, version)
+    result = {"version": version} | looking.here(ws, version)
     promotion.follow(ws)
     if json:
         give(result, True, "")
