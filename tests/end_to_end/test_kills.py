@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -31,6 +32,7 @@ def begun(project: Project, *args: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -66,7 +68,7 @@ def test_an_upgrade_killed_in_each_of_its_steps_ends_as_an_undisturbed_one_witho
                 break
         else:
             pytest.fail(f"the run ended before the step {step}")
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)  # Prefect's server of its own, too: it would outlive this test
         process.wait()
         assert project.workspace().ledger.serving()["release"] == 1
         now = finished(project)
