@@ -336,11 +336,10 @@ def test_the_same_life_on_postgresql(copy_of: Callable[[], Project], tmp_path_fa
     folder = tmp_path_factory.mktemp("pg")
     server = pgserver.get_server(folder, cleanup_mode="stop")
     try:
-        for name in ("mlflow", "prefect"):
-            server.psql(f"CREATE DATABASE {name};")
-        base = server.get_uri()
-        databases = {f"{name}_database": base.replace("/postgres?", f"/{name}?") for name in ("mlflow", "prefect")}
-        assert all(name.split("_")[0] + "?" in value for name, value in databases.items()), base
+        server.psql("CREATE DATABASE mlflow;")
+        # Prefect's own database needs the extension pg_trgm, which pgserver does not bring: it stays in SQLite here
+        databases = {"mlflow_database": server.get_uri().replace("/postgres?", "/mlflow?")}
+        assert "/mlflow?" in databases["mlflow_database"], server.get_uri()
         with a_team(copy_of(), reconcile_every_s=3600.0, **databases) as team:
             the_whole_life(team, folder)
             description = team.client().get_model_version("tiny", "2").description
