@@ -9,6 +9,7 @@ import pytest
 
 from tests.end_to_end.conftest import Project
 from tests.end_to_end.test_life import altered, flipped
+from tests.end_to_end.test_operations import free_ports, set_services
 
 
 def wrong(project: Project) -> dict[str, str]:
@@ -17,6 +18,16 @@ def wrong(project: Project) -> dict[str, str]:
     found = {one["check"]: f"{one['said']} → {one['todo']}" for one in json.loads(ran.out)["checks"] if one["outcome"] == "wrong"}
     assert ran.code == (1 if found else 0) and "Traceback" not in ran.err
     return found
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_ports(candidate: Project):
+    """Whatever else runs on this machine."""
+    path = candidate.folder / "params.yaml"
+    before = path.read_text(encoding="utf-8")
+    set_services(candidate.folder, **dict(zip(("mlflow_port", "prefect_port", "receiver_port"), free_ports(3), strict=True)))
+    yield
+    path.write_text(before, encoding="utf-8")
 
 
 @pytest.fixture(autouse=True)
