@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from registry.upgrade import Upgrade
 from registry.workspace import Workspace, open_workspace
 
 RETRY_AFTER_S: list[float] = [2, 10, 30, 60, 120, 120]  # nearly six minutes
+_held: set[str] = set()  # locks of this process
 STEPS = ("contract", "embed", "fit", "transform", "index", "evaluate", "validate")
 
 
@@ -58,15 +61,29 @@ def run_step(upgrade: Upgrade, step: str, *arguments: Any) -> Any:
     return publish.publish(upgrade, *arguments) if step == "publish" else getattr(upgrade, step)()
 
 
+@contextmanager
+def alone(workspace: Workspace, version: int) -> Iterator[None]:
+    """Hold the model's lock, unless this process holds it already (:func:`run` around the flow)."""
+    key = str(workspace.locks / workspace.settings.model)
+    if key in _held:
+        yield
+        return
+    holder = f"{os.environ.get('USER', 'somebody')}: upgrade to version {version}"
+    with lock.hold(workspace.locks, workspace.settings.model, holder, lease_s=workspace.settings.promote.lock_lease_s):
+        _held.add(key)
+        try:
+            yield
+        finally:
+            _held.discard(key)
+
+
 @flow(name="upgrade", flow_run_name="{name}", persist_result=False)
 def upgrade_flow(params: str, version: int, name: str) -> dict[str, Any]:
     """Carry the gallery to a registered version and put the candidate before people. Running it again continues."""
     workspace = open_workspace(params)
-    settings = workspace.settings
     upgrade = Upgrade(workspace, version)
-    holder = f"{os.environ.get('USER', 'somebody')}: upgrade to version {version}"
     with (
-        lock.hold(workspace.locks, settings.model, holder, lease_s=settings.promote.lock_lease_s),
+        alone(workspace, version),
         audit.opened_below(image_folders(workspace)) as opened,
     ):
         result: Any = None
@@ -108,5 +125,6 @@ def name_of(workspace: Workspace, version: int) -> str:
 
 
 def run(workspace: Workspace, version: int) -> dict[str, Any]:
-    """Run the flow for one version."""
-    return upgrade_flow(str(workspace.params), version, name_of(workspace, version))  # type: ignore[no-any-return]
+    """Run the flow for one version. The lock comes first: who is refused need not wait for Prefect to start."""
+    with alone(workspace, version):
+        return upgrade_flow(str(workspace.params), version, name_of(workspace, version))  # type: ignore[no-any-return]
