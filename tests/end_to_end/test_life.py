@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from fct.forward.settings import CLOSED
 from registry.gates import GATES
 from tests.end_to_end.conftest import Project
 
@@ -77,16 +78,12 @@ def test_the_candidate_is_before_people_in_mlflow(candidate: Project) -> None:
 
 def test_every_h_has_a_card_that_says_what_it_was_compared_with(candidate: Project) -> None:
     releases = candidate.workspace().releases
-    cards = [one.description for one in releases.client.search_model_versions("name = 'tiny-forward'")]
-    assert len(cards) == 1 and len(cards[0]) < 4500
-    for words in (
-        "version 1 to version 2",
-        "| **fastfill-pool** |",
-        "| ridge |",
-        "held-out rows",
-        "Do not use it for items of another embedder",
-    ):
+    number = json.loads((candidate.folder / "workspace/upgrades/tiny-v2/candidate.json").read_text())["forwards"]["v1"]
+    cards = [releases.client.get_model_version("tiny-forward", str(number)).description]
+    assert len(cards[0]) < 4500
+    for words in ("version 1 to version 2", "| **fastfill-pool** |", "held-out rows", "Do not use it for items of another embedder"):
         assert words in cards[0], words
+    assert sum(f"| {method} |" in cards[0] for method in CLOSED) == 1, "the best closed form, which lost or won"
 
 
 def test_running_reconcile_again_does_nothing(candidate: Project) -> None:
