@@ -158,11 +158,6 @@ def down(workspace: Workspace, say: Say = print) -> list[str]:
     return ended
 
 
-def dead(workspace: Workspace) -> list[Part]:
-    """Parts that were started, not ended by ``down``, and do not run."""
-    return [part for part in running.parts(workspace.folder).values() if not part.alive()]
-
-
 def use_prefect(workspace: Workspace) -> None:
     """Let flows of this process be seen by the Prefect server that runs here, if one does. Before Prefect is imported."""
     url = running.url(workspace.folder, "prefect")

@@ -423,12 +423,13 @@ def figures(rows: list[Row], folder: Path) -> None:
                 row = by_name(rows, "backfill", f"{data}-{v1}-{recipe}")
                 if row is None or population not in row["numbers"][PART]:
                     continue
-                for order, style in (("σ", "-"), ("random", ":")):
+                own = "σ × (1 − head-confidence)" if recipe == "shipped" else "σ"  # what that h orders by
+                for order, style in ((own, "-"), ("random", ":")):
                     curve = row["numbers"][PART][population]["orders"][order]["curve"]["mAP"]
                     axis.plot(row["numbers"]["beta"], curve, style, color=colour, label=f"{recipe}, {order}")
             axis.set(title=f"{data}, {v1} v1, {population}", xlabel="β, part of the gallery that is native", ylabel="mAP")
             axis.set_visible(axis.has_data())
-    grid[0, 0].legend(frameon=False)
+    figure.legend(*grid[0, 0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3)
     figure.savefig(folder / "backfill.svg", metadata={"Date": None})
     plt.close(figure)
 

@@ -80,7 +80,7 @@ class Forward:
         chosen = devices.pick(device)
         network = self.network.to(chosen) if self.network is not None else None
         affine = None if self.weight is None or self.bias is None else (_widened(self.weight, 1), _widened(self.bias, 0))
-        # more classes than there are lose nothing: a head of few is widened by ones that no row can have
+        # a head of few classes is widened by ones that no row can have, for the same reason as narrow vectors are
         head = None if self.head is None else (_widened(self.head[0], 0), _lowest(self.head[1]))
         for start in range(0, len(old), BLOCK):
             rows = slice(start, min(start + BLOCK, len(old)))
