@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from fct import device as devices
-from fct import digests, evaluation, forward, pairs
+from fct import digests, evaluation, forward, pairs, preview, vectors
 from fct import index as indexes
 from fct import program as programs
 from fct.datasets.images import read_images
@@ -279,7 +279,10 @@ class Upgrade:
                 f"the h from version {m} to {champion} is not the one that serves",
                 todo="restore it; the champion as served cannot be measured",
             )
-        return query, old.transform(sample.old, sample.side if old.side_dim else None)[0]
+        # the sample's own side-information has what version n sees in ψ; this h was given what the champion sees in it
+        psi = np.array(vectors.load(self.pairs_folder(m) / "sample" / "psi.npy"))
+        side = preview.side_of(self.release_of(m), release, psi, side_dim=old.side_dim, device=devices.pick("cpu"))
+        return query, old.transform(sample.old, side if old.side_dim else None)[0]
 
     def validate(self) -> dict[str, Any]:
         """Measure all gates and write the verdict. A failed gate is a verdict, not an error."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from fct.forward.settings import CLOSED
 from registry.gates import GATES
@@ -216,9 +217,17 @@ def test_a_rejected_candidate_cannot_be_promoted(candidate: Project) -> None:
 
 @pytest.mark.slow
 def test_version_3_goes_straight_from_the_native_version(copy_of: Callable[[], Project]) -> None:
-    """v3 after v2: the gallery is native to v1, so its h is fitted from v1, and the champion as served is v2 on h(1→2)."""
+    """v3 after v2: the gallery is native to v1, so its h is fitted from v1, and the champion as served is v2 on h(1→2).
+
+    With ψ as a picture: h(1→3) is given what version 3 sees in it, h(1→2) what version 2 sees, and their dimensions differ.
+    """
     project = copy_of()
+    path = project.folder / "params.yaml"
+    params = yaml.safe_load(path.read_text())
+    params["train"]["v1"]["side"] |= {"kinds": ["picture"], "bytes": 32, "drawing_epochs": 1}
+    path.write_text(yaml.safe_dump(params, sort_keys=False))
     for args in (
+        ("train", "v1"),
         ("register", "build/releases/v1"),
         ("ingest", "build/data"),
         ("reconcile", "--once"),
@@ -230,8 +239,8 @@ def test_version_3_goes_straight_from_the_native_version(copy_of: Callable[[], P
         ("promote", "2"),
     ):
         assert project.fct(*args).code == 0, args
-    params = (project.folder / "params.yaml").read_text()
-    (project.folder / "params.yaml").write_text(params.replace("seed: 0\n", "seed: 1\n", 1))
+    params["train"]["v2"]["embedder"]["dim"] += 8
+    path.write_text(yaml.safe_dump(params | {"seed": 1}, sort_keys=False))
     assert project.fct("train", "v2", "--out", "build/releases/v3").code == 0
     assert project.fct("register", "build/releases/v3").code == 0
     ran = project.fct("reconcile", "--once")
