@@ -17,7 +17,7 @@ from fct.errors import BadInput, NotPermitted
 from fct.files import read_json
 from registry import lock
 from registry.carrying import carry
-from registry.promotion import ledger_lock
+from registry.decisions import ledger_lock
 from registry.upgrade import pin
 from registry.workspace import Workspace
 

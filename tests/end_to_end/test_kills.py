@@ -15,7 +15,7 @@ import pytest
 
 from fct.files import read_json
 from flows.upgrade import STEPS
-from registry import promotion
+from registry import decisions
 from tests.end_to_end.conftest import Project
 from tests.end_to_end.test_interruptions import live
 
@@ -107,7 +107,7 @@ def test_a_newer_version_supersedes_a_waiting_one_which_can_still_be_approved(co
     workspace = project.workspace()
     digest = read_json(project.folder / "workspace/upgrades/tiny-v2/verdict/verdict.json")["digest"]
     workspace.releases.tag(2, "fct.approve", f"ana {digest[:12]}")  # explicitly, as in the MLflow UI
-    promotion.record_decisions(workspace)
+    decisions.record(workspace)
     assert json.loads(project.fct("status", "--json").out)["versions"]["2"]["status"] == "approved"
     assert project.fct("promote", "2").code == 0
     assert json.loads(project.fct("status", "--json").out)["serving"]["release"] == 2

@@ -1,0 +1,143 @@
+"""What people decide about a version: approve, reject, withdraw. A decision is a tag in MLflow and an entry in the ledger.
+
+:mod:`registry.approval` reads the tags; nothing here changes what serves (:mod:`registry.promotion` does).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from fct.errors import BadInput, LockHeld, NotPermitted
+from fct.files import read_json
+from registry import approval, lock
+from registry.facts import readable_verdict
+from registry.ledger import DECISIONS, Entry
+from registry.upgrade import mark
+from registry.verdict import digest_of
+from registry.workspace import Workspace
+
+
+@contextmanager
+def unreadable_is_altered(what: str) -> Iterator[None]:
+    """What could be read when it was approved and cannot be read now was altered: NotPermitted, not bad input of the user's."""
+    try:
+        yield
+    except (BadInput, KeyError, TypeError, AttributeError, StopIteration, FileNotFoundError) as error:
+        raise NotPermitted(f"{what} was altered or deleted since it was measured: {error}") from error
+
+
+def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
+    """The verdict of a version, None while there is none. NotPermitted when it was altered."""
+    path = workspace.upgrade_folder(version) / "verdict" / "verdict.json"
+    if not path.exists():
+        return None
+    with unreadable_is_altered(f"the verdict of version {version}"):
+        verdict: dict[str, Any] = dict(read_json(path).items())
+    if digest_of(verdict) != verdict.get("digest"):
+        raise NotPermitted(
+            f"the verdict of version {version} was altered after it was reached",
+            where=path,
+            todo=f"delete the folder {path.parent} and run `fct reconcile --once` to measure again",
+        )
+    return verdict
+
+
+def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[str, Any]:
+    """Approve exactly the verdict that was reached: sets the tag ``fct.approve`` and records it in the ledger.
+
+    Raises:
+        NotPermitted: there is no verdict, or it is not passed.
+    """
+    workspace.releases.version(version)
+    approvers = workspace.settings.promote.approvers
+    if approvers and by not in approvers:
+        raise NotPermitted(f"{by!r} is not among promote.approvers in params.yaml", wanted=" or ".join(approvers))
+    verdict = read_verdict(workspace, version)
+    if verdict is None:
+        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once`")
+    if verdict["outcome"] != "passed":
+        raise NotPermitted(
+            f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]), todo="it cannot be approved"
+        )
+    by = by.strip()
+    value = approval.expected_value(by, verdict["digest"])
+    with deciding(workspace, f"{by}: approve {version}"):
+        workspace.releases.tag(version, approval.APPROVE, value)
+        workspace.releases.untag(version, approval.REJECT)
+        _decide(workspace, "approve", by, why, {"version": version, "verdict": verdict["digest"]})
+    mark(workspace, version, "approved")
+    return verdict
+
+
+def reject(workspace: Workspace, version: int, *, by: str, why: str) -> None:
+    """Reject a version: sets the tag ``fct.reject``, withdraws an approval, records it in the ledger."""
+    workspace.releases.version(version)
+    serving = workspace.ledger.serving()
+    if serving is not None and serving["release"] == version:
+        raise NotPermitted(f"version {version} serves", todo="roll it back first with `fct rollback`")
+    by = by.strip()
+    value = approval.rejection_value(by, why)
+    with deciding(workspace, f"{by}: reject {version}"):
+        workspace.releases.tag(version, approval.REJECT, value)  # first: it outranks an approval, whatever comes after
+        workspace.releases.untag(version, approval.APPROVE)
+        _decide(workspace, "reject", by, why, {"version": version})
+    mark(workspace, version, "rejected")
+
+
+def record(workspace: Workspace) -> list[str]:
+    """Write into the ledger what people decided by tags in the MLflow UI since. Returns it in sentences.
+
+    MLflow keeps no history of tags; the ledger then says who (as far as a tag can say it), what and which verdict. Decisions that were
+    typed (``fct approve``) are there already. While another process writes to the ledger, nothing is recorded; the next look does it.
+    """
+    try:
+        with deciding(workspace, "reconcile: decisions"):
+            return _record(workspace)
+    except LockHeld:
+        return []
+
+
+def _record(workspace: Workspace) -> list[str]:
+    last: dict[int, Entry] = {}
+    for entry in workspace.ledger.entries():
+        if entry.action in DECISIONS:
+            last[int(entry.detail["version"])] = entry
+    said = []
+    for version in workspace.releases.versions():
+        n, before = version.number, last.get(version.number)
+        verdict = readable_verdict(workspace, n)
+        rejection = approval.read_rejection(version.tags)
+        approved = approval.read(version.tags, verdict["digest"], workspace.settings.promote.approvers) if verdict else None
+        if isinstance(rejection, approval.Rejection):
+            if before is None or before.action != "reject" or before.by != rejection.by:
+                _decide(workspace, "reject", rejection.by, rejection.why, {"version": n, "via": approval.REJECT})
+                said.append(f"version {n} is rejected by {rejection.by}")
+        elif verdict and verdict["outcome"] == "passed" and isinstance(approved, approval.Approval):
+            if before is None or before.action != "approve" or (before.by, before.detail["verdict"]) != (approved.by, verdict["digest"]):
+                _decide(workspace, "approve", approved.by, "", {"version": n, "verdict": verdict["digest"], "via": approval.APPROVE})
+                said.append(f"version {n} is approved by {approved.by}")
+        elif before is not None and before.action != "withdraw":
+            why = f"the tag of the decision '{before.action}' by {before.by} is gone or counts no more"
+            _decide(workspace, "withdraw", "registry", why, {"version": n})
+            said.append(f"version {n}: {why}")
+    return said
+
+
+@contextmanager
+def deciding(workspace: Workspace, holder: str) -> Iterator[None]:
+    """Hold the ledger's lock while a decision is written in both places, the tag and the ledger, so that nobody reads one without the other."""
+    with lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=workspace.settings.promote.lock_lease_s):
+        yield
+
+
+def _decide(workspace: Workspace, action: str, by: str, why: str, detail: dict[str, Any]) -> Entry:
+    """A person's word in the ledger. It changes nothing that serves."""
+    head, model = workspace.ledger.head(), workspace.settings.model
+    return workspace.ledger.append(head, action=action, by=by, why=why, model=model, serving=head.serving if head else None, detail=detail)
+
+
+def ledger_lock(workspace: Workspace) -> str:
+    """Name of the lock for writers of the ledger: promote, rollback, ingest. An upgrade does not hold it, so ingest never waits for one."""
+    return f"{workspace.settings.model}-ledger"
