@@ -26,7 +26,7 @@ from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.files import read_json, write_json
 from fct.release import open_release
 from flows import reconcile
-from registry import facts, lock, promotion, report, running, serving
+from registry import decisions, facts, lock, promotion, report, running, serving
 from registry.ingest import GALLERY_SPLITS, ingest
 from registry.upgrade import Upgrade, verify
 from registry.workspace import Workspace
@@ -85,12 +85,14 @@ def _upgrade(ws: Workspace, version: int) -> dict[str, Any]:
     result = next((r for r in reconcile.once(ws) if r["version"] == version), None)
     if result is None:
         return {"outcome": facts.statuses(ws)[version].value, "problems": []}
+    if result["outcome"] == "waits":
+        raise LockHeld(result["problems"][0])
     return result
 
 
 def _release(ws: Workspace, version: int, why: str) -> None:
     if not facts.gather(ws)[version].approved:
-        promotion.approve(ws, version, by=NAME, why=why)
+        decisions.approve(ws, version, by=NAME, why=why)
     promotion.promote(ws, version, why=why)
 
 

@@ -11,16 +11,18 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from fct.errors import FctError
 from flows import services
-from registry import facts, running
+from registry import facts, look, running
 from registry.workspace import Workspace
 
 FINE, ATTENTION, WRONG = "fine", "attention", "wrong"
@@ -182,6 +184,27 @@ def registry(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("registry", FINE, said)
 
 
+def looks(workspace: Workspace) -> Iterator[Finding]:
+    """Whether the registry is looked at as often as params.yaml wants while a worker runs, and what the latest look could not do."""
+    latest, every = look.last(workspace), workspace.settings.services.reconcile_every_s
+    worker, ready = running.parts(workspace.folder).get("worker"), running.folder_of(workspace.folder) / "worker.ready"
+    if latest is None:
+        yield Finding("looks", FINE, "nobody has looked at the registry yet; `fct up` or `fct reconcile --once` does")
+        return
+    ago = (datetime.now(UTC) - latest["at"]).total_seconds()
+    said = f"the registry was looked at {ago:.0f} s ago"
+    works = time.time() - ready.stat().st_mtime if worker is not None and worker.alive() and ready.exists() else 0.0
+    if worker is not None and min(ago, works) > 3 * every + 60:
+        todo = f"see {worker.log}, then `fct down` and `fct up`"
+        yield Finding("looks", WRONG, f"{said}, and the worker is to do it every {every:g} s", todo)
+        return
+    stuck = look.in_the_way(latest)
+    if stuck:
+        yield Finding("looks", ATTENTION, f"{said}: {'; '.join(stuck)}", "`fct status` says what each version waits for")
+    else:
+        yield Finding("looks", FINE, said)
+
+
 def webhook(workspace: Workspace) -> Iterator[Finding]:
     """A test delivery from MLflow to the receiver; key and secret in files that others cannot read."""
     folder = running.folder_of(workspace.folder)
@@ -262,6 +285,7 @@ CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
     "storage": storage,
     "services": parts,
     "registry": registry,
+    "looks": looks,
     "webhook": webhook,
     "champion": champion,
     "gallery": gallery,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fct.errors import FctError, LockHeld
-from registry import facts, promotion
+from registry import decisions, facts, look, promotion
 from registry.workspace import Workspace
 
 Result = dict[str, Any]
@@ -29,6 +29,8 @@ def here(workspace: Workspace, version: int) -> Result:
 def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here) -> list[Result]:
     """One pass. Decisions first, so that an approval does not wait for another version's upgrade.
 
+    What came of it is kept for ``fct status`` and ``fct doctor`` (:mod:`registry.look`).
+
     Args:
         start: begins (or continues) the upgrade to a version, and says what came of it.
 
@@ -39,11 +41,23 @@ def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here)
         FctError: the first failure, after everything else was done.
     """
     results: list[Result] = []
+    try:
+        failed = _look(workspace, start, results)
+    except FctError as error:
+        failed = error
+    look.remember(workspace, results, failed)
+    if failed is not None:
+        raise failed
+    return results
+
+
+def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], results: list[Result]) -> FctError | None:
+    """Append what is done to ``results``; the first failure, after everything else was done."""
     failed: FctError | None = None
     notes: dict[int, str] = {}
     ours = workspace.releases.is_ours()
     if ours:
-        results += [{"version": None, "outcome": "recorded", "problems": [said]} for said in promotion.record_decisions(workspace)]
+        results += [{"version": None, "outcome": "recorded", "problems": [said]} for said in decisions.record(workspace)]
         for version, done in promotion.carry_out(workspace).items():
             if isinstance(done, LockHeld):
                 results.append({"version": version, "outcome": "waits for its promotion", "problems": [str(done)]})
@@ -58,17 +72,18 @@ def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here)
         tried.add(version)
         try:
             results.append({"version": version} | start(workspace, version))
+        except LockHeld as error:  # somebody else does the work; nothing has failed
+            results.append({"version": version, "outcome": "waits", "problems": [str(error)]})
         except FctError as error:
             if facts.statuses(workspace).get(version) == "invalid":
                 results.append({"version": version, "outcome": "invalid", "problems": [str(error)]})
             else:
+                results.append({"version": version, "outcome": "failed", "problems": [str(error)]})
                 failed = failed or error  # one odd version must not keep the others waiting
     if ours:
         for sentence in promotion.follow(workspace, notes):
             results.append({"version": None, "outcome": "corrected", "problems": [sentence]})
-    if failed is not None:
-        raise failed
-    return results
+    return failed
 
 
 def watch(workspace: Workspace, every_s: float, say: Callable[[list[Result]], None], complain: Callable[[str], None]) -> None:
@@ -78,8 +93,6 @@ def watch(workspace: Workspace, every_s: float, say: Callable[[list[Result]], No
             results = once(workspace)
             if results:
                 say(results)
-        except LockHeld as error:
-            complain(f"{error}")
         except FctError as error:
             complain(f"{error}; looking again in {every_s:g} s")
         time.sleep(every_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -125,7 +126,7 @@ def status(params: Params = DEFAULT, json: Json = False) -> None:
     Example: fct status
     """
     from flows.cli import services
-    from registry import facts, running
+    from registry import facts, look, running
     from registry.status import next_step
 
     ws = workspace(params)
@@ -153,7 +154,13 @@ def status(params: Params = DEFAULT, json: Json = False) -> None:
         )
     silent = facts.ignored(ws)
     lines += [f"  version {v}: {sentence}" for v, sentence in silent.items()]
+    latest = look.last(ws)
+    if latest is not None and (stuck := look.in_the_way(latest)):
+        ago = max(0, round((datetime.now(UTC) - latest["at"]).total_seconds()))
+        lines.append(f"  the last look at the registry, {ago} s ago:")
+        lines += [f"    {sentence}" for sentence in stuck]
     parts = running.parts(ws.folder)
+    table["look"] = None if latest is None else latest | {"at": latest["at"].isoformat()}
     table["ignored"] = {str(v): sentence for v, sentence in silent.items()}
     table["services"] = {name: {"alive": part.alive(), "url": part.url, "log": part.log} for name, part in parts.items()}
     give(table, json, "\n".join(lines + services.lines_of(ws)))
@@ -164,9 +171,9 @@ def approve(version: Version, by: By, why: Why, params: Params = DEFAULT) -> Non
 
     Example: fct approve 2 --by ana --why "report looks right"
     """
-    from registry import promotion
+    from registry import decisions
 
-    verdict = promotion.approve(workspace(params), version, by=by, why=why)
+    verdict = decisions.approve(workspace(params), version, by=by, why=why)
     say(f"version {version}: verdict {verdict['digest'][:12]} approved by {by}. Next: fct promote {version}")
 
 
@@ -175,9 +182,9 @@ def reject(version: Version, by: By, why: Why, params: Params = DEFAULT) -> None
 
     Example: fct reject 2 --by ana --why "arrows got worse"
     """
-    from registry import promotion
+    from registry import decisions
 
-    promotion.reject(workspace(params), version, by=by, why=why)
+    decisions.reject(workspace(params), version, by=by, why=why)
     say(f"version {version} is rejected by {by}. Next: fct status")
 
 
