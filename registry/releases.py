@@ -97,15 +97,21 @@ class Releases:
             return mlflow.MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
 
     def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
-        """One MLflow call; an unreachable server becomes one sentence."""
+        """One MLflow call; an unreachable server, and one that does not let us, become one sentence."""
         from mlflow.exceptions import MlflowException, RestException
 
         try:
             return getattr(self.client, method)(*args, **kwargs)
-        except RestException:
-            raise
         except MlflowException as error:
-            self._raise_if_unreachable(error)
+            if error.error_code in ("PERMISSION_DENIED", "UNAUTHENTICATED"):
+                who = os.environ.get("MLFLOW_TRACKING_USERNAME")
+                raise NotPermitted(
+                    f"MLflow does not let {ascii(who) if who else 'us'} do this ({method.replace('_', ' ')})",
+                    where=self.uri,
+                    todo="set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or ask for edit permission on the model",
+                ) from error
+            if not isinstance(error, RestException):
+                self._raise_if_unreachable(error)
             raise
 
     def _raise_if_unreachable(self, error: Exception) -> None:
