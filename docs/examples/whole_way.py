@@ -19,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mlflow import MlflowClient
+
 ROOT = Path(__file__).parents[2]
 PAGE, SHOTS = ROOT / "docs/operations.md", ROOT / "docs/operations"
 FCT = Path(sys.executable).parent / "fct"
@@ -29,14 +31,14 @@ def status() -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-def wait(what: str, version: str) -> dict[str, Any]:
-    """Until the version has the status; anything that ends otherwise ends this."""
+def wait(client: MlflowClient, model: str, version: str, what: str) -> None:
+    """Until MLflow's copy of the status says so (looking costs the machine next to nothing); anything that ends otherwise ends this."""
     while True:
-        found = status()["versions"][version]
-        if found["status"] == what:
-            return dict(found)
-        if found["status"] in ("invalid", "refused", "inconclusive", "rejected"):
-            sys.exit(f"version {version} is {found['status']}: {found['next']}")
+        found = client.get_model_version(model, version).tags.get("fct.status")
+        if found == what:
+            return
+        if found in ("invalid", "refused", "inconclusive", "rejected"):
+            sys.exit(f"version {version} is {found}: {status()['versions'][version]['next']}")
         time.sleep(0.5)
 
 
@@ -49,6 +51,7 @@ def main() -> None:
     place.mkdir(parents=True, exist_ok=True)
     before = status()
     model, url = before["model"], before["services"]["mlflow"]["url"]
+    client = MlflowClient(tracking_uri=url, registry_uri=url)
     lines, begun = [], time.monotonic()
 
     def say(text: str) -> None:
@@ -62,7 +65,7 @@ def main() -> None:
         sys.exit(done.stderr)
     version = done.stdout.strip().splitlines()[-1].split()[-1]
     say(f"{model} version {version} is registered by a script that knows MLflow alone; {before['serving']['release']} serves")
-    wait("passed", version)
+    wait(client, model, version, "passed")
     say("its gallery is carried over, its gates have passed, its review page is in the MLflow UI; no command was typed")
     with browser.opened() as driver:
         text = browser.read_version(driver, url, model, int(version), place / "review.png")
@@ -70,8 +73,12 @@ def main() -> None:
         assert value is not None, text
         say(f"a person has read the page and sets fct.approve = Ana Diaz {value[1]}")
         browser.set_tag(driver, "fct.approve", f"Ana Diaz {value[1]}", place / "approved.png")
-        wait("serving", version)
-        say(f"`fct status`: {model} version {version} serves, model and gallery together")
+        wait(client, model, version, "serving")
+        say(
+            f"model and gallery are promoted together, the alias champion points at version {client.get_model_version_by_alias(model, 'champion').version}"
+        )
+        assert status()["serving"]["release"] == int(version)
+        say(f"`fct status` says that {model} {version} serves")
         time.sleep(3)
         driver.refresh()
         browser.read_version(driver, url, model, int(version), place / "serving.png")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update "
@@ -40,12 +41,23 @@ def opened() -> Iterator[Any]:
 
 
 def read_version(driver: Any, url: str, model: str, version: int, shot: Path) -> str:
-    """Open the page of a version and read all of its text, once the description is there."""
+    """Open the page of a version and read all of its text, once the description is there. The page shows what was true when it was
+    opened, and a verdict is reached some seconds before its description is written: so it is loaded again while the description lacks."""
+    from selenium.common.exceptions import TimeoutException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.support.ui import WebDriverWait
 
-    driver.get(f"{url}/#/models/{model}/versions/{version}")
-    WebDriverWait(driver, 90).until(lambda d: "To approve it" in d.find_element(By.TAG_NAME, "body").text)
+    driver.get(f"{url}/#/models/{quote(model, safe='')}/versions/{version}")
+    for _ in range(6):
+        try:
+            WebDriverWait(driver, 20).until(lambda d: "To approve it" in d.find_element(By.TAG_NAME, "body").text)
+            break
+        except TimeoutException:
+            driver.refresh()
+    else:
+        raise TimeoutException(
+            f"no review page of {model} {version}; the page says: {driver.find_element(By.TAG_NAME, 'body').text[:1500]}"
+        )
     driver.save_screenshot(str(shot))
     return str(driver.find_element(By.TAG_NAME, "body").text)
 
