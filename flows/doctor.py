@@ -28,6 +28,10 @@ from registry.workspace import Workspace
 FINE, ATTENTION, WRONG = "fine", "attention", "wrong"
 LEAST_FREE_BYTES = 2 * 1024**3
 RACERS, NAMES = 8, 25
+TOO_NEW = (  # pip's resolver may take them beside Prefect 3.8
+    ("fastapi", (0, 151), "keeps Prefect's server from starting"),
+    ("sqlalchemy", (2, 1), "lets Prefect's scheduler fail, so that the registry is never looked at by schedule"),
+)
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,10 @@ def environment(_: Workspace) -> Iterator[Finding]:
         yield Finding("environment", WRONG, "faiss-cpu and faiss-gpu are both installed; they overwrite each other's files", todo)
     if not found:
         yield Finding("environment", WRONG, "no faiss is installed", "`make install`")
-    fastapi = _version("fastapi") or "0"
-    if tuple(int(part) for part in fastapi.split(".")[:2] if part.isdigit()) >= (0, 151):
-        yield Finding("environment", WRONG, f"fastapi {fastapi} keeps Prefect's server from starting", "install fastapi below 0.151")
+    for name, most, harm in TOO_NEW:
+        found_version = _version(name) or "0"
+        if tuple(int(part) for part in found_version.split(".")[:2] if part.isdigit()) >= most:
+            yield Finding("environment", WRONG, f"{name} {found_version} {harm}", f"install {name} below {most[0]}.{most[1]}")
     versions = ", ".join(f"{name} {_version(name)}" for name in ("mlflow", "prefect", "torch", "pylance", *found))
     if len(found) == 1:
         yield Finding("environment", FINE, f"Python {sys.version.split()[0]}, {versions}")

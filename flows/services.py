@@ -170,10 +170,19 @@ def secret(workspace: Workspace) -> str:
     return _kept(workspace, "webhook.secret", lambda: secrets.token_hex(32))
 
 
-def _fernet_key() -> str:
+def _encryption_key(workspace: Workspace) -> str:
+    """The key with which MLflow keeps the secrets of webhooks, made once. Under another one MLflow cannot read its webhooks any more."""
     from cryptography.fernet import Fernet
 
-    return Fernet.generate_key().decode()
+    folder = running.folder_of(workspace.folder)
+    if (folder / "webhook.secret").exists() and not (folder / "webhook.key").exists():
+        raise OperationFailed(
+            "the key with which MLflow encrypted its webhooks is gone",
+            wanted="webhook.key",
+            where=folder,
+            todo="restore it from a backup, or start with new webhooks: docs/troubleshooting.md, webhook.key",
+        )
+    return _kept(workspace, "webhook.key", lambda: Fernet.generate_key().decode())
 
 
 def _kept(workspace: Workspace, name: str, make: Callable[[], str]) -> str:
@@ -224,7 +233,7 @@ def _start(workspace: Workspace, plan: Plan) -> None:
     log = running.folder_of(workspace.folder) / f"{plan.name}.log"
     clean = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PREFECT_LOGGING_LEVEL")}
     if plan.name == "mlflow":
-        clean["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = _kept(workspace, "webhook.key", _fernet_key)
+        clean["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = _encryption_key(workspace)
     path = os.pathsep.join([str(Path(sys.executable).parent), clean.get("PATH", os.defpath)])
     with open(log, "ab") as out:
         process = subprocess.Popen(

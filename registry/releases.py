@@ -316,6 +316,7 @@ class Releases:
         from mlflow.exceptions import MlflowException
 
         name = f"fct-{plain_name(self.model)}"
+        self._call("search_registered_models", max_results=1)  # whether it answers at all
         wanted = {"url": url, "events": list(WEBHOOK_EVENTS), "secret": secret, "status": "ACTIVE"}
         try:
             there = [one for one in self._call("list_webhooks") if one.name == name]
@@ -325,6 +326,12 @@ class Releases:
             return str(
                 self._call("create_webhook", name=name, description="Tells the upgrade that the registry changed.", **wanted).webhook_id
             )
+        except Unreachable as error:
+            raise OperationFailed(
+                "MLflow answers, and fails at its webhooks; was its encryption key changed?",
+                where=self.uri,
+                todo="docs/troubleshooting.md, webhook.key",
+            ) from error
         except MlflowException as error:
             raise OperationFailed(
                 "MLflow does not take the webhook", got=str(error).splitlines()[0], where=self.uri, todo="see docs/operations.md, webhooks"

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from flows import services
 from registry import look, running
 from tests.end_to_end import browser, postgres
 from tests.end_to_end.conftest import Project
+from tests.end_to_end.test_life import altered
 
 pytestmark = pytest.mark.slow
 PLAIN = """
@@ -217,10 +219,20 @@ def test_doctor_finds_a_secret_that_is_not_ours_and_up_mends_it(team: Team) -> N
     assert found.keys() == {"webhook"} and "401" in found["webhook"] and "fct up" in found["webhook"]
     assert team.project.command("up").code == 0
     assert wrong() == {}
-    # MLflow keeps that secret encrypted; a workspace that lost the key makes a new one
+    # MLflow keeps that secret encrypted: with another key it could read none of its webhooks
     team.kill("mlflow")
-    (team.project.folder / "workspace/services/webhook.key").unlink()
-    assert wrong().keys() >= {"services"}
+    key = team.project.folder / "workspace/services/webhook.key"
+    with altered(key, None):
+        ran = team.project.command("up")
+        assert ran.code == 1 and "webhook.key" in ran.err and "troubleshooting" in ran.err and "Traceback" not in ran.err
+    assert team.project.command("up").code == 0
+    assert wrong() == {}
+    # the cure of docs/troubleshooting.md for a key that is lost
+    assert team.project.command("down").code == 0
+    with sqlite3.connect(team.project.folder / "workspace/mlflow.db") as database:
+        database.executescript("DELETE FROM webhook_events; DELETE FROM webhooks")
+    key.unlink()
+    (key.parent / "webhook.secret").unlink()
     assert team.project.command("up").code == 0
     assert wrong() == {}
 

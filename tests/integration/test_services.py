@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import stat
@@ -170,8 +171,9 @@ def test_both_faiss_packages_at_once_are_found(workspace: Workspace, monkeypatch
 
 
 def test_an_environment_that_prefect_cannot_start_in_is_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: {"fastapi": "0.165.1", "faiss-gpu": None}.get(name, "1.0"))
-    assert any("fastapi 0.165.1" in one.said for one in doctor.environment(workspace) if one.outcome == doctor.WRONG)
+    monkeypatch.setattr(doctor, "_version", lambda name: {"fastapi": "0.165.1", "sqlalchemy": "2.1.9", "faiss-gpu": None}.get(name, "1.0"))
+    wrong = [one.said for one in doctor.environment(workspace) if one.outcome == doctor.WRONG]
+    assert len(wrong) == 2 and "fastapi 0.165.1" in wrong[0] and "sqlalchemy 2.1.9" in wrong[1]
 
 
 def test_a_disk_that_is_nearly_full_is_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,3 +201,23 @@ def test_a_check_that_cannot_be_made_is_a_finding(workspace: Workspace, monkeypa
 
     monkeypatch.setattr(doctor, "CHECKS", {"odd": broken})
     assert [(one.outcome, "RuntimeError: odd" in one.said) for one in doctor.examine(workspace)] == [(doctor.WRONG, True)]
+
+
+def test_a_worker_that_looks_no_more_is_found(workspace: Workspace) -> None:
+    from registry import look
+
+    assert [one.outcome for one in doctor.looks(workspace)] == [doctor.FINE], "nobody has looked yet"
+    look.remember(workspace, [{"version": 3, "outcome": "failed", "problems": ["no disk"]}], None)
+    (found,) = doctor.looks(workspace)
+    assert found.outcome == doctor.ATTENTION and "version 3: failed: no disk" in found.said
+    look.remember(workspace, [{"version": 3, "outcome": "passed", "problems": []}], None)
+    assert [one.outcome for one in doctor.looks(workspace)] == [doctor.FINE]
+    path, ready = workspace.folder / "look.json", running.folder_of(workspace.folder) / "worker.ready"
+    path.write_text(path.read_text().replace("20", "19", 1))  # a hundred years ago
+    assert [one.outcome for one in doctor.looks(workspace)] == [doctor.FINE], "no worker is to do it"
+    running.write(workspace.folder, running.part_of("worker", os.getpid(), "", workspace.folder / "log"))
+    ready.touch()
+    assert [one.outcome for one in doctor.looks(workspace)] == [doctor.FINE], "it has only just started"
+    os.utime(ready, (0, 0))
+    (found,) = doctor.looks(workspace)
+    assert found.outcome == doctor.WRONG and "fct up" in found.todo
