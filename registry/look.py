@@ -10,7 +10,8 @@ from fct.errors import BadInput, FctError
 from fct.files import read_json, write_json
 from registry.workspace import Workspace
 
-STUCK = ("failed", "cancelled", "not promoted", "waits", "waits for its promotion")  # outcomes that people may have to do something about
+STUCK = ("failed", "cancelled", "not promoted")  # outcomes that people may have to do something about
+WAITS = ("waits", "waits for its promotion")
 
 
 def remember(workspace: Workspace, results: list[dict[str, Any]], failed: Exception | None) -> None:
@@ -30,8 +31,8 @@ def last(workspace: Workspace) -> dict[str, Any] | None:
         return None
 
 
-def in_the_way(look: dict[str, Any]) -> list[str]:
-    """What kept it from its work, for people: one clause a version, or what failed as a whole."""
-    stuck = [one for one in look["results"] if one["outcome"] in STUCK]
+def in_the_way(look: dict[str, Any], outcomes: tuple[str, ...] = STUCK) -> list[str]:
+    """What kept it from its work, for people: one clause for a version with one of the ``outcomes``, or what failed as a whole."""
+    stuck = [one for one in look["results"] if one["outcome"] in outcomes]
     said = [f"version {one['version']}: {one['outcome']}: {'; '.join(one['problems'])}" for one in stuck]
     return said if said or look["failed"] is None else [f"it failed: {look['failed']}"]

@@ -169,8 +169,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         name = self.model
-        if not name.isprintable() or len(name) > 100 or any(c in name for c in "/\\:") or not name.strip(". ") or name != name.strip():
-            wanted = "1 to 100 printable characters without / \\ : and not only dots"
+        if not name.isprintable() or len(name) > 100 or any(c in name for c in "/\\:%") or not name.strip(". ") or name != name.strip():
+            wanted = "1 to 100 printable characters without / \\ : % and not only dots"  # % has no page in the MLflow UI
             raise BadInput("model is no name of a registered model", wanted=wanted, got=ascii(name[:60]))
 
 

@@ -155,7 +155,7 @@ def status(params: Params = DEFAULT, json: Json = False) -> None:
     silent = facts.ignored(ws)
     lines += [f"  version {v}: {sentence}" for v, sentence in silent.items()]
     latest = look.last(ws)
-    if latest is not None and (stuck := look.in_the_way(latest)):
+    if latest is not None and (stuck := look.in_the_way(latest, look.STUCK + look.WAITS)):
         ago = max(0, round((datetime.now(UTC) - latest["at"]).total_seconds()))
         lines.append(f"  the last look at the registry, {ago} s ago:")
         lines += [f"    {sentence}" for sentence in stuck]

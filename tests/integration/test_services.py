@@ -210,7 +210,7 @@ def test_a_worker_that_looks_no_more_is_found(workspace: Workspace) -> None:
     look.remember(workspace, [{"version": 3, "outcome": "failed", "problems": ["no disk"]}], None)
     (found,) = doctor.looks(workspace)
     assert found.outcome == doctor.ATTENTION and "version 3: failed: no disk" in found.said
-    look.remember(workspace, [{"version": 3, "outcome": "passed", "problems": []}], None)
+    look.remember(workspace, [{"version": 3, "outcome": "waits", "problems": ["ana works on the model"]}], None)
     assert [one.outcome for one in doctor.looks(workspace)] == [doctor.FINE]
     path, ready = workspace.folder / "look.json", running.folder_of(workspace.folder) / "worker.ready"
     path.write_text(path.read_text().replace("20", "19", 1))  # a hundred years ago

@@ -197,7 +197,7 @@ def test_sources_may_be_subgroups_too(tmp_path, raw):
     assert read(write(tmp_path, raw)).validate.subgroups == ("seen_by_old", "source")
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a:b", " a", "a\nb", "a\u202eb", "x" * 101])
+@pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a:b", "a%41", " a", "a\nb", "a\u202eb", "x" * 101])
 def test_a_model_that_is_no_name_is_refused(tmp_path, raw, name):
     raw["model"] = name
     with pytest.raises(BadInput, match="model is no name"):
