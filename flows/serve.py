@@ -23,6 +23,7 @@ import numpy as np
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi_offline import FastAPIOffline
 
 from fct.datasets.images import read_bytes, read_image
 from fct.errors import BadInput, FctError
@@ -60,7 +61,7 @@ def build(state: Live, *, threads: int = 1) -> FastAPI:
         yield
         pool.shutdown(wait=True)
 
-    app = FastAPI(title="fct serve", description=(__doc__ or "").split("\n\n")[1], lifespan=lifespan, redoc_url=None)
+    app = FastAPIOffline(title="fct serve", description=(__doc__ or "").split("\n\n")[1], lifespan=lifespan, redoc_url=None)
     answer_refusals(app)
 
     @app.exception_handler(FctError)

@@ -174,6 +174,20 @@ def test_bad_input_gets_a_status_and_a_sentence(
     assert client.get("/readyz").status_code == 200
 
 
+def test_the_page_of_the_api_needs_nobody_else(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert "/openapi.json" in page and "https://" not in page and "http://" not in page
+    assert set(client.get("/openapi.json").json()["paths"]) == {
+        "/search",
+        "/release",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/sample",
+        "/image",
+    }
+
+
 def test_pictures_are_drawn_anew_and_only_of_items(client: TestClient) -> None:
     one = client.get("/sample?n=1").json()[0]["id"]
     said = client.get("/image", params={"id": one})
