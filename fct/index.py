@@ -73,6 +73,11 @@ def _faiss() -> Any:
     return faiss
 
 
+def use_threads(threads: int) -> None:
+    """Set the threads that FAISS takes for one search or build."""
+    _faiss().omp_set_num_threads(threads)
+
+
 def _prepared(vectors: np.ndarray, metric: str) -> np.ndarray:
     if metric not in METRICS:
         raise BadInput("an index has an unknown metric", wanted=" or ".join(METRICS), got=metric)
@@ -158,8 +163,14 @@ class Searcher:
         rows, scores = self.rows(queries, k, exclude)
         return np.where(rows >= 0, self.ids[rows], ""), scores
 
-    def rows(self, queries: np.ndarray, k: int, exclude: Iterable[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """As :meth:`search`, with row numbers (Q, k) int64, -1 where there is none."""
+    def rows(
+        self, queries: np.ndarray, k: int, exclude: Iterable[str] | None = None, keep: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As :meth:`search`, with row numbers (Q, k) int64, -1 where there is none.
+
+        Args:
+            keep: (N,) bool, the rows that may be answers; quicker than ``exclude``, and in its place.
+        """
         faiss = _faiss()
 
         if k < 1:
@@ -168,6 +179,7 @@ class Searcher:
         selector, left = None, len(self.ids)
         if exclude is not None:
             keep = self._kept(exclude)
+        if keep is not None:
             left = int(keep.sum())
             bits = np.packbits(keep, bitorder="little")
             selector = faiss.IDSelectorBitmap(bits)
@@ -182,6 +194,12 @@ class Searcher:
         if self.metric == "l2":
             scores = np.where(rows >= 0, -scores, -np.inf).astype(np.float32)
         return rows, scores
+
+    def vector(self, row: int) -> np.ndarray:
+        """(D,) float32 a row as the index holds it (norm 1 under cosine)."""
+        if isinstance(self.index, _faiss().IndexIVF) and self.index.direct_map.no():
+            self.index.make_direct_map()
+        return np.asarray(self.index.reconstruct(row), dtype=np.float32)
 
     def _kept(self, exclude: Iterable[str]) -> np.ndarray:
         keep = np.full(len(self.ids), True)

@@ -23,6 +23,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
+from flows.http import Refused, answer_refusals, body_of
 from registry.releases import OURS, plain_name
 
 ID, TIMESTAMP, SIGNATURE = "x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"
@@ -30,14 +31,6 @@ WINDOW_S = 300
 MOST_BYTES = 256 * 1024
 EVENT = "fct.registry.changed"
 Emit = Callable[[dict[str, Any]], Awaitable[None]]
-
-
-class Refused(Exception):
-    """A delivery that is not taken: HTTP status, title and detail of its problem body (RFC 9457)."""
-
-    def __init__(self, status: int, title: str, detail: str):
-        super().__init__(detail)
-        self.status, self.title, self.detail = status, title, detail
 
 
 def verify(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> str:
@@ -115,10 +108,7 @@ def build(secret: str, model: str, emit: Emit, clock: Callable[[], float] = time
     app = FastAPI(title="fct webhook receiver", docs_url=None, redoc_url=None, openapi_url=None)
     seen: OrderedDict[str, float] = OrderedDict()  # ids of the last window; what is older is refused by its age
 
-    @app.exception_handler(Refused)
-    async def refused(_: Request, error: Refused) -> JSONResponse:
-        body = {"type": "about:blank", "title": error.title, "status": error.status, "detail": error.detail}
-        return JSONResponse(body, error.status, media_type="application/problem+json")
+    answer_refusals(app)
 
     @app.get("/healthz")
     async def health() -> dict[str, str]:
@@ -126,7 +116,7 @@ def build(secret: str, model: str, emit: Emit, clock: Callable[[], float] = time
 
     @app.post("/webhook")
     async def webhook(request: Request) -> JSONResponse:
-        body = await _read(request)
+        body = await body_of(request, MOST_BYTES, "a delivery")
         now = clock()
         delivery = verify(secret, request.headers, body, now)
         while seen and next(iter(seen.values())) < now - 2 * WINDOW_S:
@@ -143,19 +133,6 @@ def build(secret: str, model: str, emit: Emit, clock: Callable[[], float] = time
         return JSONResponse({"status": "looking at the registry"}, 202)
 
     return app
-
-
-async def _read(request: Request) -> bytes:
-    """The body, never more than :data:`MOST_BYTES` of it in memory."""
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > MOST_BYTES:
-        raise Refused(413, "size", f"a delivery has at most {MOST_BYTES} bytes")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_BYTES:
-            raise Refused(413, "size", f"a delivery has at most {MOST_BYTES} bytes")
-    return bytes(body)
 
 
 def main() -> None:

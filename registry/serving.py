@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ from fct.index import Searcher
 from fct.release import Release
 from registry.upgrade import open_revision_index
 from registry.workspace import Workspace
+
+FILTERS = ("label", "source", "origin", "native_version")
+Where = Mapping[str, str | Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -29,34 +33,39 @@ class Hit:
 
 @dataclass(frozen=True)
 class Serving:
-    """A revision opened for searching."""
+    """A revision opened for searching.
+
+    Attributes:
+        columns: of the N rows of the index, in its order: id, label, source, image_uri, origin (N,) str, native_version (N,) int.
+        shown: (N,) bool, the rows that may be answers: no canary, and not deleted since the index was built.
+    """
 
     revision: dict[str, Any]
     release: Release
     program: programs.Embed
     searcher: Searcher
-    items: dict[str, int]
     columns: dict[str, np.ndarray]
-    origins: dict[str, str]
-    hidden: frozenset[str]
+    shown: np.ndarray
 
-    def search(self, images: np.ndarray, k: int) -> list[list[Hit]]:
+    def search(self, images: np.ndarray, k: int, where: Where | None = None) -> list[list[Hit]]:
         """The k nearest items of each of (Q, C, S, S) uint8 images; canaries are never among them.
 
+        Args:
+            where: column of :data:`FILTERS` → the value, or one of the values, that answers have there.
+
         Raises:
-            BadInput: k is below 1.
+            BadInput: k is below 1, or a column that cannot be filtered by.
         """
         if k < 1:
             raise BadInput("k is too small", wanted="at least 1", got=k)
-        device = devices.pick("cpu")
-        query, _ = programs.embed(self.program, images, device=device)
-        return self.search_vectors(query, k)
+        query, _ = programs.embed(self.program, images, device=devices.pick("cpu"))
+        return self.search_vectors(query, k, where=where)
 
-    def search_vectors(self, query: np.ndarray, k: int, fingerprint: str | None = None) -> list[list[Hit]]:
+    def search_vectors(self, query: np.ndarray, k: int, fingerprint: str | None = None, where: Where | None = None) -> list[list[Hit]]:
         """The same for (Q, E) vectors; ``fingerprint`` of the embedder that made them must be the release's.
 
         Raises:
-            BadInput: vectors of another dimension or embedder.
+            BadInput: vectors of another dimension or embedder; as :meth:`search`.
         """
         if fingerprint is not None and fingerprint != self.release.fingerprint:
             raise BadInput(
@@ -65,21 +74,41 @@ class Serving:
                 got=fingerprint[:12],
                 todo="embed the query with the release that serves",
             )
-        found, scores = self.searcher.search(query, k, exclude=self.hidden)
-        return [
-            [
-                Hit(
-                    str(one),
-                    str(self.columns["label"][self.items[str(one)]]),
-                    float(score),
-                    self.origins[str(one)],
-                    str(self.columns["image_uri"][self.items[str(one)]]),
-                )
-                for one, score in zip(ids, row, strict=True)
-                if one
-            ]
-            for ids, row in zip(found, scores, strict=True)
-        ]
+        found, scores = self.searcher.rows(query, k, keep=self.kept(where))
+        return [[self._hit(row, score) for row, score in zip(*both, strict=True) if row >= 0] for both in zip(found, scores, strict=True)]
+
+    def kept(self, where: Where | None) -> np.ndarray:
+        """(N,) bool: the rows that may be answers under a filter.
+
+        Raises:
+            BadInput: a column that cannot be filtered by.
+        """
+        keep = self.shown
+        for name, wanted in (where or {}).items():
+            if name not in FILTERS:
+                raise BadInput("answers cannot be filtered by this", wanted=" ".join(FILTERS), got=name)
+            values = [wanted] if isinstance(wanted, str) else [str(one) for one in wanted]
+            keep = keep & np.isin(self.columns[name].astype(str), values)
+        return keep
+
+    def row_of(self, one: str) -> int:
+        """Row of an item in the index.
+
+        Raises:
+            BadInput: no such item, or it was deleted.
+        """
+        found = np.flatnonzero((self.columns["id"] == one) & self.shown)
+        if not len(found):
+            raise BadInput("the gallery that serves has no such item", got=one[:200])
+        return int(found[0])
+
+    def vector_of(self, one: str) -> np.ndarray:
+        """(1, E) an item's own vector, as the index holds it: to search for what is like it, without its image."""
+        return self.searcher.vector(self.row_of(one))[None]
+
+    def _hit(self, row: int, score: float) -> Hit:
+        of = self.columns
+        return Hit(str(of["id"][row]), str(of["label"][row]), float(score), str(of["origin"][row]), str(of["image_uri"][row]))
 
 
 def open_serving(workspace: Workspace, release: int | None = None) -> Serving:
@@ -97,14 +126,19 @@ def open_serving(workspace: Workspace, release: int | None = None) -> Serving:
     return open_revision(workspace, serving, release)
 
 
-def open_revision(workspace: Workspace, revision: dict[str, Any], release: int | None = None) -> Serving:
-    """Open a revision (a dict of the ledger) for searching, after its release, space and index were compared."""
+def open_revision(workspace: Workspace, revision: dict[str, Any], release: int | None = None, beside: Serving | None = None) -> Serving:
+    """Open a revision (a dict of the ledger) for searching, after its release, space and index were compared.
+
+    Args:
+        beside: what is open already; its program is used again where the embedder is the same.
+    """
     number = int(revision["release"])
     if release is not None and release != number:
         raise NotPermitted(
             f"release {release} does not serve, release {number} does", todo="queries and gallery must be of the same release"
         )
-    opened = workspace.releases.release(number)
+    same = beside is not None and beside.revision["release"] == number and beside.release.fingerprint == revision["fingerprint"]
+    opened = beside.release if same and beside is not None else workspace.releases.release(number)
     gallery = workspace.gallery
     space = revision["space"]
     found = gallery.space_info(space).fingerprint
@@ -115,19 +149,11 @@ def open_revision(workspace: Workspace, revision: dict[str, Any], release: int |
             got=f"program {opened.fingerprint[:12]}, space {found[:12]}",
         )
     searcher = open_revision_index(workspace, revision, opened.metric)
-    columns = gallery.items(at=revision["tables"]["items"]["version"])
+    items = gallery.items(at=revision["tables"]["items"]["version"])
     rows = gallery.read_space(space, at=revision["tables"][space]["version"])
-    hidden = frozenset(columns["id"][columns["role"] == "canary"].tolist()) | (
-        frozenset(rows.ids.tolist()) - frozenset(columns["id"].tolist())
-    )
-    items = {one: row for row, one in enumerate(columns["id"].tolist())}
-    return Serving(
-        revision,
-        opened,
-        opened.program(),
-        searcher,
-        items,
-        columns,
-        dict(zip(rows.ids.tolist(), rows.origin.tolist(), strict=True)),
-        hidden,
-    )
+    place = np.minimum(np.searchsorted(items["id"], searcher.ids), max(0, len(items["id"]) - 1))
+    there = items["id"][place] == searcher.ids
+    columns = {name: items[name][place] for name in ("label", "source", "image_uri", "native_version")}
+    columns |= {"id": searcher.ids, "origin": rows.origin[np.searchsorted(rows.ids, searcher.ids)]}
+    shown = there & (items["role"][place] != "canary")
+    return Serving(revision, opened, beside.program if same and beside is not None else opened.program(), searcher, columns, shown)

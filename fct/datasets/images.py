@@ -5,12 +5,13 @@ Legend: N images, C channels (1 grey, 3 RGB), H = W = size in pixels.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from fct.errors import BadInput
@@ -52,17 +53,30 @@ def read_image(path: str | Path, size: int, mode: str) -> np.ndarray:
         raise BadInput("there is no such image", where=path)
     if path.stat().st_size == 0:
         raise BadInput("an image file is empty (0 bytes)", where=path, todo="remove or replace it")
+    return _read(path, path, size, mode)
+
+
+def read_bytes(data: bytes, size: int, mode: str) -> np.ndarray:
+    """As :func:`read_image`, from the bytes of an image file."""
+    if not data:
+        raise BadInput("an image is empty (0 bytes)")
+    return _read(io.BytesIO(data), None, size, mode)
+
+
+def _read(source: Path | io.BytesIO, where: Path | None, size: int, mode: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sizes and metadata; what matters is checked below
-            with Image.open(path) as image:
+            with Image.open(source) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise Image.DecompressionBombError
                 return from_pil(image, size, mode)
     except Image.DecompressionBombError as error:
-        raise BadInput("an image is too large to unpack safely", wanted=f"at most {MAX_PIXELS} pixels", where=path) from error
+        raise BadInput("an image is too large to unpack safely", wanted=f"at most {MAX_PIXELS} pixels", where=where) from error
     except Exception as error:  # Pillow's readers raise almost anything on damaged bytes
-        raise BadInput("an image file cannot be read", got=str(error), where=path, todo="remove or replace it") from error
+        said = "it is no image of a known kind" if isinstance(error, UnidentifiedImageError) and where is None else str(error)
+        todo = "remove or replace it" if where is not None else None
+        raise BadInput(f"an image {'file ' if where else ''}cannot be read", got=said, where=where, todo=todo) from error
 
 
 def read_images(paths: Sequence[str | Path], size: int, mode: str, title: str = "images") -> np.ndarray:

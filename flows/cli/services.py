@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -68,6 +68,24 @@ def doctor(params: Params = DEFAULT, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8780,
+    candidate: Annotated[bool, typer.Option("--candidate", help="Also answer for the version that waits, for comparison.")] = False,
+    params: Params = DEFAULT,
+) -> None:
+    """Serve searches over HTTP: what the ledger says, through promotions and rollbacks without a gap. A page for people is at /.
+
+    A candidate answers from its own carried gallery once its gates have passed, and before that through a bridge from the gallery that
+    serves.
+
+    Example: fct serve --candidate
+    """
+    from flows import serve as server
+
+    server.run(workspace(params), host=host, port=port, candidate=candidate, say=say)
+
+
 def lines_of(ws: Any) -> list[str]:
     """What `fct status` says about the parts; nothing where none was ever started."""
     from registry import running
@@ -84,5 +102,5 @@ def lines_of(ws: Any) -> list[str]:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (up, down, doctor):
+    for command in (up, down, doctor, serve):
         app.command(rich_help_panel=SERVICES)(command)

@@ -1,0 +1,348 @@
+"""``fct serve``: search over HTTP in what the ledger says serves, through promotions and rollbacks without a gap.
+
+``POST /search`` with an image file or JSON, ``GET /release``, ``/healthz``, ``/readyz``, ``/metrics`` (Prometheus), ``/docs`` (OpenAPI),
+and a page for people at ``/``. A query takes one value, what serves now (:mod:`registry.live`), and answers from that alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi_offline import FastAPIOffline
+
+from fct.datasets.images import read_bytes, read_image
+from fct.errors import BadInput, FctError
+from flows.http import Refused, answer_refusals, body_of, problem
+from registry import live
+from registry.live import Candidate, Live, Now
+from registry.serving import FILTERS, Hit, Serving
+from registry.workspace import Workspace
+
+MOST_BYTES = 16 * 1024**2  # of an uploaded image
+MOST_RESULTS = 1000
+MOST_WAITING = 256  # queries that wait for a thread; more are sent away at once
+EVERY_S = 0.25  # between two looks at the ledger
+THUMBNAIL = 192
+SAMPLE = 24
+BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+PAGE = Path(__file__).with_name("serve.html")
+POLICY = "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'"
+
+K = Annotated[int, Query(description=f"How many answers, 1 to {MOST_RESULTS}.")]
+One = Annotated[list[str] | None, Query(description="Only answers with this value; given several times, with one of them.")]
+Of = Annotated[
+    str, Query(description="`serving`, or `candidate` for the version that waits to be promoted.", pattern="^(serving|candidate)$")
+]
+
+
+def build(state: Live, *, threads: int = 1) -> FastAPI:
+    """The HTTP application. It only reads ``state``; who starts it lets ``state`` follow the ledger."""
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+    waiting = threading.BoundedSemaphore(MOST_WAITING)
+    figures = Figures(state)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        pool.shutdown(wait=True)
+
+    app = FastAPIOffline(title="fct serve", description=(__doc__ or "").split("\n\n")[1], lifespan=lifespan, redoc_url=None)
+    answer_refusals(app)
+
+    @app.exception_handler(FctError)
+    async def sentence(_: Request, error: FctError) -> JSONResponse:
+        return problem(422 if isinstance(error, BadInput) else 503, "bad input" if isinstance(error, BadInput) else "failed", str(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        return problem(422, "bad input", f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}")
+
+    async def in_pool(work: Callable[[], Any]) -> Any:
+        if not waiting.acquire(blocking=False):
+            raise Refused(503, "overloaded", f"more than {MOST_WAITING} queries wait; try again")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        finally:
+            waiting.release()
+
+    def taken() -> Now:
+        if state.now is None:
+            raise Refused(503, "not ready", state.problem)
+        return state.now
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(PAGE.read_text(encoding="utf-8"), headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/healthz")
+    async def health() -> dict[str, str]:
+        """The process is alive; nothing more is said."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def ready() -> JSONResponse:
+        """200 while something serves, also while another revision is being opened or cannot be (`behind`, `problem`); 503 before."""
+        return JSONResponse(live.describe(state), 200 if state.now is not None else 503)
+
+    @app.get("/release")
+    async def release() -> JSONResponse:
+        """What serves: release, revision, ledger entry, embedder, rows, and the candidate."""
+        taken()
+        return JSONResponse(live.describe(state))
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """For Prometheus."""
+        return Response(figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.post("/search", openapi_extra=BODY)
+    async def search(
+        request: Request,
+        k: K = 10,
+        of: Of = "serving",
+        label: One = None,
+        source: One = None,
+        origin: One = None,
+        native_version: One = None,
+    ) -> JSONResponse:
+        """The k nearest items of an image (body: the image file), of a vector, or of an item (body: JSON)."""
+        begun = time.perf_counter()
+        outcome = "failed"
+        try:
+            body = await body_of(request, MOST_BYTES, "a query")
+            where = {name: wanted for name, wanted in zip(FILTERS, (label, source, origin, native_version), strict=True) if wanted}
+            if not 1 <= k <= MOST_RESULTS:
+                raise BadInput("k does not fit", wanted=f"1 to {MOST_RESULTS}", got=k)
+            query = query_of(request.headers.get("content-type", ""), body)
+            now = taken()  # once: everything below is of one release
+            candidate = now.candidate if of == "candidate" else None
+            if of == "candidate" and candidate is None:
+                raise BadInput("there is no candidate to ask", got=state.lacking)
+            hits = await in_pool(lambda: answer(now, query, k, where, candidate))
+            outcome = "ok"
+        except (FctError, Refused):
+            outcome = "refused"
+            raise
+        finally:
+            figures.count(outcome, time.perf_counter() - begun)
+        return JSONResponse(said(now, hits, candidate, time.perf_counter() - begun))
+
+    @app.get("/sample")
+    async def sample(n: int = SAMPLE, seed: int = 0) -> list[dict[str, str]]:
+        """Some items of the gallery, to begin with."""
+        now = taken().serving
+        rows = np.random.default_rng(abs(seed)).permutation(np.flatnonzero(now.shown))[: max(0, min(n, 200))]
+        return [{"id": str(now.columns["id"][row]), "label": str(now.columns["label"][row])} for row in rows]
+
+    @app.get("/image")
+    async def image(id: str) -> Response:
+        """A small picture of an item, where its image can be read."""
+        now = taken().serving
+        return Response(
+            await in_pool(lambda: thumbnail(now, id)), media_type="image/png", headers={"Cache-Control": "private, max-age=600"}
+        )
+
+    return app
+
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary"}},
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "properties": {
+                        "vector": {"type": "array", "items": {"type": "number"}, "description": "of the embedder that serves"},
+                        "fingerprint": {"type": "string", "description": "of the embedder that made the vector: checked where given"},
+                        "id": {"type": "string", "description": "an item of the gallery, in place of a vector"},
+                    },
+                }
+            },
+        },
+    }
+}
+
+
+def query_of(kind: str, body: bytes) -> bytes | dict[str, Any]:
+    """What is asked: the bytes of an image file, or ``{"vector": …}`` or ``{"id": …}`` as given.
+
+    Raises:
+        BadInput: JSON of another form. Refused: 415, another media type.
+    """
+    name = kind.split(";")[0].strip().lower()
+    if name.startswith("image/") or name == "application/octet-stream":
+        return body
+    if name != "application/json":
+        raise Refused(415, "media type", "send an image file as image/png (or any image/…), or application/json with a vector or an id")
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise BadInput("the body is not JSON", got=str(error)[:100]) from error
+    if not isinstance(said, dict) or ("vector" in said) == ("id" in said) or set(said) - {"vector", "id", "fingerprint"}:
+        raise BadInput("the query is not understood", wanted='{"vector": [...], "fingerprint": "..."} or {"id": "..."}')
+    if not isinstance(said.get("fingerprint", ""), str) or not isinstance(said.get("id", ""), str):
+        raise BadInput("the query is not understood", wanted="id and fingerprint as text")
+    return said
+
+
+def answer(now: Now, query: bytes | dict[str, Any], k: int, where: dict[str, list[str]], candidate: Candidate | None) -> list[Hit]:
+    """The answers to one query, all from ``now``: of what serves, or of the candidate.
+
+    Raises:
+        BadInput: no image, a vector that does not fit, no such item.
+    """
+    release = now.serving.release if candidate is None else candidate.release
+    if isinstance(query, bytes):
+        return by_image(now, read_bytes(query, release.size, release.mode), k, where, candidate)
+    target = now.serving if candidate is None else candidate.own
+    if target is None and "id" in query:  # through a bridge the candidate looks at the item's image, where it can be read
+        uri = str(now.serving.columns["image_uri"][now.serving.row_of(query["id"])])
+        return by_image(now, read_image(uri, release.size, release.mode), k, where, candidate)
+    if target is None:
+        raise BadInput("a vector cannot be asked through a bridge", todo="send the image")
+    if "id" in query:
+        return target.search_vectors(target.vector_of(query["id"]), k, where=where)[0]
+    try:
+        vector = np.asarray(query["vector"], dtype=np.float32)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadInput("the vector is not a list of numbers", got=str(error)[:100]) from error
+    if vector.ndim != 1:
+        raise BadInput("the vector is not a list of numbers", wanted=f"{release.dim} numbers", got=f"shape {vector.shape}")
+    return target.search_vectors(vector[None], k, query.get("fingerprint"), where)[0]
+
+
+def by_image(now: Now, image: np.ndarray, k: int, where: dict[str, list[str]], candidate: Candidate | None) -> list[Hit]:
+    if candidate is None:
+        return now.serving.search(image[None], k, where)[0]
+    return live.ask_candidate(now, candidate, image[None], k, where)[0]
+
+
+def said(now: Now, hits: list[Hit], candidate: Candidate | None, seconds: float) -> dict[str, Any]:
+    """The JSON of an answer; it names the release of its query embedder and of its gallery."""
+    revision = now.serving.revision
+    serving = {"release": int(revision["release"]), "revision": int(revision["revision"]), "entry": now.entry}
+    asked: dict[str, Any] = (
+        serving if candidate is None else {"release": candidate.version, "through": candidate.through, "serving": serving}
+    )
+    return asked | {"ms": round(1000 * seconds, 2), "hits": [{"rank": rank} | asdict(hit) for rank, hit in enumerate(hits, 1)]}
+
+
+def thumbnail(serving: Serving, one: str) -> bytes:
+    """PNG of at most :data:`THUMBNAIL` pixels a side. Drawn anew, so that no file is handed out as it is.
+
+    Raises:
+        Refused: 404, no such item or its image cannot be read.
+    """
+    from PIL import Image
+
+    try:
+        pixels = read_image(str(serving.columns["image_uri"][serving.row_of(one)]), THUMBNAIL, "RGB")
+    except BadInput as error:
+        raise Refused(404, "no picture", str(error)) from error
+    out = io.BytesIO()
+    Image.fromarray(pixels.transpose(1, 2, 0)).save(out, format="PNG")
+    return out.getvalue()
+
+
+class Figures:
+    """What Prometheus reads; gauges are taken from ``state`` when it asks."""
+
+    def __init__(self, state: Live):
+        from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+        self._registry, self._state = CollectorRegistry(), state
+        given: dict[str, Any] = {"registry": self._registry}
+        self._queries = Counter("fct_queries", "Queries by outcome.", ["outcome"], **given)
+        self._seconds = Histogram("fct_query_seconds", "Seconds of answered queries.", buckets=BUCKETS, **given)
+        self._gauges = {
+            name: Gauge(f"fct_{name}", text, **given)
+            for name, text in {
+                "ready": "1 while something serves.",
+                "release": "Release that serves.",
+                "revision": "Its revision.",
+                "ledger_entry": "Ledger entry that is served.",
+                "behind": "1 while the ledger names another revision than is served.",
+                "rows": "Items that can be answers.",
+                "candidate": "Version that waits and can be compared, 0 where there is none.",
+                "switches": "Revisions opened since the start.",
+            }.items()
+        }
+
+    def count(self, outcome: str, seconds: float) -> None:
+        self._queries.labels(outcome).inc()
+        if outcome == "ok":
+            self._seconds.observe(seconds)
+
+    def text(self) -> bytes:
+        from prometheus_client import generate_latest
+
+        found = live.describe(self._state)
+        values = {name: found.get(name) or 0 for name in ("ready", "release", "revision", "behind", "rows")}
+        values |= {"ledger_entry": found.get("entry") or 0, "switches": self._state.switches}
+        values |= {"candidate": (found.get("candidate") or {}).get("release", 0)}
+        for name, value in values.items():
+            self._gauges[name].set(float(value))
+        return bytes(generate_latest(self._registry))
+
+
+def run(workspace: Workspace, *, host: str, port: int, candidate: bool, say: Callable[[str], None]) -> None:
+    """Serve until ended. What serves is opened before the port is; from then on the ledger is followed.
+
+    Raises:
+        OperationFailed: the port is taken.
+    """
+    import socket
+
+    import uvicorn
+
+    from fct import index
+    from fct.device import use_threads
+    from fct.errors import OperationFailed
+
+    use_threads(1)  # of one query; several queries are worked on side by side
+    index.use_threads(1)
+    state = Live(workspace, candidate=candidate)
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((host, port))
+        except OSError as error:
+            raise OperationFailed(f"nothing can listen on {host}:{port}", got=error.strerror, todo="choose another with --port") from error
+        state.look()
+        state.compare()
+        say(switched(state) if state.now else f"not ready: {state.problem}")
+        stop = threading.Event()
+        follower = threading.Thread(
+            target=state.follow, args=(stop, EVERY_S, lambda: say(switched(state))), name="follow the ledger", daemon=True
+        )
+        follower.start()
+        app = build(state, threads=max(1, os.cpu_count() or 1))
+        say(f"http://{host}:{listening.getsockname()[1]} (page), /docs (API); Ctrl-C ends it")
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10))
+        try:
+            server.run(sockets=[listening])
+        finally:
+            stop.set()
+
+
+def switched(state: Live) -> str:
+    found = live.describe(state)
+    return f"{found['model']} {found['release']}.{found['revision']} serves, {found['rows']} items (ledger entry {found['entry']})"

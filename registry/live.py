@@ -1,0 +1,226 @@
+"""What a server holds open: the revision that the ledger says serves, exchanged as a whole while queries go on.
+
+:meth:`Live.follow` looks at the ledger's head. Another revision is verified, opened and asked its first queries beside the one that
+serves; then one assignment is the switch. Whoever took the old one finishes on it, and it is freed with the last of them. A revision
+that cannot be opened changes nothing: what served goes on, and :attr:`Live.problem` says why.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fct import device as devices
+from fct import forward, preview, vectors
+from fct import program as programs
+from fct.errors import FctError
+from fct.files import read_json
+from fct.release import Release
+from registry import facts
+from registry.serving import Hit, Serving, Where, open_revision
+from registry.status import Status
+from registry.upgrade import verify
+from registry.workspace import Workspace
+
+NO_CANDIDATE = "no later version waits, or its upgrade has made no pairs yet"
+AGAIN_S = 15.0  # before a revision that could not be opened is tried again
+CANDIDATE_S = 5.0  # between two looks for a candidate
+WARM_QUERIES = 8
+PAIRS = 20_000  # rows that fit a bridge at most
+WAITING = (Status.REGISTERED, Status.FITTED, Status.PASSED, Status.APPROVED)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A later release that answers for comparison: on its own carried gallery, or through a bridge on the one that serves."""
+
+    version: int
+    release: Release
+    program: programs.Embed
+    own: Serving | None
+    bridge: forward.Bridge | None
+
+    @property
+    def through(self) -> str:
+        return "its own gallery" if self.own is not None else "a bridge"
+
+
+@dataclass(frozen=True)
+class Now:
+    """What serves, as one value: a query takes it once and works with nothing else."""
+
+    serving: Serving
+    entry: int
+    candidate: Candidate | None = None
+
+
+class Live:
+    """The open revision of a workspace.
+
+    Args:
+        candidate: also hold the newest version that waits to be promoted, for comparison.
+    """
+
+    def __init__(self, workspace: Workspace, *, candidate: bool = False):
+        self.workspace, self.compares = workspace, candidate
+        self.now: Now | None = None
+        self.problem, self.head = "nothing was opened yet", 0
+        self.switches = 0
+        self.lacking = NO_CANDIDATE if candidate else "the server was started without --candidate"
+        self._failed: tuple[int, float] = (0, 0.0)
+        self._looked = 0.0
+
+    @property
+    def behind(self) -> bool:
+        """Whether the ledger names a revision that is not served (yet): it is being opened, or cannot be."""
+        return self.now is None or self.now.entry != self.head
+
+    def look(self) -> bool:
+        """Follow the ledger once. True where another revision serves since.
+
+        Nothing is raised: :attr:`problem` says what is wrong, and what served goes on.
+        """
+        try:
+            head = self.workspace.ledger.head()
+        except FctError as error:
+            self.problem = str(error)
+            return False
+        if head is None or head.serving is None:
+            self.problem = "nothing serves yet: promote a release (`fct status`)"
+            return False
+        self.head, now = head.number, self.now
+        if now is not None and now.entry == head.number:
+            return False
+        if now is not None and now.serving.revision == head.serving:  # a decision was written, nothing else
+            self.now, self.problem = Now(now.serving, head.number, now.candidate), ""
+            return False
+        number, at = self._failed
+        if number == head.number and time.monotonic() - at < AGAIN_S:
+            return False
+        try:
+            verify(self.workspace, head.serving)
+            opened = open_revision(self.workspace, head.serving, beside=None if now is None else now.serving)
+            warm(opened)
+        except Exception as error:  # whatever is wrong with it, what serves must go on
+            self._failed = (head.number, time.monotonic())
+            named = str(error) if isinstance(error, FctError) else f"{type(error).__name__}: {error}"
+            self.problem = f"the revision of ledger entry {head.number} cannot be served: {named}"
+            return False
+        kept = None if now is None or now.candidate is None or now.candidate.version <= int(head.serving["release"]) else now.candidate
+        if kept is not None and kept.bridge is not None:
+            kept = None  # it leads to the gallery that served
+        self.now, self.problem = Now(opened, head.number, kept), ""
+        self.switches += 1
+        return True
+
+    def compare(self) -> None:
+        """Look for a candidate, where one is wanted. Nothing is raised: without one there is nothing to compare."""
+        if not self.compares or self.now is None or time.monotonic() - self._looked < CANDIDATE_S:
+            return
+        self._looked, now = time.monotonic(), self.now
+        try:
+            found = open_candidate(self.workspace, now)
+        except Exception as error:  # MLflow is away, a step is just writing: it is looked for again
+            self.lacking = f"the candidate cannot be asked: {error}"
+            self._looked += AGAIN_S
+            return
+        self.lacking = "" if found is not None else NO_CANDIDATE
+        if self.now is now:
+            self.now = Now(now.serving, now.entry, found)
+
+    def follow(self, stop: threading.Event, every_s: float, switched: Callable[[], None] = lambda: None) -> None:
+        """:meth:`look` again and again until ``stop``."""
+        while not stop.wait(every_s):
+            if self.look():
+                switched()
+            self.compare()
+
+
+def warm(opened: Serving) -> None:
+    """First queries, so that nobody's is the first: canaries, one image at a time and by vector."""
+    _, images = opened.release.canaries()
+    for image in images[:WARM_QUERIES]:
+        opened.search(image[None], 10)
+    opened.searcher.vector(0)
+
+
+def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
+    """The newest version that is later than what serves and waits; None where there is none, or nothing can be asked of it yet."""
+    serving = int(now.serving.revision["release"])
+    waiting = [version for version, status in facts.statuses(workspace).items() if version > serving and status in WAITING]
+    if not waiting:
+        return None
+    version, there = max(waiting), now.candidate
+    verdict, path = facts.readable_verdict(workspace, version), workspace.upgrade_folder(version) / "revision.json"
+    if verdict is not None and verdict["outcome"] == "passed" and verdict["from"] == serving and path.exists():
+        revision = read_json(path) | {"revision": 0}
+        if there is not None and there.own is not None and there.own.revision == revision:
+            return there
+        own = open_revision(workspace, revision)
+        warm(own)
+        return Candidate(version, own.release, own.program, own, None)
+    if there is not None and there.version == version and there.bridge is not None:
+        return there
+    release = workspace.releases.release(version)  # first: without it the work of fitting would be for nothing
+    bridge = fit_bridge(workspace, version, now.serving)
+    return None if bridge is None else Candidate(version, release, release.program(), None, bridge)
+
+
+def fit_bridge(workspace: Workspace, version: int, serving: Serving) -> forward.Bridge | None:
+    """From the space of ``version`` to the one that serves, on the pairs that its upgrade has made; None before it made them.
+
+    Where what serves was itself carried over from m, the old side of the pairs is h(m→serving) of their φ_m and ψ_m.
+    """
+    serves, folder = int(serving.revision["release"]), workspace.upgrade_folder(version)
+    natives = [serves, *(int(m) for m in serving.revision["forward"])]
+    m = next((m for m in natives if (folder / f"pairs-v{m}.done.json").exists()), None)
+    if m is None:
+        return None
+    part = folder / f"pairs-v{m}" / "fitting"
+    new, old = (vectors.load(part / f"{name}.npy") for name in ("new", "old"))
+    rows = np.sort(np.random.default_rng(0).permutation(len(new))[:PAIRS])
+    target = np.array(old[rows])
+    if m != serves:
+        h = forward.load(workspace.upgrade_folder(serves) / f"h-v{m}")
+        psi = np.array(vectors.load(part / "psi.npy")[rows])
+        native = workspace.releases.release(m, check=False)
+        side = preview.side_of(native, serving.release, psi, side_dim=h.side_dim, device=devices.pick("cpu"))
+        target = h.transform(target, side if h.side_dim else None)[0]
+    return forward.bridge(np.array(new[rows]), target)
+
+
+def ask_candidate(now: Now, candidate: Candidate, images: np.ndarray, k: int, where: Where | None = None) -> list[list[Hit]]:
+    """Search with images (Q, C, S, S), as the candidate wants them, in its own gallery or through its bridge in the one that serves."""
+    if candidate.own is not None:
+        return candidate.own.search(images, k, where)
+    query, _ = programs.embed(candidate.program, images, device=devices.pick("cpu"))
+    assert candidate.bridge is not None
+    return now.serving.search_vectors(candidate.bridge.apply(query), k, where=where)
+
+
+def describe(live: Live) -> dict[str, Any]:
+    """Plain JSON: release, revision, ledger entry, rows, whether the head is served, the candidate."""
+    now = live.now
+    if now is None:
+        return {"ready": False, "head": live.head, "behind": True, "problem": live.problem}
+    revision, candidate = now.serving.revision, now.candidate
+    return {
+        "ready": True,
+        "model": live.workspace.settings.model,
+        "release": int(revision["release"]),
+        "revision": int(revision["revision"]),
+        "entry": now.entry,
+        "head": live.head,
+        "behind": live.behind,
+        "problem": live.problem,
+        "fingerprint": revision["fingerprint"],
+        "space": revision["space"],
+        "rows": int(now.serving.shown.sum()),
+        "candidate": None if candidate is None else {"release": candidate.version, "through": candidate.through},
+        "no_candidate": "" if candidate is not None else live.lacking,
+    }
