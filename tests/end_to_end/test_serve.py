@@ -22,6 +22,7 @@ from fct.files import read_json
 from flows import serve
 from registry.live import Live
 from tests.end_to_end.conftest import Project
+from tests.end_to_end.test_interruptions import live
 from tests.end_to_end.test_life import altered, flipped
 
 PNG = {"Content-Type": "image/png"}
@@ -32,8 +33,13 @@ def picture(project: Project) -> bytes:
 
 
 @pytest.fixture(scope="module")
+def candidate(copy_of: Callable[[], Project]) -> Project:
+    """Version 1 serves, version 2 waits with a passed verdict, and no other test decides about it."""
+    return live(copy_of(), ("register", "build/releases/v2"), ("reconcile", "--once"))
+
+
+@pytest.fixture(scope="module")
 def state(candidate: Project) -> Live:
-    """Version 1 serves, version 2 waits with a passed verdict."""
     found = Live(candidate.workspace(), candidate=True)
     assert found.look() and not found.problem
     found.compare()
@@ -228,8 +234,6 @@ def test_before_anything_serves_the_server_is_alive_and_not_ready(trained: Proje
 @pytest.mark.slow
 def test_promotion_and_rollback_under_traffic(copy_of: Callable[[], Project]) -> None:
     """Every answer is whole and of the release that it names; a damaged next release changes nothing; the old one is freed."""
-    from tests.end_to_end.test_interruptions import live
-
     project = live(copy_of(), ("register", "build/releases/v2"), ("reconcile", "--once"), ("approve", "2", "--by", "a", "--why", "w"))
     state, stop = Live(project.workspace()), threading.Event()
     assert state.look() and state.now is not None
@@ -324,7 +328,8 @@ def test_the_command_serves_a_page_that_works_by_keyboard_at_phone_width_and_ask
         with browser.opened() as driver:
 
             def hits(column: str) -> list[str]:
-                return [one.get_attribute("data-id") for one in driver.find_elements(By.CSS_SELECTOR, f"#{column} .hit")]
+                found = driver.execute_script(f"return [...document.querySelectorAll('#{column} .hit')].map(one => one.dataset.id)")
+                return [str(one) for one in found]  # in one step: the page may exchange them meanwhile
 
             def wait(what: Callable[[Any], Any]) -> None:
                 WebDriverWait(driver, 60).until(what)
@@ -335,8 +340,7 @@ def test_the_command_serves_a_page_that_works_by_keyboard_at_phone_width_and_ask
                 driver.get(url)
                 wait(lambda _: len(hits("serving")) == 24)
                 first = hits("serving")[2]
-                button = driver.find_elements(By.CSS_SELECTOR, "#serving .hit")[2]
-                driver.execute_script("arguments[0].focus()", button)
+                driver.execute_script("document.querySelectorAll('#serving .hit')[2].focus()")
                 driver.switch_to.active_element.send_keys(Keys.ENTER)  # no mouse
                 wait(lambda _, first=first: hits("serving")[:1] == [first] and hits("candidate")[:1] == [first])
                 assert len(hits("serving")) == len(hits("candidate")) == 12
