@@ -186,7 +186,12 @@ def test_an_interrupted_fit_leaves_nothing_and_exits_130(tmp_path):
     command = [sys.executable, "-m", "flows.cli", "fit", *options, "--method", "fct", "--device", "cpu", "--out", str(tmp_path / "h")]
     environment = {key: value for key, value in os.environ.items() if key != "TQDM_DISABLE"}
     process = subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment | {"TQDM_MININTERVAL": "0.1"}
+        command,
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment | {"TQDM_MININTERVAL": "0.1"},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # tests that a shell runs in the background ignore it
     )
     os.set_blocking(process.stderr.fileno(), False)
     said, started = b"", time.time()

@@ -31,9 +31,8 @@ class Shelf:
 
     def open(self, revision):
         searcher = indexes.open_index(self.folder, "cosine", "content")
-        columns = {"label": self.labels, "image_uri": np.full(300, "")}
-        items, origins = {one: row for row, one in enumerate(self.ids)}, dict.fromkeys(self.ids, "native")
-        return Serving(revision, None, None, searcher, items, columns, origins, frozenset({"item-000"}))
+        columns = {"id": self.ids, "label": self.labels, "image_uri": np.full(300, ""), "origin": np.full(300, "native")}
+        return Serving(revision, None, None, searcher, columns, self.ids != "item-000")
 
 
 @pytest.fixture
