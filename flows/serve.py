@@ -335,6 +335,7 @@ def run(workspace: Workspace, *, host: str, port: int, candidate: bool, say: Cal
         )
         follower.start()
         app = build(state, threads=max(1, os.cpu_count() or 1))
+        listening.listen(2048)  # who reads the next line may ask at once
         say(f"http://{host}:{listening.getsockname()[1]} (page), /docs (API); Ctrl-C ends it")
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10))
         try:
