@@ -347,6 +347,11 @@ class Gallery:
         rows = self._read(name, at)
         return SpaceRows(rows["id"], rows["vector"], rows["origin"], rows["uncertainty"])
 
+    def space_origins(self, name: str, at: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Sorted ids (N,) str of a space and where their vectors come from (N,) str."""
+        rows = self._read(name, at, ["id", "origin"])
+        return rows["id"], rows["origin"]
+
     def drop_space(self, name: str) -> bool:
         """Drop a space for good; False where there was none. Items and features cannot be dropped."""
         if not SPACE.fullmatch(name):
@@ -366,6 +371,10 @@ class Gallery:
     def verify_content(self, state: TableState) -> None:
         """Refuse (:class:`NotPermitted`) when the rows of the state's version are not those it was made from."""
         tables.verify_content(self.root, state)
+
+    def raw(self, name: str) -> dict[str, np.ndarray]:
+        """All columns of any table as they are stored (ψ packed), sorted by id."""
+        return self._read(name, None)
 
     # ---- inside -------------------------------------------------------------------------------------------------
 

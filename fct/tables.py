@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +213,35 @@ def delete_rows(root: Path, name: str, ids: np.ndarray) -> int:
             return 0
         quoted = ", ".join("'" + one.replace("'", "''") + "'" for one in there.tolist())
         return int(dataset.delete(f"id IN ({quoted})")["num_deleted_rows"])
+
+
+def replace_rows(root: Path, name: str, rows: Rows) -> None:
+    """Write other values for ids that are there, in one commit. Older versions keep what they had.
+
+    Raises:
+        OperationFailed: other writers keep changing the table.
+    """
+    with lance_errors(path_of(root, name)):
+        open_table(root, name).merge_insert("id").when_matched_update_all().conflict_retries(ATTEMPTS).execute(rows)
+
+
+def compact(root: Path, name: str) -> None:
+    """Rewrite the rows without the deleted ones, as a new version; unchanged where none is deleted and one file holds all."""
+    with lance_errors(path_of(root, name)):
+        open_table(root, name).optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
+
+
+def forget_versions(root: Path, name: str, keep: Sequence[int] = ()) -> None:
+    """Remove every version but the latest and those to ``keep``, with the files that only they refer to. Nobody may be writing."""
+    path = path_of(root, name)
+    with lance_errors(path):
+        dataset = open_table(root, name)
+        wanted = set(keep) | {dataset.version}
+        going = [one["version"] for one in dataset.versions() if one["version"] not in wanted]
+        if wanted == {dataset.version}:
+            dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
+        elif going:
+            dataset.cleanup_old_versions(versions=going, delete_unverified=True)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,8 @@ from fct.release import open_release
 from flows import reconcile
 from registry import decisions, facts, lock, promotion, report, running, serving
 from registry.ingest import GALLERY_SPLITS, ingest
-from registry.upgrade import Upgrade, verify
+from registry.revision import verify
+from registry.upgrade import Upgrade
 from registry.workspace import Workspace
 
 NAME = "demo"

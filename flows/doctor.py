@@ -274,7 +274,7 @@ def gallery(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("gallery", WRONG, said, "do not serve it: run the upgrade again, or restore the table")
     serving = workspace.ledger.serving()
     if serving is not None:
-        from registry.upgrade import verify
+        from registry.revision import verify
 
         verify(workspace, serving)
     if not wrong:

@@ -14,11 +14,10 @@ from fct import program as programs
 from fct.datasets.images import read_image
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
-from fct.files import read_json
 from registry import lock
 from registry.carrying import carry
 from registry.decisions import ledger_lock
-from registry.upgrade import pin
+from registry.revision import next_number, pin
 from registry.workspace import Workspace
 
 GALLERY_SPLITS = ("gallery", "gallery_unseen")
@@ -154,7 +153,5 @@ def _extend(workspace: Workspace, serving: dict[str, Any]) -> dict[str, Any]:
     if {str(m): h.digest for m, h in forwards.items()} != serving["forward"]:
         raise NotPermitted("an h is not the one that serves", where=folder, todo="restore it")
     carry(workspace, space, number, forwards)
-    path = folder / "revision-ingested.json"
-    pin(workspace, number, space, workspace.releases.release(number, check=False), serving["forward"], path)
-    used = [int(e.serving["revision"]) for e in workspace.ledger.entries() if e.serving and e.serving["release"] == number]
-    return dict(read_json(path)) | {"revision": max(used) + 1, "verdict": serving["verdict"]}
+    revision = pin(workspace, number, space, workspace.releases.release(number, check=False), serving["forward"])
+    return revision | {"revision": next_number(workspace.ledger.entries(), number), "verdict": serving["verdict"]}

@@ -22,9 +22,9 @@ from fct.errors import FctError
 from fct.files import read_json
 from fct.release import Release
 from registry import facts
+from registry.revision import verify
 from registry.serving import Hit, Serving, Where, open_revision
 from registry.status import Status
-from registry.upgrade import verify
 from registry.workspace import Workspace
 
 NO_CANDIDATE = "no later version waits, or its upgrade has made no pairs yet"
@@ -103,7 +103,7 @@ class Live:
         if number == head.number and time.monotonic() - at < AGAIN_S:
             return False
         try:
-            verify(self.workspace, head.serving)
+            verify(self.workspace, head.serving, None if now is None else now.serving.revision)
             opened = open_revision(self.workspace, head.serving, beside=None if now is None else now.serving)
             warm(opened)
         except Exception as error:  # whatever is wrong with it, what serves must go on

@@ -23,8 +23,9 @@ from registry.decisions import ledger_lock, read_verdict, unreadable_is_altered
 from registry.facts import ignored, statuses
 from registry.ledger import Entry
 from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
+from registry.revision import align, before, next_number, open_index, pin, verify
 from registry.status import Status
-from registry.upgrade import Upgrade, align, mark, open_revision_index, pin, verify
+from registry.upgrade import Upgrade, mark
 from registry.verdict import digest_of
 from registry.workspace import Workspace
 
@@ -77,11 +78,6 @@ def _approval(workspace: Workspace, version: int, verdict: dict[str, Any]) -> ap
     raise NotPermitted(found.sentence)
 
 
-def _next_revision(workspace: Workspace, release: int) -> int:
-    used = [int(e.serving["revision"]) for e in workspace.ledger.entries() if e.serving and e.serving["release"] == release]
-    return max(used, default=0) + 1
-
-
 def delta_of(upgrade: Upgrade, state: TableState) -> int:
     """Rows by which gallery and evaluated space differ: ingested or deleted since. Derived from the tables, so a second try sees the same."""
     gallery = upgrade.workspace.gallery
@@ -123,7 +119,7 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
             where=revision["space"],
             todo="nothing was promoted; run the upgrade again",
         )
-    searcher = open_revision_index(workspace, revision, metric)
+    searcher = open_index(workspace, revision, metric)
     found = float(checks.indexes.recall(searcher, align(searcher, rows), native, 10).mean())
     if found < workspace.settings.validate.index_recall:
         raise NotPermitted(
@@ -186,8 +182,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         revision = evaluated
         if delta:
             carry(workspace, upgrade.space, version, upgrade.forwards())
-            pin(workspace, version, upgrade.space, upgrade.new, evaluated["forward"], upgrade.folder / "revision-promoted.json")
-            revision = read_json(upgrade.folder / "revision-promoted.json")
+            revision = pin(workspace, version, upgrade.space, upgrade.new, evaluated["forward"])
             if revision["index"]["build"] != evaluated["index"]["build"]:
                 raise NotPermitted("the index settings changed since the verdict", todo=f"measure again with `fct upgrade {version}`")
         _same_rows(upgrade, evaluated, delta)
@@ -200,10 +195,10 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
             by=by or approved.by,
             why=why,
             model=settings.model,
-            serving=revision | {"revision": _next_revision(workspace, version), "verdict": verdict["digest"]},
+            serving=revision | {"revision": next_number(ledger.entries(), version), "verdict": verdict["digest"]},
             detail={"from": champion, "verdict": verdict["digest"], "approved_by": approved.by, "delta_rows": delta, "canaries": said},
         )
-    _let_follow(workspace)
+    follow_later(workspace)
     return entry
 
 
@@ -225,7 +220,7 @@ def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade
             )
 
 
-def _let_follow(workspace: Workspace) -> None:
+def follow_later(workspace: Workspace) -> None:
     """The entry is written, so what serves is decided; MLflow may follow later."""
     try:
         follow(workspace)
@@ -245,7 +240,7 @@ def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
         if head is None or head.serving is None:
             raise BadInput("nothing serves, so there is nothing to roll back to")
         current = head.serving["release"]
-        target = _before(ledger.entries(), current)
+        target = before(ledger.entries(), current)
         if target is None:
             raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
         with unreadable_is_altered(f"release {target['release']}"):
@@ -264,17 +259,8 @@ def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
         entry = ledger.append(
             head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail={"from": current, "to": target["release"]}
         )
-    _let_follow(workspace)
+    follow_later(workspace)
     return entry
-
-
-def _before(entries: list[Entry], current: int) -> dict[str, Any] | None:
-    """The last revision of the release that served before ``current`` was promoted."""
-    promoted = max((e.number for e in entries if e.action == "promote" and e.serving and e.serving["release"] == current), default=None)
-    if promoted is None:
-        return None
-    earlier = [e.serving for e in entries if e.number < promoted and e.serving and e.serving["release"] != current]
-    return earlier[-1] if earlier else None
 
 
 def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})) -> list[str]:

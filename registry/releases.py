@@ -372,6 +372,10 @@ class Releases:
         except MlflowException as error:
             raise BadInput("a file of the candidate's run cannot be had", got=str(error).splitlines()[0], wanted=name) from error
 
+    def replace_candidate_file(self, run_id: str, path: Path) -> None:
+        """Put another content in the place of a file of a candidate's run. A bucket with versions of its own keeps the old one."""
+        self._call("log_artifact", run_id, str(path))
+
     def publish_forward(self, folder: Path, digest: str, old: int, new: int, card: str) -> int:
         """Register an h as a version of ``<model>-forward``; the same version when this h is there already."""
         name = f"{self.model}-forward"

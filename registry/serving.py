@@ -13,7 +13,7 @@ from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.index import Searcher
 from fct.release import Release
-from registry.upgrade import open_revision_index
+from registry.revision import open_index
 from registry.workspace import Workspace
 
 FILTERS = ("label", "source", "origin", "native_version")
@@ -148,12 +148,19 @@ def open_revision(workspace: Workspace, revision: dict[str, Any], release: int |
             wanted=revision["fingerprint"][:12],
             got=f"program {opened.fingerprint[:12]}, space {found[:12]}",
         )
-    searcher = open_revision_index(workspace, revision, opened.metric)
+    shared = beside is not None and beside.revision["index"] == revision["index"] and beside.release.metric == opened.metric
+    searcher = beside.searcher if shared and beside is not None else open_index(workspace, revision, opened.metric)
     items = gallery.items(at=revision["tables"]["items"]["version"])
-    rows = gallery.read_space(space, at=revision["tables"][space]["version"])
-    place = np.minimum(np.searchsorted(items["id"], searcher.ids), max(0, len(items["id"]) - 1))
-    there = items["id"][place] == searcher.ids
-    columns = {name: items[name][place] for name in ("label", "source", "image_uri", "native_version")}
-    columns |= {"id": searcher.ids, "origin": rows.origin[np.searchsorted(rows.ids, searcher.ids)]}
-    shown = there & (items["role"][place] != "canary")
+    ids, origins = gallery.space_origins(space, at=revision["tables"][space]["version"])
+    in_items, in_space = _places(items["id"], searcher.ids), _places(ids, searcher.ids)
+    there = (in_items >= 0) & (in_space >= 0)  # the others were deleted since the index was built
+    columns = {name: items[name][in_items] for name in ("label", "source", "image_uri", "native_version")}
+    columns |= {"id": searcher.ids, "origin": origins[in_space]}
+    shown = there & (items["role"][in_items] != "canary")
     return Serving(revision, opened, beside.program if same and beside is not None else opened.program(), searcher, columns, shown)
+
+
+def _places(there: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Where each of ``wanted`` stands in the sorted, not empty ``there``; -1 for those that are not there."""
+    place = np.minimum(np.searchsorted(there, wanted), len(there) - 1)
+    return np.where(there[place] == wanted, place, -1)

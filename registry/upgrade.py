@@ -15,19 +15,18 @@ import numpy as np
 
 from fct import device as devices
 from fct import digests, evaluation, forward, pairs, preview, vectors
-from fct import index as indexes
 from fct import program as programs
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
-from fct.gallery import SpaceRows, features_name, space_name
+from fct.gallery import space_name
 from fct.release import Release
-from fct.tables import TableState
 from registry import checks, verdict
 from registry.carrying import carry
 from registry.fitting import fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG, VERDICT_TAG
+from registry.revision import open_index, pin
 from registry.steps import once
 from registry.workspace import Workspace
 
@@ -207,14 +206,10 @@ class Upgrade:
 
     def index(self) -> dict[str, Any]:
         """Build the index of the new space anew and pin every table the release needs."""
-        return pin(
-            self.workspace,
-            self.version,
-            self.space,
-            self.new,
-            {str(m): h.digest for m, h in self.forwards().items()},
-            self.folder / "revision.json",
-        )
+        revision = pin(self.workspace, self.version, self.space, self.new, {str(m): h.digest for m, h in self.forwards().items()})
+        write_json(self.folder / "revision.json", revision)
+        state = revision["tables"][self.space]
+        return {"rows": state["rows"], "content": state["content"], "kind": revision["index"]["kind"]}
 
     def evaluate(self) -> dict[str, Any]:
         """Exact search on the evaluation sample: the champion as served, new/h(old), new/new, for each h."""
@@ -295,7 +290,7 @@ class Upgrade:
             raise BadInput("the gallery holds no canaries", where=ws.gallery.root, todo="`fct ingest` adds the release's canaries")
         forwards = self.forwards()
         natives = {m: self._carried(revision, m, forwards.get(m)) for m in self.natives() or [self.version]}
-        searcher = open_revision_index(ws, revision, self.new.metric)
+        searcher = open_index(ws, revision, self.new.metric)
         fingerprint = ws.gallery.space_info(self.space).fingerprint
         live, canaries, covered = checks.measure(
             natives, rows.ids, rows.vectors, searcher, self.new, ws.data, settings, space_fingerprint=fingerprint
@@ -344,75 +339,6 @@ class Upgrade:
     def _carried(self, revision: dict[str, Any], m: int, h: forward.Forward | None) -> checks.Carried:
         batches = list(self.workspace.gallery.features(m, ids=self._items(revision, m)))
         return checks.Carried(self.pairs_folder(m), h, np.concatenate([b.phi for b in batches]), np.concatenate([b.psi for b in batches]))
-
-
-def align(searcher: indexes.Searcher, rows: SpaceRows) -> np.ndarray:
-    """Vectors of the space in the order of the index's ids."""
-    return rows.vectors[np.searchsorted(rows.ids, searcher.ids)]
-
-
-def pin(workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str], path: Path) -> dict[str, Any]:
-    """Build the index of a space and write down the revision: every table with its digests, and the index."""
-    gallery = workspace.gallery
-    needed = ["items", *(features_name(m) for m in gallery.native_versions()), space]
-    states = {name: gallery.snapshot(name) for name in needed}
-    content, settings = states[space].content, workspace.settings.index
-    folder = workspace.index_folder(digests.of_json({"content": content, "settings": asdict(settings), "metric": release.metric}))
-    about = _whole_index(folder, release.metric, content)
-    if about is None:
-        rows = gallery.read_space(space, at=states[space].version)
-        about = indexes.save(indexes.build(rows.vectors, release.metric, settings), rows.ids, folder, content, settings, release.metric)
-    revision = {
-        "release": version,
-        "fingerprint": release.fingerprint,
-        "release_digest": release.digest(),
-        "forward": forwards,
-        "space": space,
-        "tables": {name: state.to_json() for name, state in states.items()},
-        "index": about | {"folder": str(folder.relative_to(workspace.folder))},
-    }
-    write_json(path, revision)
-    return {"rows": states[space].rows, "content": content, "kind": about["kind"]}
-
-
-def _whole_index(folder: Path, metric: str, content: str) -> dict[str, Any] | None:
-    """What is known of an index that is there and whole, else None: an index that may serve is never built over."""
-    if not (folder / "index.json").exists():
-        return None
-    try:
-        indexes.open_index(folder, metric, content)
-    except NotPermitted:
-        return None
-    return dict(read_json(folder / "index.json"))
-
-
-def open_revision_index(workspace: Workspace, revision: dict[str, Any], metric: str) -> indexes.Searcher:
-    """The index of a revision, refused when a file of it was altered."""
-    recorded = {key: value for key, value in revision["index"].items() if key != "folder"}
-    return indexes.open_index(
-        workspace.folder / revision["index"]["folder"], metric, revision["tables"][revision["space"]]["content"], recorded
-    )
-
-
-def verify(workspace: Workspace, revision: dict[str, Any]) -> None:
-    """Compare every file of a revision with its digests: release, tables, index.
-
-    Raises:
-        NotPermitted: something was altered or deleted since; nothing was changed.
-    """
-    try:
-        release = workspace.releases.release(int(revision["release"]))
-    except BadInput as error:
-        raise NotPermitted(f"release {revision['release']} is not whole any more: {error}") from error
-    if release.digest() != revision["release_digest"]:
-        raise NotPermitted(
-            f"release {revision['release']} is not the one that was measured",
-            wanted=revision["release_digest"][:12],
-            got=release.digest()[:12],
-        )
-    for state in revision["tables"].values():
-        workspace.gallery.verify(TableState.from_json(state))
-    open_revision_index(workspace, revision, release.metric)
 
 
 def mark(workspace: Workspace, version: int, status: str, digest: str | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import development, evaluating, fitting, operations, services, trial
+from flows.cli import development, evaluating, fitting, gallery, operations, services, trial
 
 app = typer.Typer(
     name="fct",
@@ -22,4 +22,5 @@ fitting.add_to(app)
 evaluating.add_to(app)
 development.add_to(app)
 operations.add_to(app)
+gallery.add_to(app)
 services.add_to(app)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,9 @@ VECTORS = "Any vectors: files in, files out"
 DEFAULT = Path("params.yaml")
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes; whole or not at all.")]
 Params = Annotated[Path, typer.Option("--params", help="The project's params.yaml.")]
+By = Annotated[str, typer.Option("--by", help="Your name; it goes into the ledger.")]
+Why = Annotated[str, typer.Option("--why", help="Why; it goes into the ledger.")]
+ME = os.environ.get("USER") or "me"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
@@ -27,7 +31,7 @@ def give(value: Any, as_json: bool, text: str) -> None:
 
 
 def workspace(params: Path) -> Any:
-    """Open the workspace and set torch's threads."""
+    """Open the workspace."""
     from registry.workspace import open_workspace
 
     return open_workspace(params)
@@ -38,3 +42,10 @@ def set_threads(settings: Any) -> None:
     from fct.device import use_threads
 
     use_threads(settings.threads)
+
+
+def opened(params: Path) -> Any:
+    """Open the workspace for work: torch's threads are set."""
+    ws = workspace(params)
+    set_threads(ws.settings)
+    return ws

@@ -1,8 +1,7 @@
-"""The life of a release: register, ingest, upgrade, approve, promote, roll back, search."""
+"""The life of a release: register, upgrade, approve, promote, roll back, search."""
 
 from __future__ import annotations
 
-import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,23 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from fct.errors import BadInput
-from flows.cli.common import DEFAULT, Json, Params, give, say, workspace
+from flows.cli.common import DEFAULT, ME, By, Json, Params, Why, give, opened, say, workspace
 
 OPS = "The life of a release"
 Version = Annotated[int, typer.Argument(help="Version of the registered model.", min=1)]
-By = Annotated[str, typer.Option("--by", help="Your name; it goes into the ledger.")]
-Why = Annotated[str, typer.Option("--why", help="Why; it goes into the ledger.")]
-
-
-ME = os.environ.get("USER") or "me"
-
-
-def _open(params: Path) -> Any:
-    from fct.device import use_threads
-
-    ws = workspace(params)
-    use_threads(ws.settings.threads)
-    return ws
 
 
 def register(
@@ -42,25 +28,6 @@ def register(
     number = ws.releases.register(folder, str(ws.settings.workspace))
     give({"model": ws.settings.model, "version": number}, json, f"{ws.settings.model} version {number}")
     say("Next: fct ingest build/data, then fct reconcile --once" if ws.ledger.serving() is None else "Next: fct reconcile --once")
-
-
-def ingest(
-    folder: Annotated[Path, typer.Argument(help="Images (any tree of folders), or a folder with a manifest.")],
-    version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.", min=1)] = None,
-    by: By = ME,
-    why: Why = "",
-    params: Params = DEFAULT,
-    json: Json = False,
-) -> None:
-    """Embed images and store φ and ψ in the gallery. Running it again changes nothing.
-
-    Example: fct ingest build/data
-    """
-    from registry.ingest import ingest as run
-
-    result = run(_open(params), folder, version=version, by=by, why=why)
-    give(result, json, f"{result['added']} items added, {result['unchanged']} were there, embedded by version {result['version']}")
-    say("Next: fct status")
 
 
 def _report(ws: Any, results: list[dict[str, Any]]) -> None:
@@ -90,7 +57,7 @@ def reconcile(
 
     if once and watch:
         raise BadInput("--once and --watch exclude each other", todo="give one of them")
-    ws = _open(params)
+    ws = opened(params)
     if watch:
         seconds = every or ws.settings.services.reconcile_every_s
         say(f"looking at the registry every {seconds:g} s; Ctrl-C ends it")
@@ -111,7 +78,7 @@ def upgrade(version: Version, params: Params = DEFAULT, json: Json = False) -> N
     from flows import reconcile as looking
     from registry import promotion
 
-    ws = _open(params)
+    ws = opened(params)
     ws.releases.version(version)
     result = {"version": version} | looking.here(ws, version)
     promotion.follow(ws)
@@ -201,7 +168,7 @@ def promote(
     """
     from registry import promotion
 
-    ws = _open(params)
+    ws = opened(params)
     entry = promotion.promote(ws, version, by=by, why=why)
     assert entry.serving is not None
     give(
@@ -219,7 +186,7 @@ def rollback(by: By = ME, why: Why = "", params: Params = DEFAULT, json: Json = 
     """
     from registry import promotion
 
-    ws = _open(params)
+    ws = opened(params)
     entry = promotion.rollback(ws, by=by, why=why)
     assert entry.serving is not None
     give(
@@ -246,7 +213,7 @@ def search(
     from fct.datasets.images import read_image
     from registry.serving import open_serving
 
-    ws = _open(params)
+    ws = opened(params)
     serving = open_serving(ws, release)
     hits = serving.search(read_image(image, serving.release.size, serving.release.mode)[None], k)[0]
     number = serving.revision["release"]
@@ -284,10 +251,10 @@ def demo(
     """
     from flows.demo import run
 
-    raise typer.Exit(run(_open(params), fresh=fresh))
+    raise typer.Exit(run(opened(params), fresh=fresh))
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (register, ingest, reconcile, upgrade, status, approve, reject, promote, rollback, search, log, demo):
+    for command in (register, reconcile, upgrade, status, approve, reject, promote, rollback, search, log, demo):
         app.command(rich_help_panel=OPS)(command)

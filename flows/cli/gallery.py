@@ -1,0 +1,74 @@
+"""The gallery lives on: items arrive, are deleted, are embedded again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fct.errors import BadInput
+from flows.cli.common import DEFAULT, ME, By, Json, Params, Why, give, opened, say
+
+GALLERY = "The gallery"
+
+
+def ingest(
+    folder: Annotated[Path, typer.Argument(help="Images (any tree of folders), or a folder with a manifest.")],
+    version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.", min=1)] = None,
+    by: By = ME,
+    why: Why = "",
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Embed images and store φ and ψ in the gallery. Running it again changes nothing.
+
+    Example: fct ingest build/data
+    """
+    from registry.ingest import ingest as run
+
+    result = run(opened(params), folder, version=version, by=by, why=why)
+    give(result, json, f"{result['added']} items added, {result['unchanged']} were there, embedded by version {result['version']}")
+    say("Next: fct status")
+
+
+def delete(
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of items, as `fct search` shows them.")] = None,
+    file: Annotated[Path | None, typer.Option("--from", help="A text file with one id a line, besides or in place of arguments.")] = None,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Also remove every byte of them from the workspace, and look for what is left.")
+    ] = False,
+    by: By = ME,
+    why: Why = "",
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Delete items: no answer shows them from the next ledger entry on, whatever is promoted or rolled back later.
+
+    With --purge tables, old table versions, indexes and reports are rewritten, and the workspace is searched for what is left.
+    The ledger counts deleted items and never names them.
+
+    Example: fct delete holiday/beach.jpg --by ana --why "request 4711" --purge
+    """
+    from registry.deletion import delete as run
+
+    given = list(ids or [])
+    if file is not None:
+        try:
+            given += file.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadInput("the list of ids cannot be read", got=error, where=file, todo="one id a line, UTF-8") from error
+    result = run(opened(params), given, by=by, why=why, purge=purge)
+    text = f"{result['deleted']} items deleted, {result['unknown']} ids unknown"
+    if purge:
+        text += f"; {result['checked']} byte strings looked for in the workspace, none found"
+    give(result, json, text)
+    for version in result.get("void", []):
+        say(f"version {version}: its verdict was about rows that are gone; `fct reconcile --once` measures it again")
+    say("Next: fct status")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands of this file."""
+    for command in (ingest, delete):
+        app.command(rich_help_panel=GALLERY)(command)

@@ -1,0 +1,139 @@
+"""People's right to be forgotten: items leave every answer at once, and with ``purge`` their bytes leave the workspace.
+
+*delete* marks rows in every table and appends one ledger entry: the serving release, and each earlier one that a rollback may return
+to, get a revision without them. The index stays as it is and masks them, so nothing is built and nobody waits.
+
+*purge* then rewrites what still holds bytes: tables are compacted and their old versions removed, indexes are built anew and the old
+ones removed, and reports, evaluated items and rehearsed answers of upgrades lose the rows. At last it looks for the bytes itself
+(:mod:`registry.forgetting`) and says where any are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from fct.errors import BadInput, FctError, OperationFailed
+from registry import forgetting, lock
+from registry.decisions import ledger_lock
+from registry.ledger import Entry
+from registry.promotion import follow_later
+from registry.revision import Revision, latest, masked, next_number, pin, verify
+from registry.workspace import Workspace
+
+
+def delete(workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", purge: bool = False) -> dict[str, Any]:
+    """Delete items for good. Running it again finishes a deletion that was cut short, and changes nothing else.
+
+    Args:
+        ids: of items; one that the gallery does not hold is counted, not refused.
+        purge: also remove their bytes. Waits for nobody: refused while an upgrade or an ingest of the model is at work.
+
+    Returns:
+        deleted: items that left the gallery now. unknown: ids it did not hold. entry: number of the ledger entry, None where nothing
+        changed. With ``purge`` also left: files that still hold an id or a vector (empty when all is well), and checked: how many
+        ids the bytes were searched for. void: versions whose verdict covers rows that are gone, to be measured again.
+
+    Raises:
+        BadInput: no ids, or a canary among them. NotPermitted: a file of what serves was altered. LockHeld: somebody works on the gallery.
+    """
+    gallery, settings = workspace.gallery, workspace.settings
+    names = np.unique(np.asarray([one for one in ids if one], dtype=str))
+    if not len(names):
+        raise BadInput("no ids were given", wanted="ids of items, as `fct search` shows them")
+    canaries = np.intersect1d(names, gallery.item_ids(role="canary"))
+    if len(canaries):
+        raise BadInput("a canary belongs to the release and cannot be deleted", got=canaries[0])
+    holder, lease = f"{by}: delete", settings.promote.lock_lease_s
+    with ExitStack() as held:
+        if purge:  # old versions of tables are removed, so nobody may be reading or writing them
+            for name in (settings.model, f"{settings.model}-ingest"):
+                held.enter_context(lock.hold(workspace.locks, name, holder, lease_s=lease))
+        mine = held.enter_context(lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease))
+        needles = forgetting.needles(gallery, names) if purge else []
+        head, entries = workspace.ledger.head(), workspace.ledger.entries()
+        serving = None if head is None else head.serving
+        if serving is not None:
+            verify(workspace, serving)
+        known = len(np.intersect1d(names, gallery.item_ids()))
+        gallery.delete(names.tolist())
+        if purge:
+            forgetting.compact(gallery)
+        entry = _record(workspace, head, entries, serving, names, known, by=by, why=why, rebuilt=purge, check=mine.check)
+        result: dict[str, Any] = {"deleted": known, "unknown": len(names) - known, "entry": None if entry is None else entry.number}
+        if purge:
+            kept = latest(workspace.ledger.entries())
+            result["void"] = forgetting.scrub(workspace, names, kept)
+            result["left"], result["checked"] = forgetting.search(workspace.folder, needles)
+    if entry is not None:
+        follow_later(workspace)
+    if purge and result["left"]:
+        raise OperationFailed(
+            f"{known} items were deleted, but {len(result['left'])} files of the workspace still hold their bytes",
+            got=", ".join(result["left"][:5]),
+            todo="remove or rewrite these files; everything else is done",
+        )
+    return result
+
+
+def _record(
+    workspace: Workspace,
+    head: Entry | None,
+    entries: list[Entry],
+    serving: Revision | None,
+    names: np.ndarray,
+    known: int,
+    *,
+    by: str,
+    why: str,
+    rebuilt: bool,
+    check: Any,
+) -> Entry | None:
+    """New revisions of all that served or serves and held the items, in one ledger entry. None where none did."""
+
+    def anew(revision: Revision) -> Revision | None:
+        number = int(revision["release"])
+        if not rebuilt and not _holds(workspace, revision, names):
+            return None
+        now = None if rebuilt else masked(workspace, revision)
+        if now is None:
+            release = workspace.releases.release(number, check=False)
+            now = pin(workspace, number, revision["space"], release, revision["forward"])
+        own = {"revision": revision["revision"], "verdict": revision.get("verdict")}
+        return None if now | own == revision else now | own | {"revision": next_number(entries, number)}
+
+    if serving is None:
+        if not known:
+            return None
+        detail: dict[str, Any] = {"items": known, "purged": rebuilt}
+        return workspace.ledger.append(head, action="delete", by=by, why=why, model=workspace.settings.model, serving=None, detail=detail)
+    there = set(workspace.gallery.tables())
+    earlier, damaged = [], []
+    for release, revision in latest(entries).items():
+        if release == int(serving["release"]) or revision["space"] not in there:
+            continue
+        try:
+            verify(workspace, revision) if not rebuilt else None
+            earlier.append(anew(revision))
+        except FctError as error:  # what cannot be returned to must not keep a person's items alive
+            damaged.append(f"{release}: {error}")
+    now = anew(serving)
+    changed = [one for one in earlier if one is not None]
+    if now is None and not changed:
+        return None
+    check()
+    detail = {"items": known, "purged": rebuilt, "earlier": changed} | ({"cannot be returned to": damaged} if damaged else {})
+    return workspace.ledger.append(
+        head, action="delete", by=by, why=why, model=workspace.settings.model, serving=now or serving, detail=detail
+    )
+
+
+def _holds(workspace: Workspace, revision: Revision, names: np.ndarray) -> bool:
+    """Whether answers of the revision may still be one of these items."""
+    space = revision["space"]
+    ids = workspace.gallery.space_ids(space, at=revision["tables"][space]["version"])
+    items = workspace.gallery.item_ids(at=revision["tables"]["items"]["version"])
+    return bool(len(np.intersect1d(names, ids)) or len(np.intersect1d(names, items)))

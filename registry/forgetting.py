@@ -1,0 +1,158 @@
+"""Where the bytes of deleted items may still be, and how they leave: the second half of ``fct delete --purge``."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fct import tables
+from fct.errors import BadInput
+from fct.files import read_json, whole_file
+from fct.gallery import Gallery
+from fct.vectors import normalise
+from registry.report.review import plain
+from registry.revision import Revision
+from registry.workspace import Workspace
+
+SHORT = 6  # bytes; a shorter id is found by chance in any file
+SEARCHED = 200  # ids whose bytes are searched for; of more, a random part
+HEAD = 32  # first bytes of a vector: enough to be no chance, and never cut by a page
+CHUNK = 1 << 24
+GONE = '<td class="mono">(deleted)</td>'
+
+
+def compact(gallery: Gallery) -> None:
+    """Rewrite every table without its deleted rows, as a new version; the old versions still hold them until :func:`scrub`."""
+    for name in gallery.tables():
+        tables.compact(gallery.root, name)
+
+
+def needles(gallery: Gallery, ids: np.ndarray) -> list[bytes]:
+    """What to look for: ids as text, JSON, HTML and numpy write them, and the first bytes of their φ, ψ and space vectors.
+
+    A vector that a living item has too (the same picture under another id) is no trace of the deleted one, and is left out.
+    """
+    chosen = ids if len(ids) <= SEARCHED else np.random.default_rng(0).choice(ids, SEARCHED, replace=False)
+    found: set[bytes] = set()
+    for one in chosen.tolist():
+        texts = {one, json.dumps(one)[1:-1], html.escape(one, quote=True)}
+        found |= {text.encode() for text in texts if len(text.encode()) >= SHORT}
+        found |= {one.encode("utf-32-le")} if len(one.encode()) >= SHORT else set()
+    for name in gallery.tables():
+        if name == "items":
+            continue
+        rows = gallery.raw(name)
+        mine = np.isin(rows["id"], chosen)
+        for column in ("phi", "psi", "vector"):
+            if column in rows and mine.any():
+                for values in (rows[column], normalise(rows[column]) if column == "vector" else rows[column]):
+                    heads = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
+                    heads = heads if column == "psi" else heads[:, :HEAD]  # codes are small numbers: only the whole row is no chance
+                    living = {row.tobytes() for row in heads[~mine]}
+                    found |= {row.tobytes() for row in heads[mine]} - living
+    return sorted(found)
+
+
+def search(folder: Path, wanted: list[bytes]) -> tuple[list[str], int]:
+    """Files below ``folder`` that hold one of the byte strings, relative and sorted, and how many strings were looked for."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    overlap = max((len(one) for one in wanted), default=1) - 1
+    left = []
+    with tqdm(total=sum(path.stat().st_size for path in files), desc="looking for bytes", unit="B", unit_scale=True, mininterval=1) as bar:
+        for path in files if wanted else []:
+            tail = b""
+            try:
+                with path.open("rb") as file:
+                    while chunk := file.read(CHUNK):
+                        block = tail + chunk
+                        if any(one in block for one in wanted):
+                            left.append(path.relative_to(folder).as_posix())
+                            break
+                        tail = block[-overlap:] if overlap else b""
+                        bar.update(len(chunk))
+            except FileNotFoundError:
+                continue  # a server's own, gone meanwhile
+    return left, len(wanted)
+
+
+def scrub(workspace: Workspace, ids: np.ndarray, kept: dict[int, Revision]) -> list[int]:
+    """Remove old table versions, old indexes, and the items' rows in what upgrades have written, here and in MLflow.
+
+    Args:
+        kept: release → its newest revision, which names the versions and indexes that stay.
+
+    Returns:
+        versions that have never served and whose verdict was about rows that are gone. Their verdict is removed, so that the next
+        `fct reconcile --once` measures them again.
+    """
+    gallery, model = workspace.gallery, workspace.settings.model
+    for name in gallery.tables():
+        tables.forget_versions(gallery.root, name)
+    living = gallery.item_ids()
+    stays = {workspace.folder / revision["index"]["folder"] for revision in kept.values()}
+    for folder in (workspace.folder / "indexes" / model).glob("*"):
+        if folder not in stays and _holds_deleted(folder, living):
+            shutil.rmtree(folder)
+    void = []
+    for folder in sorted((workspace.folder / "upgrades").glob(f"{model}-v*")):
+        version = re.fullmatch(re.escape(model) + r"-v(\d+)", folder.name)
+        if version is None:
+            continue
+        if int(version[1]) not in kept and (folder / "revision.json").exists():
+            void.append(int(version[1]))
+            shutil.rmtree(folder / "verdict", ignore_errors=True)
+            (folder / "revision.json").unlink()
+        _scrub_upgrade(workspace, folder, ids)
+    return void
+
+
+def _holds_deleted(folder: Path, living: np.ndarray) -> bool:
+    try:
+        ids = np.char.decode(np.load(folder / "ids.npy", allow_pickle=False), "utf-8")
+    except (OSError, ValueError):
+        return True  # damaged or half written: it serves nobody
+    return not bool(np.isin(ids, living).all())
+
+
+def _scrub_upgrade(workspace: Workspace, folder: Path, ids: np.ndarray) -> None:
+    items = folder / "verdict" / "items.npz"
+    if items.exists():
+        with np.load(items, allow_pickle=False) as data:
+            rows = {name: data[name] for name in data.files}
+        keep = ~np.isin(rows["ids"], ids)
+        if not keep.all():
+            with whole_file(items) as part, part.open("wb") as file:
+                np.savez(file, **{name: values[keep] for name, values in rows.items()})  # type: ignore[arg-type]
+    if (folder / "rehearsal" / "rehearsal.json").exists() and _rehearsed(folder / "rehearsal" / "rehearsal.json", ids):
+        shutil.rmtree(folder / "rehearsal")
+    page = folder / "report.html"
+    if page.exists() and _scrub_report(page, ids):
+        with suppress(BadInput):  # it was never published
+            workspace.releases.replace_candidate_file(read_json(folder / "candidate.json")["run_id"], page)
+
+
+def _rehearsed(path: Path, ids: np.ndarray) -> bool:
+    said: dict[str, Any] = read_json(path)
+    return bool(set(ids.tolist()) & {hit[0] for hits in said.get("answers", []) for hit in hits})
+
+
+def _scrub_report(page: Path, ids: Iterable[str]) -> bool:
+    """Blank the ids in the table of the least certain items, the one place where a report names gallery items."""
+    text = before = page.read_text(encoding="utf-8")
+    for one in ids:
+        for shown in {html.escape(plain(str(one), 200)), html.escape(plain(str(one), 200), quote=False)}:
+            text = text.replace(f'<td class="mono">{shown}</td>', GONE)
+    if text == before:
+        return False
+    with whole_file(page) as part:
+        part.write_text(text, encoding="utf-8")
+    return True

@@ -1,0 +1,152 @@
+"""A revision n.r: the immutable set that a ledger entry names. Release, h's, every table at one version with its digests, the index.
+
+A revision is plain JSON: release, fingerprint, release_digest, forward (native version → digest of h), space, tables (name → state),
+index, and, where rows were deleted since the index was built, masked: how many of its rows are answers no more. In the ledger it
+also has its number ``revision`` and the digest of the ``verdict`` it was promoted by.
+
+Deleting, backfilling and double embedding change what earlier releases hold too. The ledger entry then lists their new revisions in its
+detail as ``earlier``, so that a rollback always finds what it may return to (:func:`latest`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct import digests
+from fct import index as indexes
+from fct.errors import BadInput, NotPermitted
+from fct.files import read_json
+from fct.gallery import SpaceRows, features_name
+from fct.release import Release
+from fct.tables import TableState
+from registry.ledger import Entry
+from registry.workspace import Workspace
+
+Revision = dict[str, Any]
+
+
+def latest(entries: list[Entry]) -> dict[int, Revision]:
+    """Release → the newest revision that the ledger knows of it, for every release that has served."""
+    found: dict[int, Revision] = {}
+    for entry in entries:
+        for revision in (entry.serving, *entry.detail.get("earlier", [])):
+            if revision is not None:
+                found[int(revision["release"])] = revision
+    return found
+
+
+def next_number(entries: list[Entry], release: int) -> int:
+    """The number of the next revision of a release; numbers are never used twice."""
+    known = [one for entry in entries for one in (entry.serving, *entry.detail.get("earlier", [])) if one is not None]
+    return max((int(one["revision"]) for one in known if int(one["release"]) == release), default=0) + 1
+
+
+def before(entries: list[Entry], current: int) -> Revision | None:
+    """The last revision of the release that served before ``current`` was promoted: what a rollback returns to."""
+    promoted = max((e.number for e in entries if e.action == "promote" and e.serving and e.serving["release"] == current), default=None)
+    if promoted is None:
+        return None
+    earlier = [e.serving for e in entries if e.number < promoted and e.serving and e.serving["release"] != current]
+    return latest(entries)[int(earlier[-1]["release"])] if earlier and earlier[-1] else None
+
+
+def pin(workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str]) -> Revision:
+    """Build the index of a space, unless a whole one is there, and describe the revision: every table as it is now, and the index."""
+    states = _states(workspace, space)
+    content, settings = states[space].content, workspace.settings.index
+    folder = workspace.index_folder(digests.of_json({"content": content, "settings": asdict(settings), "metric": release.metric}))
+    about = _whole_index(folder, release.metric, content)
+    if about is None:
+        rows = workspace.gallery.read_space(space, at=states[space].version)
+        about = indexes.save(indexes.build(rows.vectors, release.metric, settings), rows.ids, folder, content, settings, release.metric)
+    return {
+        "release": version,
+        "fingerprint": release.fingerprint,
+        "release_digest": release.digest(),
+        "forward": forwards,
+        "space": space,
+        "tables": {name: state.to_json() for name, state in states.items()},
+        "index": about | {"folder": str(folder.relative_to(workspace.folder))},
+    }
+
+
+def masked(workspace: Workspace, revision: Revision) -> Revision | None:
+    """The revision after rows were deleted: every table as it is now, the index as it was, whose deleted rows are no answers.
+
+    None where the space now holds a row that the revision did not hold, or another vector: its index must be built anew (:func:`pin`).
+    """
+    space, gallery = revision["space"], workspace.gallery
+    states = _states(workspace, space, list(revision["tables"]))
+    earlier = gallery.read_space(space, at=revision["tables"][space]["version"])
+    now = gallery.read_space(space, at=states[space].version)
+    same = np.isin(earlier.ids, now.ids)
+    if digests.of_rows(now.ids, v=now.vectors) != digests.of_rows(earlier.ids[same], v=earlier.vectors[same]):
+        return None
+    return revision | {
+        "tables": {name: state.to_json() for name, state in states.items()},
+        "masked": int(revision["index"]["rows"]) - states[space].rows,
+    }
+
+
+def _states(workspace: Workspace, space: str, tables: list[str] | None = None) -> dict[str, TableState]:
+    gallery = workspace.gallery
+    needed = ["items", *(features_name(m) for m in gallery.native_versions()), space]
+    there = set(gallery.tables())
+    return {name: gallery.snapshot(name) for name in dict.fromkeys([*needed, *(tables or [])]) if name in there}
+
+
+def _whole_index(folder: Path, metric: str, content: str) -> dict[str, Any] | None:
+    """What is known of an index that is there and whole, else None: an index that may serve is never built over."""
+    if not (folder / "index.json").exists():
+        return None
+    try:
+        indexes.open_index(folder, metric, content)
+    except NotPermitted:
+        return None
+    return dict(read_json(folder / "index.json"))
+
+
+def open_index(workspace: Workspace, revision: Revision, metric: str) -> indexes.Searcher:
+    """The index of a revision, refused when a file of it was altered or when it is not of the revision's space."""
+    recorded = {key: value for key, value in revision["index"].items() if key != "folder"}
+    state, gone = revision["tables"][revision["space"]], int(revision.get("masked", 0))
+    content = state["content"] if not gone else recorded["content"]
+    if recorded["rows"] != state["rows"] + gone:
+        raise NotPermitted("the index is not of the space that serves", wanted=f"{state['rows'] + gone} rows", got=recorded["rows"])
+    return indexes.open_index(workspace.folder / revision["index"]["folder"], metric, content, recorded)
+
+
+def align(searcher: indexes.Searcher, rows: SpaceRows) -> np.ndarray:
+    """Vectors of the space in the order of the index's ids."""
+    return rows.vectors[np.searchsorted(rows.ids, searcher.ids)]
+
+
+def verify(workspace: Workspace, revision: Revision, beside: Revision | None = None) -> None:
+    """Compare every file of a revision with its digests: release, tables, index.
+
+    Args:
+        beside: a revision that was verified and is open; what the two share is not read again.
+
+    Raises:
+        NotPermitted: something was altered or deleted since; nothing was changed.
+    """
+    beside = beside or {}
+    try:
+        release = workspace.releases.release(int(revision["release"]))
+    except BadInput as error:
+        raise NotPermitted(f"release {revision['release']} is not whole any more: {error}") from error
+    if release.digest() != revision["release_digest"]:
+        raise NotPermitted(
+            f"release {revision['release']} is not the one that was measured",
+            wanted=revision["release_digest"][:12],
+            got=release.digest()[:12],
+        )
+    for name, state in revision["tables"].items():
+        if state != beside.get("tables", {}).get(name):
+            workspace.gallery.verify(TableState.from_json(state))
+    if revision["index"] != beside.get("index"):
+        open_index(workspace, revision, release.metric)
