@@ -210,6 +210,50 @@ class Gallery:
         keep &= (items["native_version"] == native_version) if native_version is not None else True
         return items["id"][keep]
 
+    def native_version_of(self, ids: np.ndarray) -> np.ndarray:
+        """(N,) int: native version of each id, 0 where it is no item."""
+        if ITEMS not in self.tables():
+            return np.zeros(len(ids), dtype=np.int64)
+        rows = self._read(ITEMS, None, ["id", "native_version"])
+        if not len(rows["id"]):
+            return np.zeros(len(ids), dtype=np.int64)
+        place = np.minimum(np.searchsorted(rows["id"], ids), len(rows["id"]) - 1)
+        return np.where(rows["id"][place] == ids, rows["native_version"][place], 0).astype(np.int64)
+
+    def conflicts(
+        self,
+        version: int,
+        ids: np.ndarray,
+        phi: np.ndarray,
+        psi: np.ndarray,
+        labels: np.ndarray,
+        sources: np.ndarray,
+        image_uris: np.ndarray,
+    ) -> np.ndarray:
+        """(N,) str: why an id cannot be ingested with this content, "" where it can. Only what ``version`` itself computed is compared."""
+        said = np.full(len(ids), "", dtype="<U80")
+        if ITEMS not in self.tables():
+            return said
+        own = self.native_version_of(ids) == version
+        items = tables.open_table(self.root, ITEMS)
+        offsets = tables.positions(items, ids)
+        there = tables.take(items, offsets[own], ["label", "source", "image_uri"]) if own.any() else {}
+        given = {"label": labels, "source": sources, "image_uri": image_uris}
+        for column, values in there.items():
+            said[np.flatnonzero(own)[values != given[column][own]]] = f"it is there with another {column}"
+        name = features_name(version)
+        if name in self.tables():
+            dataset = tables.open_table(self.root, name)
+            offsets = tables.positions(dataset, ids)
+            old = np.flatnonzero(offsets >= 0)
+            if len(old):
+                rows = tables.take(dataset, offsets[old], dataset.schema.names)
+                gap = _differ(rows["phi"], phi[old])
+                if "psi" in rows:
+                    gap |= np.abs(_unpacked(rows, dataset.schema).astype(np.int16) - psi[old].astype(np.int16)).max(axis=1) > 1
+                said[old[gap]] = "it is there with another picture"
+        return said
+
     def items(self, at: int | None = None) -> dict[str, np.ndarray]:
         """All columns of the items, sorted by id: id, label, source, image_uri, role (N,) str and native_version (N,) int32."""
         return self._read(ITEMS, at)
@@ -254,6 +298,11 @@ class Gallery:
                 yield Batch(rows["id"], rows["phi"], _unpacked(rows, dataset.schema))
 
         return batches()
+
+    def feature_ids(self, version: int) -> np.ndarray:
+        """Sorted ids (N,) str of which ``features/v{version}`` holds features; empty where there is no such table."""
+        name = features_name(version)
+        return self._read(name, None, ["id"])["id"] if name in self.tables() else np.empty(0, dtype=str)
 
     def delete(self, ids: Sequence[str] | np.ndarray) -> dict[str, int]:
         """Delete items, their features and their rows in every space. Returns table → rows deleted; unknown ids count nowhere.
@@ -351,6 +400,12 @@ class Gallery:
         """Sorted ids (N,) str of a space and where their vectors come from (N,) str."""
         rows = self._read(name, at, ["id", "origin"])
         return rows["id"], rows["origin"]
+
+    def drop_rows(self, name: str, ids: np.ndarray) -> int:
+        """Delete rows of one space alone and return their number; unknown ids are ignored."""
+        if not SPACE.fullmatch(name):
+            raise BadInput("only a space can lose rows alone", got=name)
+        return tables.delete_rows(self.root, name, ids)
 
     def drop_space(self, name: str) -> bool:
         """Drop a space for good; False where there was none. Items and features cannot be dropped."""

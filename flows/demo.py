@@ -27,7 +27,8 @@ from fct.files import read_json, write_json
 from fct.release import open_release
 from flows import reconcile
 from registry import decisions, facts, lock, promotion, report, running, serving
-from registry.ingest import GALLERY_SPLITS, ingest
+from registry.arrivals import GALLERY_SPLITS
+from registry.ingest import ingest
 from registry.revision import verify
 from registry.upgrade import Upgrade
 from registry.workspace import Workspace

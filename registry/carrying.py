@@ -28,26 +28,24 @@ class Carried:
 
 
 def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, forward.Forward]) -> Carried:
-    """Write every item that the space lacks: native rows as they are, others through the h of their own native version.
+    """Write every item that the space lacks: what version itself computed as it is, others through the h of their own native version.
 
-    Each batch is a commit; running it again continues. Uncertainty is 0 for native rows and where h predicts none.
+    Each batch is a commit; running it again continues. Uncertainty is 0 for native rows and where h predicts none. Items native to a
+    later version cannot be carried back and are left out. Rows whose item was deleted meanwhile leave the space.
 
     Args:
         space: name of an existing space of φ_version. forwards: native version → h(m→version).
 
     Raises:
-        BadInput: a batch that Great Expectations refuses. NotPermitted: items of a native version without an h.
+        BadInput: a batch that Great Expectations refuses. NotPermitted: items of an earlier native version without an h.
     """
     gallery, settings = workspace.gallery, workspace.settings
-    done = set(gallery.space_ids(space).tolist())
+    done = gallery.space_ids(space)
     result = Carried()
     new, device = workspace.releases.release(version, check=False), devices.pick(settings.device)
     look: programs.Embed | None = None
     with tqdm(total=len(gallery.item_ids()), initial=len(done), desc="transform", unit="row", mininterval=1) as bar:
-        for m in sorted(gallery.native_versions()):
-            todo = np.array([one for one in gallery.item_ids(native_version=m).tolist() if one not in done], dtype=str)
-            if not len(todo):
-                continue
+        for m, todo in lacking(workspace, version, done).items():
             if m != version and m not in forwards:
                 raise NotPermitted(
                     f"{len(todo)} items native to version {m} arrived, and there is no h from it",
@@ -78,4 +76,23 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                 result.seconds += time.perf_counter() - started
                 result.changed += gallery.append_space(space, batch.ids, rows, origin, np.nan_to_num(sigma, nan=0.0))
                 bar.update(len(batch.ids))
+    gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
     return result
+
+
+def lacking(workspace: Workspace, version: int, there: np.ndarray) -> dict[int, np.ndarray]:
+    """Items that a space of φ_version lacks and can be given: version their vectors come from → sorted ids.
+
+    What the version itself computed comes first, whatever the item is native to; items native to a later version have nothing else.
+
+    Args:
+        there: ids that the space holds.
+    """
+    gallery, found = workspace.gallery, {}
+    own = gallery.feature_ids(version)
+    for m in sorted({*gallery.native_versions(), version}):
+        ids = np.setdiff1d(gallery.item_ids(native_version=m) if m != version else np.intersect1d(own, gallery.item_ids()), there)
+        ids = ids if m == version else np.setdiff1d(ids, own)
+        if len(ids) and m <= version:
+            found[m] = ids
+    return found

@@ -66,7 +66,7 @@ def delete(workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", 
         result: dict[str, Any] = {"deleted": known, "unknown": len(names) - known, "entry": None if entry is None else entry.number}
         if purge:
             kept = latest(workspace.ledger.entries())
-            result["void"] = forgetting.scrub(workspace, names, kept)
+            result["void"] = forgetting.scrub(workspace, names, kept, 0 if serving is None else int(serving["release"]))
             result["left"], result["checked"] = forgetting.search(workspace.folder, needles)
     if entry is not None:
         follow_later(workspace)

@@ -84,14 +84,14 @@ def search(folder: Path, wanted: list[bytes]) -> tuple[list[str], int]:
     return left, len(wanted)
 
 
-def scrub(workspace: Workspace, ids: np.ndarray, kept: dict[int, Revision]) -> list[int]:
+def scrub(workspace: Workspace, ids: np.ndarray, kept: dict[int, Revision], serving: int) -> list[int]:
     """Remove old table versions, old indexes, and the items' rows in what upgrades have written, here and in MLflow.
 
     Args:
         kept: release → its newest revision, which names the versions and indexes that stay.
 
     Returns:
-        versions that have never served and whose verdict was about rows that are gone. Their verdict is removed, so that the next
+        later versions than ``serving``, whose verdict was about rows that are gone. It is removed, so that the next
         `fct reconcile --once` measures them again.
     """
     gallery, model = workspace.gallery, workspace.settings.model
@@ -107,7 +107,7 @@ def scrub(workspace: Workspace, ids: np.ndarray, kept: dict[int, Revision]) -> l
         version = re.fullmatch(re.escape(model) + r"-v(\d+)", folder.name)
         if version is None:
             continue
-        if int(version[1]) not in kept and (folder / "revision.json").exists():
+        if int(version[1]) > serving and (folder / "revision.json").exists():
             void.append(int(version[1]))
             shutil.rmtree(folder / "verdict", ignore_errors=True)
             (folder / "revision.json").unlink()

@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from fct import device as devices
 from fct import forward
 from fct import program as programs
-from fct.datasets.images import read_image
-from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
+from fct.gallery import Ingested
+from fct.release import Release
 from registry import lock
-from registry.carrying import carry
+from registry.arrivals import Arrival, find
+from registry.carrying import carry, lacking
 from registry.decisions import ledger_lock
-from registry.revision import next_number, pin
+from registry.ledger import Entry
+from registry.revision import Revision, before, latest, next_number, pin
 from registry.workspace import Workspace
 
-GALLERY_SPLITS = ("gallery", "gallery_unseen")
-IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"}
-CHUNK = 1024
-
-
-def find(folder: Path) -> list[tuple[str, str, str, Path]]:
-    """(id, label, source, file) of every image: from the manifest's gallery splits where there is one, else by walking the folder.
-
-    Raises:
-        BadInput: no such folder, or no image in it.
-    """
-    if not folder.is_dir():
-        raise BadInput("there is no such folder", where=folder)
-    if (folder / "manifest.csv").exists():
-        rows = read_manifest(folder).rows(*GALLERY_SPLITS)
-        found = list(zip(rows.id.tolist(), rows.label.tolist(), rows.source.tolist(), rows.files, strict=True))
-    else:
-        files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGES and path.is_file())
-        found = [(path.relative_to(folder).as_posix(), path.parent.name if path.parent != folder else "", "", path) for path in files]
-    if not found:
-        raise BadInput("there are no images to ingest", wanted="image files, or a manifest with gallery splits", where=folder)
-    return found
+Listed = list[tuple[str, str]]  # (id, why)
 
 
 def default_version(workspace: Workspace) -> int:
@@ -60,98 +43,181 @@ def default_version(workspace: Workspace) -> int:
     return versions[0].number
 
 
-def ingest(workspace: Workspace, folder: str | Path, *, version: int | None = None, by: str, why: str = "") -> dict[str, int]:
-    """Embed the images of a folder with a release and store φ and ψ; running it again changes nothing.
+def ingest(workspace: Workspace, place: str | Path, *, version: int | None = None, by: str, why: str = "") -> dict[str, Any]:
+    """Embed images with a release and store φ and ψ; running it again changes nothing, and finishes what was cut short.
 
-    Where a release serves already, its space and index follow in the same run and a new revision is recorded.
+    Where a release serves already, its space and index follow in the same run and a new revision is recorded: from then on the items
+    are found. For ``promote.double_embed_days`` after a promotion they are embedded by the release before as well, so that a rollback
+    keeps them.
+
+    Args:
+        place: folder, folder with a manifest, or Parquet file (:func:`registry.arrivals.find`).
 
     Returns:
-        added, unchanged, version.
+        added, unchanged, version; broken: (id, why) of images that cannot be read, conflicts: (id, why) of ids that are there with
+        another content (both are left out, the rest is ingested); duplicates: (id, id of an image with the same bytes before it);
+        entry: number of the ledger entry, None where nothing changed; serves: whether a release serves, so that they are found.
 
     Raises:
-        BadInput: no images, an unreadable one, ids that are there with another content, or a release that does not serve.
+        BadInput: no images, none that can be read, or a release that does not serve.
     """
-    ledger, gallery = workspace.ledger, workspace.gallery
+    ledger, gallery, settings = workspace.ledger, workspace.gallery, workspace.settings
     number = default_version(workspace) if version is None else version
     serving = ledger.serving()
     if serving is not None and number != serving["release"]:
         raise BadInput(f"release {serving['release']} serves, so new items are embedded by it", wanted=serving["release"], got=number)
-    release = workspace.releases.release(number)
-    found = find(Path(folder).absolute())
-    known = (
-        gallery.items() if "items" in gallery.tables() else {"id": np.empty(0, dtype=str), "native_version": np.empty(0, dtype=np.int32)}
-    )
-    elsewhere = set(known["id"][known["native_version"] != number].tolist())  # carried over from an earlier version: there already
-    if serving is None and elsewhere:
+    release, twin = workspace.releases.release(number), _twin(workspace, ledger.entries(), number)
+    count, parts = find(Path(place).absolute())
+    known = {} if "items" not in gallery.tables() else gallery.items()
+    if serving is None and known and bool((known["native_version"] != number).any()):
         raise BadInput(
             "the gallery was begun with another version and nothing serves yet",
             got=f"native versions {sorted(gallery.native_versions())}",
             todo="let that version serve first",
         )
-    skipped = sum(one[0] in elsewhere for one in found)
-    found = [one for one in found if one[0] not in elsewhere]
-    device = devices.pick(workspace.settings.device)
-    program = release.program(device)
-    added, unchanged = 0, skipped
-    with lock.hold(workspace.locks, f"{workspace.settings.model}-ingest", f"{by}: ingest", lease_s=workspace.settings.promote.lock_lease_s):
-        if not len(gallery.item_ids(role="canary")):
-            ids, images = release.canaries()
-            phi, psi = programs.embed(program, images, device=device)
-            empty = [""] * len(ids)
-            gallery.ingest(number, release.fingerprint, ids, phi, psi, empty, empty, empty, role="canary", psi_bits=release.side_bits)
-        with tqdm(total=len(found), desc="ingesting", unit="image", mininterval=1) as bar:
-            for start in range(0, len(found), CHUNK):
-                part = found[start : start + CHUNK]
-                images = np.stack([read_image(file, release.size, release.mode) for *_, file in part])
-                phi, psi = programs.embed(program, images, device=device)
-                ids_, labels, sources, files = zip(*part, strict=True)
-                uris, bits = [str(file) for file in files], release.side_bits
-                done = gallery.ingest(number, release.fingerprint, list(ids_), phi, psi, list(labels), list(sources), uris, psi_bits=bits)
-                added, unchanged = added + done.added, unchanged + done.unchanged
+    device = devices.pick(settings.device)
+    broken, conflicts, duplicates, seen = Listed(), Listed(), Listed(), dict[str, str]()
+    added = unchanged = 0
+    own = _Embedder(workspace, number, device)
+    other = None if twin is None else _Embedder(workspace, twin, device)
+    with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: ingest", lease_s=settings.promote.lock_lease_s):
+        _canaries(workspace, own)
+        with tqdm(total=count, desc="ingesting", unit="image", mininterval=1) as bar:
+            for part in parts:
+                whole = _readable(part, release, broken, duplicates, seen)
+                now, before_ = _write(workspace, own, whole, conflicts) if whole else (0, 0)
+                if other is not None and whole:
+                    _write_again(workspace, own, other, whole)
+                added, unchanged = added + now, unchanged + before_
                 bar.update(len(part))
-    held_by = f"{by}: ingest"
-    with lock.hold(workspace.locks, ledger_lock(workspace), held_by, lease_s=workspace.settings.promote.lock_lease_s) as held:
-        head = ledger.head()
-        now = None if head is None else head.serving
-        if now is not None and _lacking(workspace, now):
-            revision = _extend(workspace, now)
-            held.check()
-            ledger.append(
-                head,
-                action="ingest",
-                by=by,
-                why=why,
-                model=workspace.settings.model,
-                serving=revision,
-                detail={"added": added, "version": number},
-            )
-        elif now is None and added:
-            ledger.append(
-                head,
-                action="ingest",
-                by=by,
-                why=why,
-                model=workspace.settings.model,
-                serving=None,
-                detail={"added": added, "version": number},
-            )
-    return {"added": added, "unchanged": unchanged, "version": number}
+    if len(broken) == count:
+        raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}", where=place)
+    with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
+        entry = _record(workspace, added, number, twin, by=by, why=why, check=held.check)
+    said = {
+        "broken": broken,
+        "conflicts": conflicts,
+        "duplicates": duplicates,
+        "entry": None if entry is None else entry.number,
+        "serves": serving is not None,
+    }
+    return {"added": added, "unchanged": unchanged, "version": number} | said
 
 
-def _lacking(workspace: Workspace, serving: dict[str, Any]) -> bool:
-    """Whether an item is not in the space that serves; by the tables, so that an ingest cut short is finished by the next."""
-    space = serving["space"]
-    there = workspace.gallery.space_ids(space, at=serving["tables"][space]["version"])
-    return bool(set(workspace.gallery.item_ids().tolist()) - set(there.tolist()))
+def _twin(workspace: Workspace, entries: list[Entry], number: int) -> int | None:
+    """The release before, while new items are embedded by it as well."""
+    days = workspace.settings.promote.double_embed_days
+    promoted = [e for e in entries if e.action == "promote" and e.serving and e.serving["release"] == number]
+    earlier = before(entries, number) if promoted else None
+    if earlier is None or datetime.now(UTC) - datetime.fromisoformat(promoted[-1].at) > timedelta(days=days):
+        return None
+    return int(earlier["release"])
 
 
-def _extend(workspace: Workspace, serving: dict[str, Any]) -> dict[str, Any]:
-    """Missing rows into the space that serves, each from its own native version; a new index; the next revision."""
-    number, space = int(serving["release"]), serving["space"]
+class _Embedder:
+    """A release with its program, ready to embed."""
+
+    def __init__(self, workspace: Workspace, version: int, device: torch.device) -> None:
+        self.version, self.release, self.device = version, workspace.releases.release(version), device
+        self.program = self.release.program(device)
+
+    def embed(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return programs.embed(self.program, images, device=self.device)
+
+    @property
+    def of(self) -> tuple[int, str]:
+        return self.version, self.release.fingerprint
+
+
+def _canaries(workspace: Workspace, own: _Embedder) -> None:
+    if len(workspace.gallery.item_ids(role="canary")):
+        return
+    ids, images = own.release.canaries()
+    empty, bits = [""] * len(ids), own.release.side_bits
+    workspace.gallery.ingest(*own.of, ids, *own.embed(images), empty, empty, empty, role="canary", psi_bits=bits)
+
+
+def _readable(
+    part: list[Arrival], release: Release, broken: Listed, duplicates: Listed, seen: dict[str, str]
+) -> list[tuple[Arrival, np.ndarray]]:
+    """The arrivals of a part whose image can be read; the others are listed in ``broken``, equal files in ``duplicates``."""
+    whole = []
+    for one in part:
+        try:
+            image, digest = one.read(release.size, release.mode)
+        except BadInput as error:
+            broken.append((one.id[:200], str(error)))
+            continue
+        first = seen.setdefault(digest, one.id)
+        if first != one.id:
+            duplicates.append((one.id, first))
+        whole.append((one, image))
+    return whole
+
+
+def _write(workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.ndarray]], conflicts: Listed) -> tuple[int, int]:
+    """Rows added and unchanged; ids that are there with another content are listed in ``conflicts`` and left as they are."""
+    gallery, bits = workspace.gallery, own.release.side_bits
+    phi, psi = own.embed(np.stack([image for _, image in whole]))
+    ids, *texts = (np.array([getattr(one, name) for one, _ in whole], dtype=str) for name in ("id", "label", "source", "uri"))
+    natives = gallery.native_version_of(ids)
+    differs = gallery.conflicts(own.version, ids, phi, psi, *texts)
+    conflicts += [(str(one), str(what)) for one, what in zip(ids, differs, strict=True) if what]
+    new = (differs == "") & ((natives == own.version) | (natives == 0))
+    found = Ingested(0, 0)
+    if new.any():
+        found = gallery.ingest(*own.of, ids[new], phi[new], psi[new], *(text[new] for text in texts), psi_bits=bits)
+    later = (differs == "") & (natives > own.version)  # embedded by a release that was rolled back: this one has nothing of them yet
+    again = gallery.add_features(*own.of, ids[later], phi[later], psi[later], psi_bits=bits).added if later.any() else 0
+    return found.added + again, int((differs == "").sum()) - found.added - again
+
+
+def _write_again(workspace: Workspace, own: _Embedder, twin: _Embedder, whole: list[tuple[Arrival, np.ndarray]]) -> None:
+    """Features by the release before, of the items that are native to the one that serves."""
+    gallery, release = workspace.gallery, twin.release
+    ids = np.array([one.id for one, _ in whole], dtype=str)
+    todo = np.flatnonzero((gallery.native_version_of(ids) == own.version) & ~np.isin(ids, gallery.feature_ids(twin.version)))
+    if not len(todo):
+        return
+    same = (release.size, release.mode) == (own.release.size, own.release.mode)
+    images = [whole[row][1] if same else whole[row][0].read(release.size, release.mode)[0] for row in todo]
+    gallery.add_features(*twin.of, ids[todo], *twin.embed(np.stack(images)), psi_bits=release.side_bits)
+
+
+def _record(workspace: Workspace, added: int, number: int, twin: int | None, *, by: str, why: str, check: Any) -> Entry | None:
+    """Let the spaces follow, and write the ledger entry. None where nothing is new; by the tables, so that a run cut short is finished."""
+    ledger = workspace.ledger
+    head, entries = ledger.head(), ledger.entries()
+    serving = None if head is None else head.serving
+    detail: dict[str, Any] = {"added": added, "version": number}
+    if serving is None:
+        if not added:
+            return None
+        return ledger.append(head, action="ingest", by=by, why=why, model=workspace.settings.model, serving=None, detail=detail)
+    now = extend(workspace, serving, entries)
+    old = None if twin is None else latest(entries)[twin]
+    again = None if old is None else extend(workspace, old, entries)
+    if now is None and again is None:
+        return None
+    check()
+    detail |= {"earlier": [again]} if again is not None else {}
+    return ledger.append(head, action="ingest", by=by, why=why, model=workspace.settings.model, serving=now or serving, detail=detail)
+
+
+def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision | None:
+    """Missing rows into the space of a release, each from its own native version; a new index; its next revision. None where none is missing.
+
+    Raises:
+        NotPermitted: an h is not the one of the revision.
+    """
+    number, space = int(revision["release"]), revision["space"]
+    there = workspace.gallery.space_ids(space, at=revision["tables"][space]["version"])
+    if not lacking(workspace, number, there):
+        return None
     folder = workspace.upgrade_folder(number)
-    forwards = {int(m): forward.load(folder / f"h-v{m}") for m in serving["forward"]}
-    if {str(m): h.digest for m, h in forwards.items()} != serving["forward"]:
+    forwards = {int(m): forward.load(folder / f"h-v{m}") for m in revision["forward"]}
+    if {str(m): h.digest for m, h in forwards.items()} != revision["forward"]:
         raise NotPermitted("an h is not the one that serves", where=folder, todo="restore it")
     carry(workspace, space, number, forwards)
-    revision = pin(workspace, number, space, workspace.releases.release(number, check=False), serving["forward"])
-    return revision | {"revision": next_number(workspace.ledger.entries(), number), "verdict": serving["verdict"]}
+    now = pin(workspace, number, space, workspace.releases.release(number, check=False), revision["forward"])
+    return now | {"revision": next_number(entries, number), "verdict": revision["verdict"]}

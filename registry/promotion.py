@@ -228,13 +228,19 @@ def follow_later(workspace: Workspace) -> None:
         print(f"done; MLflow will follow at the next `fct reconcile --once` ({error})", file=sys.stderr)
 
 
-def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
-    """Return to the release that served before, at its last revision. Its tables and index were never touched, so the answers are the same.
+def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool = False) -> Entry:
+    """Return to the release that served before, at its last revision, minus every item deleted since.
+
+    Where nothing was deleted its tables and its index were never touched, so the answers are the same bit for bit.
+
+    Args:
+        without_missing: return even though some items that serve now were embedded by the later release alone. They serve again when
+            that release does, or when they are ingested anew.
 
     Raises:
-        BadInput: nothing served before. NotPermitted: a file of it was altered since, or items arrived that it has never seen.
+        BadInput: nothing served before. NotPermitted: a file of it was altered since, or items would be missing.
     """
-    ledger, settings = workspace.ledger, workspace.settings
+    ledger, settings, gallery = workspace.ledger, workspace.settings, workspace.gallery
     with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
         head = ledger.head()
         if head is None or head.serving is None:
@@ -245,20 +251,17 @@ def rollback(workspace: Workspace, *, by: str, why: str) -> Entry:
             raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
         with unreadable_is_altered(f"release {target['release']}"):
             verify(workspace, target)
-        served = set(
-            workspace.gallery.space_ids(head.serving["space"], at=head.serving["tables"][head.serving["space"]]["version"]).tolist()
-        )
-        known = set(workspace.gallery.space_ids(target["space"], at=target["tables"][target["space"]]["version"]).tolist())
-        missing = sorted(served - known)
-        if missing:
+        served, known = (gallery.space_ids(one["space"], at=one["tables"][one["space"]]["version"]) for one in (head.serving, target))
+        missing = np.setdiff1d(served, known)
+        if len(missing) and not without_missing:
             raise NotPermitted(
-                f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3])} …)",
-                todo="delete them or embed them with the previous release first",
+                f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
+                todo="`fct rollback --without-missing` serves without them; `fct ingest` of their images then embeds them with"
+                f" release {target['release']} (promote.double_embed_days does so beforehand)",
             )
         held.check()
-        entry = ledger.append(
-            head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail={"from": current, "to": target["release"]}
-        )
+        detail = {"from": current, "to": target["release"], "missing": len(missing)}
+        entry = ledger.append(head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail=detail)
     follow_later(workspace)
     return entry
 

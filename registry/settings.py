@@ -99,11 +99,14 @@ class PromoteSettings:
         lock_lease_s: seconds.
         auto: whether an approval is carried out by the next reconcile, or waits for ``fct promote``.
         approvers: names whose approval counts; empty = everybody's who can write to the registry.
+        double_embed_days: after a promotion, new items are embedded by the release before as well for so many days, so that a rollback
+            keeps them.
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
 
     max_delta: float
+    double_embed_days: float
     lock_lease_s: float
     auto: bool
     approvers: tuple[str, ...]

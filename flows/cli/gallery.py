@@ -11,24 +11,42 @@ from fct.errors import BadInput
 from flows.cli.common import DEFAULT, ME, By, Json, Params, Why, give, opened, say
 
 GALLERY = "The gallery"
+SHOWN = 10
 
 
 def ingest(
-    folder: Annotated[Path, typer.Argument(help="Images (any tree of folders), or a folder with a manifest.")],
+    place: Annotated[
+        Path, typer.Argument(help="Images (any tree of folders), a folder with a manifest, or a .parquet with id and image_uri or image.")
+    ],
     version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.", min=1)] = None,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Embed images and store φ and ψ in the gallery. Running it again changes nothing.
+    """Embed images and store φ and ψ in the gallery. Running it again changes nothing, and finishes what was cut short.
+
+    Images that cannot be read and ids that are there with another content are listed; the rest is ingested.
 
     Example: fct ingest build/data
     """
     from registry.ingest import ingest as run
 
-    result = run(opened(params), folder, version=version, by=by, why=why)
+    result = run(opened(params), place, version=version, by=by, why=why)
     give(result, json, f"{result['added']} items added, {result['unchanged']} were there, embedded by version {result['version']}")
+    for title, listed in (
+        ("cannot be read", result["broken"]),
+        ("conflict", result["conflicts"]),
+        ("same bytes as another", result["duplicates"]),
+    ):
+        if listed:
+            say(f"{len(listed)} images {title}:")
+            for one, reason in listed[:SHOWN]:
+                say(f"  {one}: {reason}")
+            if len(listed) > SHOWN:
+                say(f"  … and {len(listed) - SHOWN} more (--json lists all)")
+    if result["entry"] is not None:
+        say(f"ledger entry {result['entry']}: " + ("they are searchable now" if result["serves"] else "searchable once a release serves"))
     say("Next: fct status")
 
 

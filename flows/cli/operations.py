@@ -179,21 +179,33 @@ def promote(
     say("Next: fct search IMAGE, or fct rollback --by NAME --why TEXT")
 
 
-def rollback(by: By = ME, why: Why = "", params: Params = DEFAULT, json: Json = False) -> None:
-    """Return to the release that served before, model and gallery together.
+def rollback(
+    by: By = ME,
+    why: Why = "",
+    without_missing: Annotated[
+        bool, typer.Option("--without-missing", help="Also when items embedded by the later release alone will not serve.")
+    ] = False,
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Return to the release that served before, model and gallery together, minus every item deleted since.
 
     Example: fct rollback --by ana --why "customers complain"
     """
     from registry import promotion
 
     ws = opened(params)
-    entry = promotion.rollback(ws, by=by, why=why)
+    entry = promotion.rollback(ws, by=by, why=why, without_missing=without_missing)
     assert entry.serving is not None
     give(
         entry.to_json(),
         json,
         f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves again, ledger entry {entry.number}",
     )
+    if entry.detail["missing"]:
+        say(
+            f"{entry.detail['missing']} items do not serve: release {entry.serving['release']} has never seen them. `fct ingest` embeds them."
+        )
     say("Next: fct status")
 
 

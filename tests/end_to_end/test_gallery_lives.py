@@ -190,3 +190,101 @@ def test_a_deletion_cut_short_is_finished_by_the_next(living: Project, monkeypat
     assert ws.ledger.head().action == "promote" and half.shown[np.isin(half.searcher.ids, gone)].all(), "whole, as it was"
     assert deletion.delete(ws, gone, by="ana")["entry"] == ws.ledger.head().number
     assert ws.ledger.serving()["masked"] == 6
+
+
+# ---- items arrive ------------------------------------------------------------------------------------------------------
+
+
+def pictures(folder: Path, count: int, seed: int = 7) -> list[Path]:
+    """New images of the kind that the project knows."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True)
+    files = [folder / f"new-{number:02}.png" for number in range(count)]
+    for file in files:
+        Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(file)
+    return files
+
+
+def test_what_cannot_be_ingested_is_listed_and_the_rest_is_ingested(living: Project, tmp_path: Path) -> None:
+    ws = living.workspace()
+    files = pictures(tmp_path / "more" / "class-00", 8)
+    (tmp_path / "more" / "empty.png").write_bytes(b"")
+    (tmp_path / "more" / "broken.jpg").write_bytes(b"\xff\xd8\xff no picture")
+    (tmp_path / "more" / "same.png").write_bytes(files[0].read_bytes())
+    ran = living.fct("ingest", str(tmp_path / "more"), "--json")
+    assert ran.code == 0, ran.err
+    said = json.loads(ran.out)
+    assert said["added"] == 9 and {one for one, _ in said["broken"]} == {"empty.png", "broken.jpg"} and not said["conflicts"]
+    assert said["duplicates"] == [["same.png", "class-00/new-00.png"]] or said["duplicates"] == [["class-00/new-00.png", "same.png"]]
+    assert "2 images cannot be read" in ran.err and "searchable now" in ran.err
+    hits = open_serving(ws).search_vectors(open_serving(ws).vector_of("class-00/new-03.png"), 1)[0]
+    assert [(hit.id, hit.origin) for hit in hits] == [("class-00/new-03.png", "native")]
+    head = ws.ledger.head()
+    files[3].write_bytes(files[4].read_bytes())  # the same id with another picture
+    again = json.loads(living.fct("ingest", str(tmp_path / "more"), "--json").out)
+    assert (
+        again["added"] == 0
+        and again["unchanged"] == 8
+        and again["conflicts"] == [["class-00/new-03.png", "it is there with another picture"]]
+    )
+    assert ws.ledger.head() == head
+
+
+def test_a_parquet_file_brings_its_images_or_names_them(living: Project, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = pictures(tmp_path / "more", 6)
+    ids = [f"p/{row}" for row in range(5)] + ["x" * 4000]
+    table = {"id": ids, "image": [file.read_bytes() for file in files], "label": ["class-00"] * 6}
+    pq.write_table(pa.table(table), tmp_path / "bytes.parquet")
+    said = json.loads(living.fct("ingest", str(tmp_path / "bytes.parquet"), "--json").out)
+    assert said["added"] == 5 and said["broken"][0][0] == "x" * 200 and "id" in said["broken"][0][1]
+    pq.write_table(pa.table({"id": ["q/0", "q/1"], "image_uri": ["more/new-00.png", "more/gone.png"]}), tmp_path / "paths.parquet")
+    said = json.loads(living.fct("ingest", str(tmp_path / "paths.parquet"), "--json").out)
+    assert said["added"] == 1 and said["broken"][0][0] == "q/1"
+    for name, columns in {
+        "twice": {"id": ["a", "a"], "image_uri": ["b", "c"]},
+        "lacks": {"id": ["a"]},
+        "none": {"id": [], "image_uri": []},
+    }.items():
+        pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
+        ran = living.fct("ingest", str(tmp_path / f"{name}.parquet"))
+        assert ran.code == 2 and "Traceback" not in ran.err, name
+    (tmp_path / "no.parquet").write_bytes(b"PAR1 nothing")
+    assert living.fct("ingest", str(tmp_path / "no.parquet")).code == 2
+
+
+def test_a_rollback_asks_before_items_of_the_later_release_go_missing_and_ingest_brings_them_back(living: Project, tmp_path: Path) -> None:
+    ws = living.workspace()
+    pictures(tmp_path / "more", 5)
+    assert living.fct("ingest", str(tmp_path / "more")).code == 0
+    ran = living.fct("rollback")
+    assert ran.code == 3 and "5 items" in ran.err and "--without-missing" in ran.err
+    assert ws.ledger.serving()["release"] == 2
+    ran = living.fct("rollback", "--without-missing", "--by", "ana")
+    assert ran.code == 0 and "5 items do not serve" in ran.err
+    assert "new-00.png" not in set(open_serving(ws).searcher.ids[open_serving(ws).shown].tolist())
+    said = json.loads(living.fct("ingest", str(tmp_path / "more"), "--json").out)
+    assert said["added"] == 5
+    serving = open_serving(ws)
+    assert serving.revision["release"] == 1
+    assert serving.search_vectors(serving.vector_of("new-00.png"), 1)[0][0].id == "new-00.png"
+    assert living.fct("promote", "2").code == 0, "the later release serves them as it embedded them"
+    assert open_serving(ws).search_vectors(open_serving(ws).vector_of("new-00.png"), 1)[0][0].origin == "native"
+
+
+def test_double_embedding_lets_a_rollback_keep_what_arrived_since(living: Project, tmp_path: Path) -> None:
+    ws = living.workspace()
+    path = living.folder / "params.yaml"
+    path.write_text(path.read_text(encoding="utf-8").replace("double_embed_days: 0.0", "double_embed_days: 7.0"), encoding="utf-8")
+    pictures(tmp_path / "more", 5)
+    assert living.fct("ingest", str(tmp_path / "more")).code == 0
+    (earlier,) = ws.ledger.head().detail["earlier"]
+    assert earlier["release"] == 1
+    assert living.fct("rollback", "--by", "ana").code == 0
+    serving = open_serving(ws)
+    assert serving.revision == earlier
+    assert serving.search_vectors(serving.vector_of("new-00.png"), 1)[0][0].id == "new-00.png"

@@ -1,0 +1,116 @@
+"""What there is to ingest: a tree of image files, a folder with a manifest, or a Parquet file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fct.datasets.images import SUFFIXES, read_bytes
+from fct.datasets.manifest import read_manifest
+from fct.errors import BadInput
+
+GALLERY_SPLITS = ("gallery", "gallery_unseen")
+LONGEST_ID = 1024  # bytes
+PART = 1024
+COLUMNS = ("label", "source")
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """One image that wants to become an item. ``data``: bytes of the image file where they came with the table, else None."""
+
+    id: str
+    label: str
+    source: str
+    uri: str
+    data: bytes | None = None
+
+    def read(self, size: int, mode: str) -> tuple[np.ndarray, str]:
+        """The image as uint8 (C, size, size), and the SHA-256 of its file's bytes.
+
+        Raises:
+            BadInput: it cannot be read, or its id cannot be stored.
+        """
+        if not self.id or "\0" in self.id or len(self.id.encode("utf-8", "replace")) > LONGEST_ID:
+            raise BadInput("an id cannot be stored", wanted=f"1 to {LONGEST_ID} bytes without NUL", got=f"{len(self.id)} characters")
+        data = self.data
+        if data is None:
+            try:
+                data = Path(self.uri).read_bytes()
+            except OSError as error:
+                raise BadInput("an image file cannot be read", got=error.strerror, where=self.uri) from error
+        return read_bytes(data, size, mode), hashlib.sha256(data).hexdigest()
+
+
+def find(place: Path) -> tuple[int, Iterator[list[Arrival]]]:
+    """How many images there are, and the images in parts of at most 1,024.
+
+    A folder with a manifest gives its gallery splits; another folder every image file below it (id: its path; label: its folder's
+    name). A ``.parquet`` file has the columns ``id`` and either ``image_uri`` (a path, relative to the file) or ``image`` (bytes, or
+    a struct with ``bytes`` and ``path``), and, where it likes, ``label`` and ``source``.
+
+    Raises:
+        BadInput: nothing there, nothing in it, or an id twice.
+    """
+    if place.suffix == ".parquet" and place.is_file():
+        return _parquet(place)
+    if not place.is_dir():
+        raise BadInput("there is no such folder or Parquet file", where=place)
+    if (place / "manifest.csv").exists():
+        rows = read_manifest(place).rows(*GALLERY_SPLITS)
+        columns = (rows.id.tolist(), rows.label.tolist(), rows.source.tolist(), map(str, rows.files))
+        found = [Arrival(*one) for one in zip(*columns, strict=True)]
+    else:
+        files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        found = [
+            Arrival(path.relative_to(place).as_posix(), path.parent.name if path.parent != place else "", "", str(path)) for path in files
+        ]
+    if not found:
+        raise BadInput("there are no images to ingest", wanted="image files, or a manifest with gallery splits", where=place)
+    return len(found), (found[start : start + PART] for start in range(0, len(found), PART))
+
+
+def _parquet(path: Path) -> tuple[int, Iterator[list[Arrival]]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        file = pq.ParquetFile(path)
+        known = file.schema_arrow.names
+        ids = pq.read_table(path, columns=["id"])["id"].to_pylist() if "id" in known else []
+    except (pa.ArrowException, OSError) as error:
+        raise BadInput("this is no Parquet file that can be read", got=str(error).splitlines()[0][:200], where=path) from error
+    image = next((name for name in ("image_uri", "image") if name in known), None)
+    if image is None or "id" not in known:
+        raise BadInput("the table lacks a column", wanted="id, and image_uri or image", got=", ".join(known), where=path)
+    if not ids:
+        raise BadInput("there are no rows to ingest", where=path)
+    if len(set(ids)) != len(ids):
+        raise BadInput("the table holds the same id twice", got=_twice(ids), where=path)
+    columns = ["id", image, *(name for name in COLUMNS if name in known)]
+
+    def parts() -> Iterator[list[Arrival]]:
+        for batch in file.iter_batches(PART, columns=columns):
+            yield [_arrival(path, row, image) for row in batch.to_pylist()]
+
+    return len(ids), parts()
+
+
+def _arrival(path: Path, row: dict[str, object], image: str) -> Arrival:
+    one = "" if row["id"] is None else str(row["id"])
+    label, source = (str(row.get(name) or "") for name in COLUMNS)
+    value = row[image]
+    if isinstance(value, dict):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return Arrival(one, label, source, f"{path}#{one}", value)
+    return Arrival(one, label, source, str(path.parent / str(value or "")))
+
+
+def _twice(values: list[object]) -> object:
+    seen: set[object] = set()
+    return next(one for one in values if one in seen or seen.add(one))  # type: ignore[func-returns-value]
