@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 ITEMS = "items"
 ROLES = ("item", "canary")
+NATIVE, BACKFILLED = "native", "backfilled"
+"""Origins of a vector that the version itself computed: when the item arrived, or later in the place of a carried one."""
 TEXTS = ("label", "source", "image_uri", "role")
 SPACE = re.compile(r"spaces/v([1-9]\d*)-([0-9a-f]{12}|native)")
 NOISE = 1e-3
@@ -357,7 +359,7 @@ class Gallery:
         """Add one batch of rows in one commit and return their number.
 
         Args:
-            vectors: (N, D) float32. origin: ``native`` or :func:`forward_origin`, one for all or one a row.
+            vectors: (N, D) float32. origin: :data:`NATIVE` or :func:`forward_origin`, one for all or one a row.
             uncertainty: (N,) finite numbers ≥ 0.
 
         Raises:
@@ -367,7 +369,7 @@ class Gallery:
         names = _strings("ids", ids, unique=True)
         check("vectors", vectors, dim=info.dim, rows=len(names))
         origins = np.full(len(names), origin) if isinstance(origin, str) else _strings("origin", origin, len(names))
-        allowed = ["native", *(forward_origin(m, info.version) for m in info.forward)]
+        allowed = [NATIVE, *(forward_origin(m, info.version) for m in info.forward)]
         if not np.isin(origins, allowed).all():
             raise BadInput(
                 "a row has an origin that this space does not know", wanted=allowed, got=sorted(set(origins) - set(allowed)), where=name
@@ -386,6 +388,33 @@ class Gallery:
             return tables.table_of(dataset.schema, {"id": names, "vector": vectors, "origin": origins, "uncertainty": doubt})
 
         return len(tables.insert_new(self.root, name, choose))
+
+    def backfill(self, name: str, ids: np.ndarray) -> int:
+        """Put what the version itself computed in the place of carried rows, and let their items be native to it; two commits.
+
+        Running it again finishes what was cut short in between. Ids that the space or the features do not hold are left out.
+
+        Args:
+            name: a space of φ_n. ids: (N,) str, of ``features/v{n}``.
+
+        Returns:
+            rows of the space that were written.
+        """
+        info = self.space_info(name)
+        ids = np.intersect1d(np.intersect1d(ids, self.feature_ids(info.version)), self.space_ids(name))
+        if not len(ids):
+            return 0
+        batches = list(self.features(info.version, ids=ids))
+        space = tables.open_table(self.root, name)
+        rows = {"id": ids, "vector": np.concatenate([batch.phi for batch in batches]).astype(np.float32)}
+        rows |= {"origin": np.full(len(ids), BACKFILLED), "uncertainty": np.zeros(len(ids), dtype=np.float32)}
+        tables.replace_rows(self.root, name, tables.table_of(space.schema, rows))
+        items = tables.open_table(self.root, ITEMS)
+        offsets = tables.positions(items, ids)
+        described = tables.take(items, offsets[offsets >= 0], items.schema.names)
+        described["native_version"] = np.full(len(described["id"]), info.version, dtype=np.int32)
+        tables.replace_rows(self.root, ITEMS, tables.table_of(items.schema, described))
+        return len(ids)
 
     def space_ids(self, name: str, at: int | None = None) -> np.ndarray:
         """Sorted ids (N,) str that a space holds; what a resumed transformation can skip."""

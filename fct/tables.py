@@ -79,7 +79,7 @@ def schema_of(columns: Mapping[str, tuple[str, int | None]], metadata: Mapping[s
     return pa.schema(fields, metadata=dict(metadata))
 
 
-def table_of(schema: pa.Schema, columns: dict[str, np.ndarray | Sequence[str]]) -> Rows:
+def table_of(schema: pa.Schema, columns: Mapping[str, np.ndarray | Sequence[str]]) -> Rows:
     """Arrow table of arrays: strings, (N,) numbers or (N, D) numbers for fixed-size lists."""
     import pyarrow as pa
 

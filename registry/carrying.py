@@ -13,7 +13,7 @@ from fct import device as devices
 from fct import forward, preview
 from fct import program as programs
 from fct.errors import NotPermitted
-from fct.gallery import forward_origin
+from fct.gallery import NATIVE, forward_origin
 from registry import expectations
 from registry.workspace import Workspace
 
@@ -65,7 +65,7 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                 result.suites.append(suite)
                 started = time.perf_counter()
                 if m == version:
-                    rows, sigma, origin = batch.phi.astype(np.float32), np.zeros(len(batch.ids), dtype=np.float32), "native"
+                    rows, sigma, origin = batch.phi.astype(np.float32), np.zeros(len(batch.ids), dtype=np.float32), NATIVE
                 else:
                     h = forwards[m]
                     if look is None and h.side_dim > info.psi_dim:

@@ -113,6 +113,19 @@ class PromoteSettings:
 
 
 @dataclass(frozen=True)
+class BackfillSettings:
+    """``batch_rows``: items a batch; each ends with an index built anew and a revision of the release that serves."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    batch_rows: int
+
+    def __post_init__(self) -> None:
+        if self.batch_rows < 1:
+            raise BadInput("backfill.batch_rows has an unusable value", wanted="at least 1", got=self.batch_rows)
+
+
+@dataclass(frozen=True)
 class ServicesSettings:
     """What ``fct up`` starts on this machine.
 
@@ -168,6 +181,7 @@ class Settings:
     evaluate: EvaluateSettings
     validate: GateSettings
     promote: PromoteSettings
+    backfill: BackfillSettings
     services: ServicesSettings
 
     def __post_init__(self) -> None:

@@ -34,17 +34,9 @@ def ingest(
 
     result = run(opened(params), place, version=version, by=by, why=why)
     give(result, json, f"{result['added']} items added, {result['unchanged']} were there, embedded by version {result['version']}")
-    for title, listed in (
-        ("cannot be read", result["broken"]),
-        ("conflict", result["conflicts"]),
-        ("same bytes as another", result["duplicates"]),
-    ):
-        if listed:
-            say(f"{len(listed)} images {title}:")
-            for one, reason in listed[:SHOWN]:
-                say(f"  {one}: {reason}")
-            if len(listed) > SHOWN:
-                say(f"  … and {len(listed) - SHOWN} more (--json lists all)")
+    listing("images cannot be read", result["broken"])
+    listing("images are there with another content", result["conflicts"])
+    listing("images have the same bytes as another", result["duplicates"])
     if result["entry"] is not None:
         say(f"ledger entry {result['entry']}: " + ("they are searchable now" if result["serves"] else "searchable once a release serves"))
     say("Next: fct status")
@@ -86,7 +78,55 @@ def delete(
     say("Next: fct status")
 
 
+def backfill(
+    fraction: Annotated[float | None, typer.Option(help="Share of the items that are to be the release's own, 0 to 1.")] = None,
+    until_map: Annotated[float | None, typer.Option("--until-mAP", help="Stop when the live gallery reaches this mAP.")] = None,
+    budget_minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; the batch at hand is finished.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")] = False,
+    by: By = ME,
+    why: Why = "",
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Embed carried items with the release that serves, the least certain first, while it serves.
+
+    Every batch is one revision. Ctrl-C or a crash loses the batch at hand at most; the same command goes on. Images that cannot be read are
+    listed, and their items stay as they were carried.
+
+    Example: fct backfill --fraction 0.2
+    """
+    from dataclasses import asdict
+
+    from registry.backfill import backfill as run
+
+    def show(step: dict[str, object]) -> None:
+        predicted, measured = (step[f"{name}_mAP"] for name in ("predicted", "measured"))
+        say(f"{step['share']:>7.1%} own   predicted mAP {predicted or 'unknown'}   measured {measured or 'not'}")
+
+    ws = opened(params)
+    result = run(ws, fraction=fraction, until_map=until_map, minutes=budget_minutes, by=by, why=why, dry_run=dry_run, said=show)
+    first, last = result.share
+    text = f"{result.rows} items, {result.embedded} of them embedded now; {first:.1%} of the gallery was the release's own, now {last:.1%}"
+    if dry_run:
+        text = f"{result.rows} items would be embedded: {first:.1%} of the gallery is the release's own, {last:.1%} would be"
+    give(asdict(result), json, f"{text} ({result.stopped})")
+    if result.why_not_measured:
+        say(f"mAP was not measured on the live gallery: {result.why_not_measured}")
+    listing("images cannot be read; their items stay as they were carried", result.skipped)
+    say("Next: fct status")
+
+
+def listing(title: str, listed: list[tuple[str, str]]) -> None:
+    """The first of what was left out, for people."""
+    if listed:
+        say(f"{len(listed)} {title}:")
+        for one, reason in listed[:SHOWN]:
+            say(f"  {one}: {reason}")
+        if len(listed) > SHOWN:
+            say(f"  … and {len(listed) - SHOWN} more (--json lists all)")
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ingest, delete):
+    for command in (ingest, delete, backfill):
         app.command(rich_help_panel=GALLERY)(command)

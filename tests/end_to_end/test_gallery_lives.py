@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from registry import forgetting
 from registry.serving import Serving, open_revision, open_serving
@@ -288,3 +289,108 @@ def test_double_embedding_lets_a_rollback_keep_what_arrived_since(living: Projec
     serving = open_serving(ws)
     assert serving.revision == earlier
     assert serving.search_vectors(serving.vector_of("new-00.png"), 1)[0][0].id == "new-00.png"
+
+
+# ---- backfilling --------------------------------------------------------------------------------------------------------
+
+
+def set_params(project: Project, **changed: str) -> None:
+    path = project.folder / "params.yaml"
+    text = path.read_text(encoding="utf-8")
+    for before, after in changed.items():
+        assert before.replace("__", ": ") in text
+        text = text.replace(before.replace("__", ": "), after)
+    path.write_text(text, encoding="utf-8")
+
+
+def test_a_backfill_goes_in_the_shipped_order_and_every_batch_is_a_revision(living: Project) -> None:
+    set_params(living, batch_rows__4096="batch_rows: 20")
+    ws = living.workspace()
+    before, space = ws.ledger.head(), ws.ledger.serving()["space"]
+    rows = ws.gallery.read_space(space)
+    items = np.isin(rows.ids, ws.gallery.item_ids(role="item"))
+    count = int(items.sum())
+    wanted = round(0.3 * count)
+    ranked = rows.ids[items][np.argsort(-rows.uncertainty[items].astype(float), kind="stable")][:wanted]
+    dry = json.loads(living.fct("backfill", "--fraction", "0.3", "--dry-run", "--json").out)
+    assert dry["rows"] == wanted and ws.ledger.head() == before
+    ran = living.fct("backfill", "--fraction", "0.3", "--by", "ana", "--json")
+    assert ran.code == 0, ran.err
+    said = json.loads(ran.out)
+    assert said["rows"] == said["embedded"] == wanted and said["skipped"] == []
+    assert [step["predicted_mAP"] for step in said["steps"]] and all(step["measured_mAP"] for step in said["steps"])
+    entries = ws.ledger.entries()[before.number :]
+    assert [e.action for e in entries] == ["backfill"] * -(-wanted // 20)
+    assert [e.serving["revision"] for e in entries] == list(range(2, 2 + len(entries)))
+    now = ws.gallery.read_space(space)
+    assert set(now.ids[now.origin == "backfilled"]) == set(ranked)
+    # the vectors are what the release computes from the images, to the last bit that it stores
+    release = ws.releases.release(2)
+    from fct.datasets.images import read_image
+    from fct.program import embed
+
+    uris = dict(zip(*(ws.gallery.items()[name] for name in ("id", "image_uri")), strict=True))
+    phi, _ = embed(
+        release.program(), np.stack([read_image(uris[one], release.size, release.mode) for one in ranked[:9]]), device=torch.device("cpu")
+    )
+    assert np.allclose(now.vectors[np.searchsorted(now.ids, ranked[:9])], phi, rtol=1e-4, atol=1e-4)
+    assert (ws.gallery.native_version_of(ranked) == 2).all()
+    origins = {hit.origin for hits in open_serving(ws).search_vectors(queries(open_serving(ws)), 20) for hit in hits}
+    assert origins == {"backfilled", "forward 1→2"}
+    again = json.loads(living.fct("backfill", "--fraction", "0.3", "--json").out)
+    assert again["rows"] == 0 and ws.ledger.head() == entries[-1]
+    assert living.fct("rollback").code == 0, "nothing is missing there: the items were carried from it"
+
+
+def test_a_backfill_that_is_killed_goes_on_without_embedding_anything_twice(living: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from registry import backfill
+
+    set_params(living, batch_rows__4096="batch_rows: 25")
+    ws = living.workspace()
+    whole, calls = backfill.pin, []
+
+    def killed(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return whole(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backfill, "pin", killed)
+        with pytest.raises(KeyboardInterrupt):
+            backfill.backfill(ws, fraction=0.4, by="ana")
+    assert ws.ledger.head().action == "backfill" and ws.ledger.head().serving["revision"] == 2
+    served = open_serving(ws)
+    assert (served.columns["origin"] == "backfilled").sum() == 25, "the revision is whole: the second batch is not in it"
+    done = backfill.backfill(ws, fraction=0.4, by="ana")
+    count = len(ws.gallery.item_ids(role="item"))
+    assert done.embedded == round(0.4 * count) - 50, "what the killed run had embedded was used"
+    assert (open_serving(ws).columns["origin"] == "backfilled").sum() == round(0.4 * count)
+
+
+def test_a_backfill_lists_images_that_are_gone_and_keeps_their_items_as_they_were(living: Project) -> None:
+    ws = living.workspace()
+    space = ws.ledger.serving()["space"]
+    rows = ws.gallery.read_space(space)
+    items = np.isin(rows.ids, ws.gallery.item_ids(role="item"))
+    least = str(rows.ids[items][np.argmax(rows.uncertainty[items])])
+    uri = dict(zip(*(ws.gallery.items()[name] for name in ("id", "image_uri")), strict=True))[least]
+    moved = living.folder / uri.split("/project/", 1)[1]
+    assert Path(uri).exists()
+    Path(uri).rename(str(uri) + ".away")
+    try:
+        ran = living.fct("backfill", "--fraction", "0.1", "--json")
+    finally:
+        Path(str(uri) + ".away").rename(uri)
+    assert moved.name == Path(uri).name
+    assert ran.code == 0 and [one for one, _ in json.loads(ran.out)["skipped"]] == [least]
+    now = ws.gallery.read_space(space)
+    assert now.origin[now.ids == least] == "forward 1→2"
+    assert np.array_equal(now.vectors[now.ids == least], rows.vectors[rows.ids == least])
+
+
+@pytest.mark.parametrize("args", [(), ("--fraction", "0"), ("--fraction", "1.5"), ("--until-mAP", "-1"), ("--budget-minutes", "0")])
+def test_a_backfill_without_a_usable_limit_is_refused(living: Project, args: tuple[str, ...]) -> None:
+    ran = living.fct("backfill", *args)
+    assert ran.code == 2 and "Traceback" not in ran.err
+    assert living.workspace().ledger.head().action == "promote"

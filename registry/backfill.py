@@ -1,0 +1,258 @@
+"""Backfilling: the serving release embeds carried items itself, the most uncertain first, batch by batch while it serves.
+
+The order is that of FastFill (ICLR 2023, arXiv 2303.04766): by h's predicted uncertainty σ, as the space holds it. Every batch ends
+with one ledger entry, a revision of the serving release; a run that is killed continues where it stopped, and what was embedded is not
+embedded again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fct import device as devices
+from fct import evaluation, metrics, order, pairs
+from fct import program as programs
+from fct.errors import BadInput
+from fct.gallery import BACKFILLED
+from registry import lock
+from registry.arrivals import Arrival
+from registry.decisions import ledger_lock
+from registry.ledger import Entry
+from registry.promotion import ask_canaries, follow_later
+from registry.revision import Revision, next_number, pin
+from registry.workspace import Workspace
+
+QUERIES = 1000  # of the evaluation sample, that the live gallery is asked
+
+
+@dataclass
+class Backfilled:
+    """What a run did.
+
+    Attributes:
+        share: of the gallery's items that the serving release computed itself, before and after.
+        steps: one a batch: share, predicted and measured mAP, the ledger entry.
+        skipped: (id, why) of items whose image cannot be read; they stay as they were carried.
+        why_not_measured: empty where mAP was measured on the live gallery.
+    """
+
+    share: tuple[float, float] = (0.0, 0.0)
+    rows: int = 0
+    embedded: int = 0
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    why_not_measured: str = ""
+    stopped: str = ""
+
+
+def backfill(
+    workspace: Workspace,
+    *,
+    fraction: float | None = None,
+    until_map: float | None = None,
+    minutes: float | None = None,
+    by: str,
+    why: str = "",
+    dry_run: bool = False,
+    said: Callable[[dict[str, Any]], None] = lambda step: None,
+) -> Backfilled:
+    """Embed carried items with the serving release, the least certain first, until one of the limits is reached.
+
+    Args:
+        fraction: share of the gallery's items that are to be the release's own; what is so already counts.
+        until_map: mAP on the live gallery. minutes: of work; the batch at hand is finished.
+        dry_run: say what would be done, and do nothing.
+        said: called with each step of the result.
+
+    Raises:
+        BadInput: nothing serves, no limit, a limit out of range, or mAP is to be reached and the gallery has no labels.
+        NotPermitted: the canaries say that a batch is wrong; what served goes on serving.
+    """
+    serving = workspace.ledger.serving()
+    if serving is None:
+        raise BadInput("nothing serves, so nothing can be backfilled", todo="promote a release first")
+    if fraction is None and until_map is None and minutes is None:
+        raise BadInput("how far is the backfill to go?", wanted="--fraction, --until-mAP or --budget-minutes")
+    for name, value in (("--fraction", fraction), ("--until-mAP", until_map)):
+        if value is not None and not 0 < value <= 1:
+            raise BadInput(f"{name} has an unusable value", wanted="above 0, at most 1", got=value)
+    if minutes is not None and not minutes > 0:
+        raise BadInput("--budget-minutes has an unusable value", wanted="above 0", got=minutes)
+    state, begun = _State(workspace, serving), time.monotonic()
+    result = Backfilled(why_not_measured=state.why_not_measured)
+    if until_map is not None and state.why_not_measured:
+        raise BadInput("mAP cannot be measured on the live gallery", got=state.why_not_measured, todo="use --fraction or --budget-minutes")
+    share = state.share()
+    result.share = (share, share)
+    target = 1.0 if fraction is None else fraction
+    todo = state.waiting(target)
+    reached = state.measured()
+    step = {"share": round(share, 4), "rows": 0, "predicted_mAP": state.predicted(share), "measured_mAP": reached, "entry": None}
+    result.steps.append(step)
+    said(step)
+    if dry_run:
+        result.rows, result.stopped = len(todo), "nothing was done"
+        result.share = (share, min(target, state.share(len(todo))))
+        result.steps.append({"share": round(result.share[1], 4), "rows": len(todo), "predicted_mAP": state.predicted(result.share[1])})
+        return result
+    with lock.hold(
+        workspace.locks, f"{workspace.settings.model}-backfill", f"{by}: backfill", lease_s=workspace.settings.promote.lock_lease_s
+    ):
+        batch = workspace.settings.backfill.batch_rows
+        with tqdm(total=len(todo), desc="backfilling", unit="item", mininterval=1) as bar:
+            start, finished = 0, False
+            while not finished:
+                part = todo[start : start + batch]
+                embedded = state.embed(part, result.skipped, bar)
+                entry = state.commit(part, len(embedded), by=by, why=why)
+                result.embedded, result.rows, start = result.embedded + len(embedded), result.rows + len(part), start + len(part)
+                if entry is not None:
+                    reached = state.measured()
+                    share = state.share()
+                    step = {"share": round(share, 4), "rows": len(part), "predicted_mAP": state.predicted(share)}
+                    step |= {"measured_mAP": reached, "entry": entry.number}
+                    result.steps.append(step)
+                    said(step)
+                if until_map is not None and reached is not None and reached >= until_map:
+                    finished, result.stopped = True, f"mAP {reached:.4f} is reached"
+                elif minutes is not None and time.monotonic() - begun >= 60 * minutes:
+                    finished, result.stopped = True, f"{minutes:g} minutes are over"
+                elif start >= len(todo):
+                    finished, result.stopped = True, "the share is reached" if fraction is not None else "every item is done"
+    result.share = (result.share[0], state.share())
+    if len(result.steps) > 1:
+        follow_later(workspace)
+    return result
+
+
+class _State:
+    """The serving release and its gallery, as the batches change them."""
+
+    def __init__(self, workspace: Workspace, serving: Revision) -> None:
+        self.workspace, self.number, self.space = workspace, int(serving["release"]), str(serving["space"])
+        self.gallery, self.release = workspace.gallery, workspace.releases.release(self.number)
+        self.device = devices.pick(workspace.settings.device)
+        self.program: programs.Embed | None = None
+        self.folder = workspace.upgrade_folder(self.number)
+        self.curve = self._curve()
+        self.sample, self.why_not_measured = self._sample()
+
+    def _items(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Of the items in the space (no canaries), sorted: id, origin, uncertainty, vector."""
+        rows = self.gallery.read_space(self.space)
+        keep = np.isin(rows.ids, self.gallery.item_ids(role="item"))
+        return rows.ids[keep], rows.origin[keep], rows.uncertainty[keep], rows.vectors[keep]
+
+    def share(self, more: int = 0) -> float:
+        """Share of the items whose vector the release computed itself, with ``more`` of the carried ones."""
+        _, origin, _, _ = self._items()
+        carried = int(np.char.startswith(origin.astype(str), "forward").sum())
+        return 1 - (carried - more) / max(1, len(origin))
+
+    def waiting(self, target: float) -> np.ndarray:
+        """Carried items in the shipped order, as many as bring the share to ``target``."""
+        ids, origin, sigma, _ = self._items()
+        carried = np.flatnonzero(np.char.startswith(origin.astype(str), "forward"))
+        most = round(target * len(ids)) - (len(ids) - len(carried))
+        ranked = carried[order.by_uncertainty(sigma[carried])]
+        return ids[ranked][: max(0, most)]
+
+    def embed(self, ids: np.ndarray, skipped: list[tuple[str, str]], bar: Any) -> np.ndarray:
+        """Features of those whose image can be read and that have none yet; returns their ids."""
+        missing = np.setdiff1d(ids, self.gallery.feature_ids(self.number))
+        items = self.gallery.items()
+        uris = dict(zip(items["id"].tolist(), items["image_uri"].tolist(), strict=True))
+        images, good = [], []
+        for one in missing.tolist():
+            try:
+                if one not in uris:
+                    raise BadInput("it was deleted meanwhile")
+                images.append(Arrival(one, "", "", uris[one]).read(self.release.size, self.release.mode)[0])
+                good.append(one)
+            except BadInput as error:
+                skipped.append((one, str(error)))
+            bar.update(1)
+        bar.update(len(ids) - len(missing))
+        if good:
+            if self.program is None:
+                self.program = self.release.program(self.device)
+            phi, psi = programs.embed(self.program, np.stack(images), device=self.device)
+            self.gallery.add_features(self.number, self.release.fingerprint, good, phi, psi, psi_bits=self.release.side_bits)
+        return np.array(good, dtype=str)
+
+    def commit(self, ids: np.ndarray, embedded: int, *, by: str, why: str) -> Entry | None:
+        """The batch into the space, the index built anew, the canaries asked, one ledger entry. None where nothing changed."""
+        workspace, ledger = self.workspace, self.workspace.ledger
+        lease = workspace.settings.promote.lock_lease_s
+        with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: backfill", lease_s=lease) as held:
+            head, entries = ledger.head(), ledger.entries()
+            serving = None if head is None else head.serving
+            if serving is None or int(serving["release"]) != self.number or serving["space"] != self.space:
+                raise BadInput("another release serves meanwhile", todo="run the command again")
+            rows = self.gallery.backfill(self.space, np.union1d(ids, self._unfinished()))
+            state = serving["tables"][self.space]
+            if not rows and self.gallery.snapshot(self.space).content == state["content"]:
+                return None
+            revision = pin(workspace, self.number, self.space, self.release, serving["forward"])
+            ask_canaries(workspace, self.number, revision)
+            held.check()
+            now = revision | {"revision": next_number(entries, self.number), "verdict": serving["verdict"]}
+            detail = {"version": self.number, "items": rows, "embedded": embedded, "share": round(self.share(), 6)}
+            return ledger.append(head, action="backfill", by=by, why=why, model=workspace.settings.model, serving=now, detail=detail)
+
+    def _unfinished(self) -> np.ndarray:
+        """Items whose vector was exchanged and whose native version was not: a run was killed in between."""
+        ids, origin, _, _ = self._items()
+        done = ids[origin == BACKFILLED]
+        return done[self.gallery.native_version_of(done) < self.number]
+
+    def _curve(self) -> np.ndarray | None:
+        """(S,) mAP of the evaluation sample at equally spaced shares, in the shipped order; None where h predicted no uncertainty."""
+        for path in sorted(self.folder.glob("evaluation-v*")):
+            if path.is_dir():
+                values = evaluation.load(path)
+                if "curve_shipped_mAP" in values:
+                    return np.asarray(values["curve_shipped_mAP"].mean(axis=1))
+        return None
+
+    def predicted(self, share: float) -> float | None:
+        """mAP at a share, as the upgrade's evaluation sample says."""
+        if self.curve is None:
+            return None
+        return round(float(np.interp(share, np.linspace(0, 1, len(self.curve)), self.curve)), 4)
+
+    def _sample(self) -> tuple[pairs.Sample | None, str]:
+        """Queries with labels for the live gallery, or why there are none."""
+        folders = sorted(path for path in self.folder.glob("pairs-v*") if path.is_dir())
+        if not folders:
+            return None, "the upgrade's evaluation sample is gone"
+        sample, items = pairs.load_sample(folders[0] / "sample"), self.gallery.items()
+        shared = np.intersect1d(sample.labels, items["label"][items["label"] != ""])
+        return (sample, "") if len(shared) else (None, "no item of the gallery has a label of the evaluation sample")
+
+    def measured(self) -> float | None:
+        """mAP of the evaluation sample's queries (at most :data:`QUERIES`) in the live gallery; None without labels."""
+        if self.sample is None:
+            return None
+        sample, items = self.sample, self.gallery.items()
+        ids, _, _, vectors = self._items()
+        place = np.searchsorted(items["id"], ids)
+        rows = np.sort(np.random.default_rng(0).permutation(len(sample.ids))[:QUERIES])
+        found = metrics.per_query(
+            sample.new[rows],
+            vectors,
+            sample.labels[rows],
+            items["label"][place],
+            metric=self.release.metric,
+            query_ids=sample.ids[rows],
+            gallery_ids=ids,
+            query_sources=sample.sources[rows],
+            gallery_sources=items["source"][place],
+        )
+        return round(float(found.metric("mAP").mean()), 4)
