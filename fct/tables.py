@@ -231,17 +231,24 @@ def compact(root: Path, name: str) -> None:
         open_table(root, name).optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
 
 
-def forget_versions(root: Path, name: str, keep: Sequence[int] = ()) -> None:
-    """Remove every version but the latest and those to ``keep``, with the files that only they refer to. Nobody may be writing."""
-    path = path_of(root, name)
-    with lance_errors(path):
+def old_versions(root: Path, name: str, keep: Sequence[int] = ()) -> list[int]:
+    """Versions of a table that are neither its latest nor among those to ``keep``, ascending."""
+    with lance_errors(path_of(root, name)):
         dataset = open_table(root, name)
-        wanted = set(keep) | {dataset.version}
-        going = [one["version"] for one in dataset.versions() if one["version"] not in wanted]
-        if wanted == {dataset.version}:
+        return sorted(int(one["version"]) for one in dataset.versions() if one["version"] not in {dataset.version, *keep})
+
+
+def forget_versions(root: Path, name: str, versions: Sequence[int] | None = None) -> None:
+    """Remove old versions (None: all but the latest) with the files that only they refer to, and what failed writers left.
+
+    Nobody may be writing.
+    """
+    with lance_errors(path_of(root, name)):
+        dataset = open_table(root, name)
+        if versions is None:
             dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
-        elif going:
-            dataset.cleanup_old_versions(versions=going, delete_unverified=True)
+        elif versions:
+            dataset.cleanup_old_versions(versions=list(versions), delete_unverified=True)
 
 
 @dataclass(frozen=True)

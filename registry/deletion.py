@@ -21,6 +21,7 @@ from registry import forgetting, lock
 from registry.decisions import ledger_lock
 from registry.ledger import Entry
 from registry.promotion import follow_later
+from registry.retention import alone
 from registry.revision import Revision, latest, masked, next_number, pin, verify
 from registry.workspace import Workspace
 
@@ -49,10 +50,9 @@ def delete(workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", 
         raise BadInput("a canary belongs to the release and cannot be deleted", got=canaries[0])
     holder, lease = f"{by}: delete", settings.promote.lock_lease_s
     with ExitStack() as held:
-        if purge:  # old versions of tables are removed, so nobody may be reading or writing them
-            for name in (settings.model, f"{settings.model}-ingest"):
-                held.enter_context(lock.hold(workspace.locks, name, holder, lease_s=lease))
-        mine = held.enter_context(lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease))
+        mine = held.enter_context(
+            alone(workspace, holder) if purge else lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease)
+        )
         needles = forgetting.needles(gallery, names) if purge else []
         head, entries = workspace.ledger.head(), workspace.ledger.entries()
         serving = None if head is None else head.serving

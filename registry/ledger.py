@@ -28,7 +28,7 @@ from fct import digests
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.files import disk_errors
 
-ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "approve", "reject", "withdraw")
+ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "gc", "approve", "reject", "withdraw")
 DECISIONS = ("approve", "reject", "withdraw")  # a person's word: recorded, changes nothing that serves
 REVISIONS = ("ingest", "delete", "backfill")  # a new revision of the release that serves already
 
@@ -109,7 +109,7 @@ def follows(entry: Entry, before: Entry | None) -> str | None:
     if before is not None and entry.model != before.model:
         return f"it is about the model {entry.model!r}, in the ledger of {before.model!r}"
     old, new = before.serving if before else None, entry.serving
-    if entry.action in DECISIONS and new != old:
+    if entry.action in (*DECISIONS, "gc") and new != old:
         return f"{entry.action} must leave unchanged what serves"
     if entry.action in REVISIONS and (new or {}).get("release") != (old or {}).get("release"):
         return f"{entry.action} must leave unchanged which release serves"

@@ -249,6 +249,10 @@ def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool =
         target = before(ledger.entries(), current)
         if target is None:
             raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
+        if target["space"] not in gallery.tables():
+            raise NotPermitted(
+                f"release {target['release']} was dropped by `fct gc`", todo="gc.keep_releases in params.yaml says how many stay"
+            )
         with unreadable_is_altered(f"release {target['release']}"):
             verify(workspace, target)
         served, known = (gallery.space_ids(one["space"], at=one["tables"][one["space"]]["version"]) for one in (head.serving, target))

@@ -126,6 +126,15 @@ class BackfillSettings:
 
 
 @dataclass(frozen=True)
+class GcSettings:
+    """``keep_releases``: releases that stay whole, what serves counted; 2 = what serves and what a rollback returns to."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    keep_releases: int
+
+
+@dataclass(frozen=True)
 class ServicesSettings:
     """What ``fct up`` starts on this machine.
 
@@ -182,6 +191,7 @@ class Settings:
     validate: GateSettings
     promote: PromoteSettings
     backfill: BackfillSettings
+    gc: GcSettings
     services: ServicesSettings
 
     def __post_init__(self) -> None:

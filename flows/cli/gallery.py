@@ -116,6 +116,35 @@ def backfill(
     say("Next: fct status")
 
 
+def gc(
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would go.")] = False,
+    by: By = ME,
+    why: Why = "",
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Drop spaces, indexes and measurements of releases that nobody returns to, and old versions of tables. First it only says what.
+
+    The release that serves, the ones before it that gc.keep_releases keeps, and versions that wait for a person stay whole. Features and
+    items, verdicts, reports, h's and the ledger are never dropped.
+
+    Example: fct gc, then fct gc --yes --by ana
+    """
+    from dataclasses import asdict
+
+    from registry import retention
+
+    ws = opened(params)
+    going = retention.collect(ws, by=by, why=why) if yes else retention.plan(ws)
+    lines = [f"kept whole: {', '.join(f'version {one}' for one in going.kept) or 'nothing'}"]
+    lines += [f"  {'dropped' if yes else 'would drop'}  {name}" for name in (*going.spaces, *going.folders)]
+    lines += [f"  {'dropped' if yes else 'would drop'}  {len(old)} old versions of {name}" for name, old in going.versions.items()]
+    lines += [f"{going.bytes / 1e6:.1f} MB, old table versions not counted" if going else "nothing can go"]
+    give(asdict(going), json, "\n".join(lines))
+    if going and not yes:
+        say("Nothing was changed. `fct gc --yes` does it.")
+
+
 def listing(title: str, listed: list[tuple[str, str]]) -> None:
     """The first of what was left out, for people."""
     if listed:
@@ -128,5 +157,5 @@ def listing(title: str, listed: list[tuple[str, str]]) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ingest, delete, backfill):
+    for command in (ingest, delete, backfill, gc):
         app.command(rich_help_panel=GALLERY)(command)
