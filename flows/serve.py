@@ -10,6 +10,7 @@ import asyncio
 import io
 import json
 import os
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -37,6 +38,7 @@ MOST_BYTES = 16 * 1024**2  # of an uploaded image
 MOST_RESULTS = 1000
 MOST_WAITING = 256  # queries that wait for a thread; more are sent away at once
 EVERY_S = 0.25  # between two looks at the ledger
+SWITCH_S = 0.0005  # Python's own turns between threads
 THUMBNAIL = 192
 SAMPLE = 24
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -317,6 +319,7 @@ def run(workspace: Workspace, *, host: str, port: int, candidate: bool, say: Cal
     from fct.device import use_threads
     from fct.errors import OperationFailed
 
+    sys.setswitchinterval(SWITCH_S)  # opening the next revision is Python work: queries must not wait 5 ms for each turn
     use_threads(1)  # of one query; several queries are worked on side by side
     index.use_threads(1)
     state = Live(workspace, candidate=candidate)
