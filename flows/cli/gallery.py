@@ -145,6 +145,41 @@ def gc(
         say("Nothing was changed. `fct gc --yes` does it.")
 
 
+def export(
+    out: Annotated[str, typer.Argument(help="A Parquet file to write, or postgresql://user@host/database with pgvector.")],
+    release: Annotated[int | None, typer.Option(help="Parquet: one that serves or has served; default what serves.", min=1)] = None,
+    since: Annotated[
+        int | None, typer.Option(help="Parquet: a ledger entry (`fct log`); only what is new, changed or deleted since it.", min=1)
+    ] = None,
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Bring the vectors and items that a release answers with to an engine that you already run.
+
+    A database gets a table a release and a view on the one that serves, in one transaction, after rows were counted and queries compared
+    there; run it again after any change, and only what changed is written. For Parquet: scale the vectors to norm 1 where the metric is
+    cosine, and load a new release into a collection of its own. Vectors of two releases do not belong in one index.
+
+    Example: fct export release-2.parquet, and later fct export delta.parquet --since 12; or fct export postgresql://shop@db/search
+    """
+    from registry import export as exporting
+    from registry import pgvector
+
+    if out.startswith(pgvector.SCHEMES):
+        if release is not None or since is not None:
+            raise BadInput("a database always gets what serves", todo="leave out --release and --since")
+        about = pgvector.push(opened(params), out)
+        what = f"{about['written']} rows written, {about['deleted']} deleted, {about['checked']} queries answered there as here"
+        give(about, json, f"{about['schema']}.items: {about['rows']} items of release {about['release']}.{about['revision']}; {what}")
+        return
+    about = exporting.export(opened(params), Path(out), release=release, since=since)
+    what = (
+        f"{about['rows']} rows changed and {about['deleted']} deleted since entry {since}" if about["delta"] else f"{about['rows']} items"
+    )
+    give(about, json, f"{out}: {what}, {about['model']} {about['release']}.{about['revision']}, ledger entry {about['entry']}")
+    say(f"Next: load it; then fct export DELTA.parquet --since {about['entry']}")
+
+
 def listing(title: str, listed: list[tuple[str, str]]) -> None:
     """The first of what was left out, for people."""
     if listed:
@@ -157,5 +192,5 @@ def listing(title: str, listed: list[tuple[str, str]]) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ingest, delete, backfill, gc):
+    for command in (ingest, delete, backfill, gc, export):
         app.command(rich_help_panel=GALLERY)(command)

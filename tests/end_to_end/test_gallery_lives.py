@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from registry import forgetting
+from registry.live import Live
 from registry.serving import Serving, open_revision, open_serving
 from tests.end_to_end.conftest import Project
 
@@ -74,6 +75,9 @@ def test_deleted_items_leave_every_answer_at_once_and_the_rest_is_unchanged(livi
         [hit for hit in hits if hit[0] not in gone]
         for hits in [[(hit.id, hit.score) for hit in hits] for hits in before.search_vectors(asked, 30)]
     ]
+    following = Live(ws)
+    assert following.look() and following.now is not None
+    opened_first = following.now.serving
     ran = living.fct("delete", *gone, "not-there", "--by", "ana", "--why", "request 1")
     assert ran.code == 0 and "10 items deleted, 1 ids unknown" in ran.out, ran.err
     entry = ws.ledger.head()
@@ -85,6 +89,9 @@ def test_deleted_items_leave_every_answer_at_once_and_the_rest_is_unchanged(livi
     assert not [one for one in gone if one in text], "the ledger counts and never names"
     assert living.fct("delete", *gone).code == 0
     assert ws.ledger.head() == entry, "a second time changes nothing"
+    assert following.look() and not following.problem and following.now is not None
+    assert following.now.serving.searcher is opened_first.searcher, "a server masks; it loads nothing"
+    assert answers(following.now.serving, asked) == answers(after, asked)
 
 
 def test_a_rollback_returns_to_the_earlier_release_without_what_was_deleted_since(living: Project) -> None:
@@ -491,3 +498,118 @@ def test_what_arrives_and_goes_during_an_upgrade_is_and_is_not_in_the_promoted_r
 
 def living_origin(serving: Serving, one: str) -> str:
     return str(serving.columns["origin"][serving.row_of(one)])
+
+
+# ---- to another engine ----------------------------------------------------------------------------------------------------
+
+
+def test_an_export_and_its_deltas_give_another_engine_the_same_answers(living: Project, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    ws = living.workspace()
+    collection: dict[str, np.ndarray] = {}
+
+    def load(name: str, *args: str) -> dict[str, Any]:
+        ran = living.fct("export", str(tmp_path / name), *args, "--json")
+        assert ran.code == 0, ran.err
+        table = pq.read_table(tmp_path / name)
+        assert json.loads(table.schema.metadata[b"fct"])["entry"] == json.loads(ran.out)["entry"] == ws.ledger.head().number
+        for row in table.to_pylist():
+            if row["deleted"]:
+                del collection[row["id"]]
+            else:
+                collection[row["id"]] = np.array(row["vector"], dtype=np.float32)
+        return json.loads(ran.out)
+
+    def same() -> None:
+        """A loop over the other engine's rows answers as the gallery does."""
+        serving = open_serving(ws)
+        names = sorted(collection)
+        rows = np.stack([collection[one] for one in names])
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        assert set(names) == set(serving.searcher.ids[serving.shown].tolist())
+        for one, hits in zip(queries(serving), answers(serving, queries(serving)), strict=True):
+            scores = rows @ (one / np.linalg.norm(one))
+            assert np.allclose(np.sort(scores)[::-1][:20], [score for _, score in hits], atol=1e-5)
+
+    first = load("full.parquet")
+    assert not first["delta"]
+    same()
+    pictures(tmp_path / "more", 6)
+    gone = chosen(living, 5)
+    assert living.fct("ingest", str(tmp_path / "more")).code == 0
+    assert living.fct("delete", *gone).code == 0
+    assert living.fct("backfill", "--fraction", "0.1").code == 0
+    delta = load("delta.parquet", "--since", str(first["entry"]))
+    assert delta["deleted"] == 5 and 6 <= delta["rows"] < len(collection) / 2
+    same()
+    assert load("nothing.parquet", "--since", str(delta["entry"]))["rows"] == 0
+    ran = living.fct("export", str(tmp_path / "old.parquet"), "--since", "3")  # version 1 was promoted
+    assert ran.code == 2 and "another space" in ran.err and not (tmp_path / "old.parquet").exists()
+    assert living.fct("export", str(tmp_path / "no.parquet"), "--release", "7").code == 2
+    assert living.fct("rollback", "--without-missing").code == 0
+    collection.clear()
+    load("back.parquet")
+    same()
+
+
+@pytest.mark.slow
+def test_pgvector_answers_as_the_gallery_through_promotion_rollback_and_all_that_changes(living: Project, tmp_path: Path) -> None:
+    import psycopg2
+
+    from tests.end_to_end import postgres
+
+    ws = living.workspace()
+    with postgres.served("search", packaged=True) as server:
+        url = server.url.format("search")
+
+        def rows(sql: str, *values: Any) -> list[Any]:
+            connection = psycopg2.connect(url)
+            try:
+                with connection, connection.cursor() as cursor:
+                    cursor.execute(sql, values)
+                    return list(cursor.fetchall())
+            finally:
+                connection.close()
+
+        def same(release: int) -> None:
+            serving = open_serving(ws)
+            assert rows("SELECT release FROM fct_tiny.serving") == [(release,)] and serving.revision["release"] == release
+            assert {one for (one,) in rows("SELECT id FROM fct_tiny.items")} == set(serving.searcher.ids[serving.shown].tolist())
+            asked = queries(serving)
+            for query, hits in zip(asked, answers(serving, asked), strict=True):
+                found = rows("SELECT id, 1 - (vector <=> %s::vector) FROM fct_tiny.items ORDER BY 2 DESC LIMIT 20", str(query.tolist()))
+                assert np.allclose([score for _, score in found], [score for _, score in hits], atol=1e-5)
+
+        def push() -> dict[str, Any]:
+            ran = living.fct("export", url, "--json")
+            assert ran.code == 0, ran.err
+            return json.loads(ran.out)
+
+        first = push()
+        assert first["written"] == first["rows"] > 100 and first["checked"] == 32
+        same(2)
+        assert push()["written"] == 0, "nothing changed"
+        pictures(tmp_path / "more", 6)
+        gone = chosen(living, 5)
+        assert living.fct("ingest", str(tmp_path / "more")).code == living.fct("delete", *gone).code == 0
+        second = push()
+        assert (second["written"], second["deleted"]) == (6, 5)
+        same(2)
+        assert living.fct("rollback", "--without-missing").code == 0
+        push()
+        same(1)
+        assert living.fct("promote", "2").code == 0
+        assert push()["written"] == 0, "its table was kept"
+        same(2)
+        # a database that answers otherwise is not shown
+        monkey = rows("SELECT id, digest FROM fct_tiny.release_2 LIMIT 1")[0]
+        connection = psycopg2.connect(url)
+        with connection, connection.cursor() as cursor:
+            cursor.execute("UPDATE fct_tiny.release_2 SET vector = (SELECT vector FROM fct_tiny.release_2 ORDER BY id DESC LIMIT 1)")
+        connection.close()
+        ran = living.fct("export", url)
+        assert ran.code == 3 and "otherwise than the gallery" in ran.err, monkey
+        for args in ((url, "--since", "1"), ("postgresql://nobody@127.0.0.1:1/x",)):
+            ran = living.fct("export", *args)
+            assert ran.code in (1, 2) and "Traceback" not in ran.err

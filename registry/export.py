@@ -1,0 +1,157 @@
+"""What a release answers with, for an engine that people already run: as one Parquet file, or (:mod:`registry.pgvector`) in a database."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fct.errors import BadInput
+from fct.files import whole_file
+from fct.tables import TableState
+from registry.ledger import Entry
+from registry.revision import Revision, latest
+from registry.workspace import Workspace
+
+COLUMNS = ("label", "source", "image_uri", "origin", "native_version")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The items that a revision answers with, sorted by id; canaries and deleted items are not among them.
+
+    Attributes:
+        ids: (N,) str. vectors: (N, D) float32 as the space holds them; scale to norm 1 where ``metric`` is cosine. uncertainty: (N,).
+        columns: the N values of each of :data:`COLUMNS`.
+        entry: number of the newest ledger entry that names the revision.
+    """
+
+    ids: np.ndarray
+    vectors: np.ndarray
+    uncertainty: np.ndarray
+    columns: dict[str, np.ndarray]
+    release: int
+    revision: int
+    entry: int
+    metric: str
+    fingerprint: str
+
+
+def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
+    """Of the release that serves, or of one that has served, at its newest revision. Files are verified first.
+
+    Raises:
+        BadInput: nothing serves, or the release never did. NotPermitted: a file of the tables was altered.
+    """
+    entries = workspace.ledger.entries()
+    return _rows(workspace, entries, _revision(entries, release))
+
+
+def export(workspace: Workspace, out: str | Path, *, release: int | None = None, since: int | None = None) -> dict[str, Any]:
+    """Write one Parquet file, whole or not at all: a row an item, with id, deleted, vector, uncertainty and :data:`COLUMNS`.
+
+    The file's metadata has, under ``fct``, what is returned but the counts.
+
+    Args:
+        since: a ledger entry. Then only rows that are new or differ since it, and ids that are gone (``deleted``, the rest null).
+
+    Returns:
+        model, release, revision, entry, metric, fingerprint, delta, since, rows, deleted.
+
+    Raises:
+        BadInput: as :func:`rows_of`; no such entry, or it is of another space, from which there is no delta.
+        NotPermitted: a file of the tables was altered.
+    """
+    entries = workspace.ledger.entries()
+    revision = _revision(entries, release)
+    now = _rows(workspace, entries, revision)
+    changed, gone = np.arange(len(now.ids)), np.empty(0, dtype=str)
+    if since is not None:
+        changed, gone = _difference(now, _rows(workspace, entries, _at(entries, since, revision)))
+    about = {"model": workspace.settings.model, "delta": since is not None, "since": since}
+    about |= {name: getattr(now, name) for name in ("release", "revision", "entry", "metric", "fingerprint")}
+    _write(Path(out), now, changed, gone, about)
+    return about | {"rows": len(changed), "deleted": len(gone)}
+
+
+def _revision(entries: list[Entry], release: int | None) -> Revision:
+    serving = entries[-1].serving if entries else None
+    if release is None:
+        if serving is None:
+            raise BadInput("nothing serves, so there is nothing to export", todo="promote a release first")
+        return serving
+    known = latest(entries)
+    if release not in known:
+        raise BadInput("this release has never served", wanted=f"one of {sorted(known)}" if known else "one that was promoted", got=release)
+    return serving if serving is not None and int(serving["release"]) == release else known[release]
+
+
+def _at(entries: list[Entry], since: int, revision: Revision) -> Revision:
+    found = next((e.serving for e in entries if e.number == since), None)
+    if found is None:
+        raise BadInput(
+            "there is no such ledger entry that serves something", wanted=f"1 to {len(entries)}", got=since, todo="see `fct log`"
+        )
+    if found["space"] != revision["space"]:
+        raise BadInput(
+            f"entry {since} serves release {found['release']}, whose vectors are of another space",
+            todo="export the whole release, without --since",
+        )
+    return found
+
+
+def _rows(workspace: Workspace, entries: list[Entry], revision: Revision) -> Rows:
+    gallery, space = workspace.gallery, revision["space"]
+    for name in (space, "items"):
+        gallery.verify(TableState.from_json(revision["tables"][name]))
+    rows = gallery.read_space(space, at=revision["tables"][space]["version"])
+    items = gallery.items(at=revision["tables"]["items"]["version"])
+    keep = np.isin(rows.ids, items["id"][items["role"] == "item"])
+    place = np.searchsorted(items["id"], rows.ids[keep])
+    columns = {name: rows.origin[keep] if name == "origin" else items[name][place] for name in COLUMNS}
+    return Rows(
+        ids=rows.ids[keep],
+        vectors=rows.vectors[keep],
+        uncertainty=rows.uncertainty[keep],
+        columns=columns,
+        release=int(revision["release"]),
+        revision=int(revision["revision"]),
+        entry=next(e.number for e in reversed(entries) if revision in (e.serving, *e.detail.get("earlier", []))),
+        metric=workspace.releases.release(int(revision["release"]), check=False).metric,
+        fingerprint=revision["fingerprint"],
+    )
+
+
+def _difference(now: Rows, before: Rows) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of ``now`` that are new or differ, and ids that are gone."""
+    there, place, old = np.intersect1d(now.ids, before.ids, assume_unique=True, return_indices=True)
+    same = (now.vectors[place] == before.vectors[old]).all(axis=1)
+    for name in COLUMNS:
+        same &= now.columns[name][place] == before.columns[name][old]
+    unchanged = np.isin(now.ids, there[same])
+    return np.flatnonzero(~unchanged), np.setdiff1d(before.ids, now.ids)
+
+
+def _write(out: Path, now: Rows, rows: np.ndarray, gone: np.ndarray, about: dict[str, Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    dim, none = now.vectors.shape[1], len(gone)
+    # lists of one fixed length with nulls can be written to Parquet and not be read back (pyarrow 25), so lists of any length
+    flat = pa.array(now.vectors[rows].ravel(), type=pa.float32())
+    lists = pa.LargeListArray.from_arrays(pa.array(np.arange(0, dim * len(rows) + 1, dim, dtype=np.int64)), flat)
+    columns: dict[str, Any] = {
+        "id": pa.array([*now.ids[rows].tolist(), *gone.tolist()], pa.string()),
+        "deleted": pa.array([False] * len(rows) + [True] * none),
+        "vector": pa.concat_arrays([lists, pa.nulls(none, pa.large_list(pa.float32()))]),
+        "uncertainty": pa.array(now.uncertainty[rows].tolist() + [None] * none, pa.float32()),
+    }
+    for name in COLUMNS:
+        kind = pa.int32() if name == "native_version" else pa.string()
+        columns[name] = pa.array(now.columns[name][rows].tolist() + [None] * none, kind)
+    table = pa.table(columns).replace_schema_metadata({"fct": json.dumps(about)})
+    with whole_file(out) as part:
+        pq.write_table(table, part)
