@@ -1,22 +1,28 @@
-"""What a release answers with, for an engine that people already run: as one Parquet file, or (:mod:`registry.pgvector`) in a database."""
+"""What a release answers with, for an engine that people already run: as one Parquet file, or in their engine
+(:mod:`registry.pgvector`, :mod:`registry.qdrant`)."""
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fct.errors import BadInput
+from fct.errors import BadInput, NotPermitted
 from fct.files import whole_file
 from fct.tables import TableState
+from fct.vectors import normalise
 from registry.ledger import Entry
 from registry.revision import Revision, latest
 from registry.workspace import Workspace
 
 COLUMNS = ("label", "source", "image_uri", "origin", "native_version")
+QUERIES, DEPTH, TIE = 32, 10, 1e-5  # of a comparison with another engine
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,12 @@ class Rows:
     entry: int
     metric: str
     fingerprint: str
+
+
+def name_of(model: str) -> str:
+    """Name of a model in another engine: ``fct_``, its letters and digits, and a digest where others had to go."""
+    plain = re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_")[:40]
+    return f"fct_{plain}" if plain == model else f"fct_{plain}_{sha256(model.encode()).hexdigest()[:8]}"
 
 
 def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
@@ -75,6 +87,42 @@ def export(workspace: Workspace, out: str | Path, *, release: int | None = None,
     about |= {name: getattr(now, name) for name in ("release", "revision", "entry", "metric", "fingerprint")}
     _write(Path(out), now, changed, gone, about)
     return about | {"rows": len(changed), "deleted": len(gone)}
+
+
+def searched(now: Rows) -> np.ndarray:
+    """(N, D) float32 the vectors as an engine should hold them: scaled to norm 1 where the metric is cosine."""
+    return normalise(now.vectors) if now.metric == "cosine" else now.vectors
+
+
+def digests_of(now: Rows, vectors: np.ndarray) -> list[str]:
+    """Of each row with all that is known of it: what an engine has that differs is written again."""
+    described = zip(*(now.columns[name].tolist() for name in COLUMNS), strict=True)
+    texts = ("\0".join(map(str, about)).encode() for about in described)
+    return [sha256(row.tobytes() + text).hexdigest()[:32] for row, text in zip(vectors, texts, strict=True)]
+
+
+def compare(now: Rows, vectors: np.ndarray, ask: Callable[[np.ndarray], list[str]], what: str) -> int:
+    """Ask an engine some of the rows as queries and compare with exact search here; equal scores may be told in any order.
+
+    Args:
+        ask: (D,) query → ids of the :data:`DEPTH` nearest there, by exact search.
+
+    Returns:
+        how many queries were asked.
+
+    Raises:
+        NotPermitted: an answer differs.
+    """
+    chosen = np.random.default_rng(0).permutation(len(vectors))[:QUERIES]
+    place = {one: row for row, one in enumerate(now.ids.tolist())}
+    for row in chosen.tolist():
+        query, depth = vectors[row], min(DEPTH, len(vectors))
+        ours = -(vectors @ query) if now.metric == "cosine" else ((vectors - query) ** 2).sum(axis=1)
+        last = float(np.sort(ours)[depth - 1])
+        theirs = [place.get(one, -1) for one in ask(query)]
+        if len(set(theirs)) != depth or -1 in theirs or (ours[theirs] > last + TIE * max(1.0, abs(last))).any():
+            raise NotPermitted(f"{what} answers the query {now.ids[row]} otherwise than the gallery", todo="it was not put before readers")
+    return len(chosen)
 
 
 def _revision(entries: list[Entry], release: int | None) -> Revision:

@@ -10,7 +10,6 @@ Vectors are scaled to norm 1 where the metric is cosine, so that ``<=>`` and ``<
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
 from collections.abc import Iterator
@@ -20,19 +19,11 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from fct.vectors import normalise
-from registry.export import COLUMNS, Rows, rows_of
+from registry.export import COLUMNS, DEPTH, Rows, compare, digests_of, name_of, rows_of, searched
 from registry.workspace import Workspace
 
 SCHEMES = ("postgresql://", "postgres://")
-QUERIES, DEPTH, TIE = 32, 10, 1e-5
 OPERATORS = {"cosine": "<=>", "l2": "<->"}
-
-
-def schema_of(model: str) -> str:
-    """Name of the schema of a model: its letters and digits, and a digest where others had to go."""
-    plain = re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_")[:40]
-    return f"fct_{plain}" if plain == model else f"fct_{plain}_{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def push(workspace: Workspace, url: str) -> dict[str, Any]:
@@ -51,11 +42,9 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
         NotPermitted: what stands there afterwards does not answer as the gallery does; nothing was changed.
     """
     found = rows_of(workspace)
-    schema, table = schema_of(workspace.settings.model), f"release_{found.release}"
-    vectors = normalise(found.vectors) if found.metric == "cosine" else found.vectors
-    digests = [
-        hashlib.sha256(row.tobytes() + "\0".join(map(str, about)).encode()).hexdigest()[:32] for row, about in _described(found, vectors)
-    ]
+    schema, table = name_of(workspace.settings.model), f"release_{found.release}"
+    vectors = searched(found)
+    digests = digests_of(found, vectors)
     with _connected(url) as cursor:
         _extension(cursor)
         cursor.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
@@ -85,11 +74,6 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
         _drop_older(cursor, schema, before | {found.release})
     about = {"release": found.release, "revision": found.revision, "entry": found.entry, "rows": len(found.ids)}
     return {"schema": schema, "written": len(changed), "deleted": len(gone), "checked": checked} | about
-
-
-def _described(found: Rows, vectors: np.ndarray) -> Iterator[tuple[np.ndarray, tuple[object, ...]]]:
-    columns = [found.columns[name].tolist() for name in COLUMNS]
-    yield from zip(vectors, zip(*columns, strict=True), strict=True)
 
 
 @contextmanager
@@ -143,20 +127,13 @@ def _check(cursor: Any, table: str, found: Rows, vectors: np.ndarray) -> int:
     if count != len(found.ids):
         raise NotPermitted("the database holds another number of rows", wanted=len(found.ids), got=count, todo="nothing was changed there")
     cursor.execute("SET LOCAL enable_indexscan = off")  # exact, whatever index somebody has built
-    chosen = np.random.default_rng(0).permutation(len(vectors))[:QUERIES]
-    order = {one: row for row, one in enumerate(found.ids.tolist())}
-    for row in chosen.tolist():
-        query = vectors[row]
-        ours = -(vectors @ query) if found.metric == "cosine" else ((vectors - query) ** 2).sum(axis=1)
-        last = np.sort(ours)[: min(DEPTH, len(ours))][-1]
+
+    def ask(query: np.ndarray) -> list[str]:
         literal = "[" + ",".join(map(repr, query.tolist())) + "]"
         cursor.execute(f"SELECT id FROM {table} ORDER BY vector {OPERATORS[found.metric]} %s::vector LIMIT {DEPTH}", (literal,))
-        theirs = [order[one] for (one,) in cursor.fetchall()]
-        if (ours[theirs] > last + TIE * max(1.0, abs(float(last)))).any():
-            raise NotPermitted(
-                f"the database answers the query {found.ids[row]} otherwise than the gallery", todo="nothing was changed there"
-            )
-    return len(chosen)
+        return [str(one) for (one,) in cursor.fetchall()]
+
+    return compare(found, vectors, ask, "the database")
 
 
 def _drop_older(cursor: Any, schema: str, keep: set[int]) -> None:

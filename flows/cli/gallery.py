@@ -146,7 +146,9 @@ def gc(
 
 
 def export(
-    out: Annotated[str, typer.Argument(help="A Parquet file to write, or postgresql://user@host/database with pgvector.")],
+    out: Annotated[
+        str, typer.Argument(help="A Parquet file to write, postgresql://user@host/database with pgvector, or qdrant+http://host:6333.")
+    ],
     release: Annotated[int | None, typer.Option(help="Parquet: one that serves or has served; default what serves.", min=1)] = None,
     since: Annotated[
         int | None, typer.Option(help="Parquet: a ledger entry (`fct log`); only what is new, changed or deleted since it.", min=1)
@@ -156,22 +158,26 @@ def export(
 ) -> None:
     """Bring the vectors and items that a release answers with to an engine that you already run.
 
-    A database gets a table a release and a view on the one that serves, in one transaction, after rows were counted and queries compared
-    there; run it again after any change, and only what changed is written. For Parquet: scale the vectors to norm 1 where the metric is
+    PostgreSQL gets a table a release and a view on the one that serves, Qdrant a collection a release and an alias, which move after rows
+    were counted and queries compared there; run it again after any change, and only what changed is written. For Parquet: scale the vectors to norm 1 where the metric is
     cosine, and load a new release into a collection of its own. Vectors of two releases do not belong in one index.
 
     Example: fct export release-2.parquet, and later fct export delta.parquet --since 12; or fct export postgresql://shop@db/search
     """
     from registry import export as exporting
-    from registry import pgvector
+    from registry import pgvector, qdrant
 
-    if out.startswith(pgvector.SCHEMES):
+    engine = next((one for one in (pgvector, qdrant) if out.startswith(one.SCHEMES)), None)
+    if engine is not None:
         if release is not None or since is not None:
-            raise BadInput("a database always gets what serves", todo="leave out --release and --since")
-        about = pgvector.push(opened(params), out)
+            raise BadInput("an engine always gets what serves", todo="leave out --release and --since")
+        about = engine.push(opened(params), out)
         what = f"{about['written']} rows written, {about['deleted']} deleted, {about['checked']} queries answered there as here"
-        give(about, json, f"{about['schema']}.items: {about['rows']} items of release {about['release']}.{about['revision']}; {what}")
+        name = f"{about['schema']}.items" if engine is pgvector else about["alias"]
+        give(about, json, f"{name}: {about['rows']} items of release {about['release']}.{about['revision']}; {what}")
         return
+    if "://" in out or out.startswith("qdrant+"):
+        raise BadInput("this engine is unknown", wanted="a file, or " + " or ".join((*pgvector.SCHEMES[:1], *qdrant.SCHEMES)), got=out)
     about = exporting.export(opened(params), Path(out), release=release, since=since)
     what = (
         f"{about['rows']} rows changed and {about['deleted']} deleted since entry {since}" if about["delta"] else f"{about['rows']} items"

@@ -613,3 +613,47 @@ def test_pgvector_answers_as_the_gallery_through_promotion_rollback_and_all_that
         for args in ((url, "--since", "1"), ("postgresql://nobody@127.0.0.1:1/x",)):
             ran = living.fct("export", *args)
             assert ran.code in (1, 2) and "Traceback" not in ran.err
+
+
+def test_qdrant_answers_as_the_gallery_through_promotion_rollback_and_all_that_changes(living: Project, tmp_path: Path) -> None:
+    from contextlib import closing
+
+    from qdrant_client import QdrantClient, models
+
+    ws, folder = living.workspace(), tmp_path / "qdrant"
+
+    def push() -> dict[str, Any]:
+        ran = living.fct("export", f"qdrant+file:{folder}", "--json")
+        assert ran.code == 0, ran.err
+        return json.loads(ran.out)
+
+    def same(release: int) -> None:
+        serving = open_serving(ws)
+        assert serving.revision["release"] == release
+        with closing(QdrantClient(path=str(folder))) as client:
+            points, _ = client.scroll("fct_tiny", limit=10_000)
+            assert {one.payload["id"] for one in points} == set(serving.searcher.ids[serving.shown].tolist())
+            asked = queries(serving)
+            for query, hits in zip(asked, answers(serving, asked), strict=True):
+                exact = models.SearchParams(exact=True)
+                found = client.query_points("fct_tiny", query=query.tolist(), limit=20, search_params=exact).points
+                assert np.allclose([one.score for one in found], [score for _, score in hits], atol=1e-5)
+
+    first = push()
+    assert first["written"] == first["rows"] > 100 and first["checked"] == 32
+    same(2)
+    pictures(tmp_path / "more", 6)
+    gone = chosen(living, 5)
+    assert living.fct("ingest", str(tmp_path / "more")).code == living.fct("delete", *gone).code == 0
+    second = push()
+    assert (second["written"], second["deleted"]) == (6, 5)
+    same(2)
+    assert living.fct("rollback", "--without-missing").code == 0
+    push()
+    same(1)
+    assert living.fct("promote", "2").code == 0
+    assert push()["written"] == 0, "its collection was kept"
+    same(2)
+    for args in (("qdrant+http://127.0.0.1:1",), ("mysql://x/y",), (f"qdrant+file:{folder}", "--since", "1")):
+        ran = living.fct("export", *args)
+        assert ran.code in (1, 2) and "Traceback" not in ran.err
