@@ -207,7 +207,7 @@ def test_leftovers_beside_the_entries_confuse_nobody(tmp_path: Path) -> None:
     assert add(ledger, "ingest", revision(1, 3)) == ledger.head() and len(ledger.entries()) == 7
 
 
-@pytest.mark.parametrize("action", DECISIONS)
+@pytest.mark.parametrize("action", [*DECISIONS, "gc"])
 def test_a_decision_is_recorded_and_leaves_unchanged_what_serves(tmp_path: Path, action: str) -> None:
     ledger = Ledger(tmp_path)
     add(ledger, "promote", revision(1, 1))

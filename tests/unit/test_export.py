@@ -1,0 +1,81 @@
+"""What is compared with another engine, and what a delta holds; naive loops as oracles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fct.errors import NotPermitted
+from registry.export import COLUMNS, DEPTH, Rows, _difference, compare, digests_of, name_of, searched
+
+
+def rows(ids: list[str], seed: int = 0, *, metric: str = "cosine", dim: int = 5, **columns: Any) -> Rows:
+    made = {name: np.array([f"{name} of {one}" for one in ids], dtype=str) for name in COLUMNS}
+    made |= {"native_version": np.ones(len(ids), dtype=np.int32)} | columns
+    vectors = np.stack([np.random.default_rng([seed, *map(ord, one)]).normal(size=dim) for one in ids]).astype(np.float32)
+    return Rows(np.array(ids), vectors, np.zeros(len(ids), dtype=np.float32), made, 2, 1, 3, metric, "f")
+
+
+def engine(held: Rows) -> Any:
+    """An engine that sorts all rows for each query."""
+    vectors = searched(held)
+
+    def ask(query: np.ndarray) -> list[str]:
+        score = -(vectors @ query) if held.metric == "cosine" else ((vectors - query) ** 2).sum(axis=1)
+        return [str(held.ids[row]) for row in np.argsort(score, kind="stable")[:DEPTH]]
+
+    return ask
+
+
+NAMES = [f"item-{number:03}" for number in range(60)]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_an_engine_that_holds_the_same_rows_passes_and_one_that_lost_some_does_not(metric: str) -> None:
+    now = rows(NAMES, metric=metric)
+    assert compare(now, searched(now), engine(now), "it") == 32
+    with pytest.raises(NotPermitted, match="it answers the query"):
+        compare(now, searched(now), engine(rows(NAMES[:-6], metric=metric)), "it")
+    with pytest.raises(NotPermitted):
+        compare(now, searched(now), engine(rows(NAMES, seed=1, metric=metric)), "it")
+    with pytest.raises(NotPermitted):
+        compare(now, searched(now), lambda query: [NAMES[0]] * DEPTH, "it")
+
+
+def test_rows_with_the_same_vector_may_be_told_in_any_order() -> None:
+    now = rows(NAMES)
+    now.vectors[:40] = now.vectors[0]
+    backwards = engine(Rows(now.ids[::-1], now.vectors[::-1], now.uncertainty, now.columns, 2, 1, 3, "cosine", "f"))
+    assert compare(now, searched(now), backwards, "it") == 32
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sets(st.sampled_from(NAMES), min_size=1), st.sets(st.sampled_from(NAMES), min_size=1), st.sets(st.sampled_from(NAMES)))
+def test_a_delta_is_what_a_loop_over_both_finds(first: set[str], second: set[str], moved: set[str]) -> None:
+    before, now = rows(sorted(first)), rows(sorted(second))
+    for row, one in enumerate(now.ids.tolist()):
+        if one in moved:
+            now.columns["label"][row] = "x"
+    changed, gone = _difference(now, before)
+    assert set(now.ids[changed]) == {one for one in second if one not in first or one in moved}
+    assert set(gone) == first - second
+
+
+def test_every_column_is_part_of_a_rows_digest() -> None:
+    one = rows(NAMES[:1])
+    seen = {digests_of(one, one.vectors)[0], digests_of(one, one.vectors + 1)[0]}
+    for name in COLUMNS:
+        other = np.array([7], dtype=np.int32) if name == "native_version" else np.array(["other"])
+        seen.add(digests_of(rows(NAMES[:1], **{name: other}), one.vectors)[0])
+    assert len(seen) == 2 + len(COLUMNS)
+
+
+def test_names_in_other_engines_are_plain_and_of_one_model_alone() -> None:
+    models = ["icons", "Icons", "icons!", "icons ü", "tiny <b>*x*", "a" * 90, "a" * 91, "x_y", "x y", "x-y", "日本"]
+    names = [name_of(one) for one in models]
+    assert len(set(names)) == len(models) and names[0] == "fct_icons"
+    assert all(name.isascii() and name.replace("_", "").isalnum() and len(name) < 60 and name == name.lower() for name in names)
