@@ -232,11 +232,14 @@ class Gallery:
         sources: np.ndarray,
         image_uris: np.ndarray,
     ) -> np.ndarray:
-        """(N,) str: why an id cannot be ingested with this content, "" where it can. Only what ``version`` itself computed is compared."""
+        """(N,) str: why an id cannot be ingested with this content, "" where it can.
+
+        Descriptions are compared with those of every item, pictures where ``version`` itself has computed features of the id.
+        """
         said = np.full(len(ids), "", dtype="<U80")
         if ITEMS not in self.tables():
             return said
-        own = self.native_version_of(ids) == version
+        own = self.native_version_of(ids) > 0
         items = tables.open_table(self.root, ITEMS)
         offsets = tables.positions(items, ids)
         there = tables.take(items, offsets[own], ["label", "source", "image_uri"]) if own.any() else {}
@@ -280,9 +283,18 @@ class Gallery:
         )
 
     def features(
-        self, version: int, at: int | None = None, ids: Sequence[str] | np.ndarray | None = None, batch_rows: int = 8192
+        self,
+        version: int,
+        at: int | None = None,
+        ids: Sequence[str] | np.ndarray | None = None,
+        batch_rows: int = 8192,
+        *,
+        skip_absent: bool = False,
     ) -> Iterator[Batch]:
         """Features in batches of ``batch_rows``, in the order of ``ids``, or all rows sorted by id.
+
+        Args:
+            skip_absent: leave out ids that the table does not hold (deleted meanwhile), in place of refusing them.
 
         Raises:
             BadInput: no such table or version, or an id that it does not hold.
@@ -291,6 +303,8 @@ class Gallery:
         dataset = tables.open_table(self.root, name, at)
         with tables.lance_errors(self.table_path(name)):
             wanted = np.sort(tables.arrays_of(dataset.to_table(columns=["id"]))["id"]) if ids is None else np.asarray(ids, dtype=str)
+        with tables.lance_errors(self.table_path(name)):
+            wanted = wanted[tables.positions(dataset, wanted) >= 0] if skip_absent else wanted
         offsets = self._offsets(dataset, name, wanted)
 
         def batches() -> Iterator[Batch]:
@@ -448,6 +462,10 @@ class Gallery:
         """Version, rows, content digest and file digests of a table, now or at a Lance version."""
         return tables.snapshot(self.root, table, at)
 
+    def has_version(self, name: str, version: int) -> bool:
+        """Whether a table is there at this Lance version."""
+        return name in self.tables() and version in tables.versions(self.root, name)
+
     def verify(self, state: TableState) -> None:
         """Refuse (:class:`NotPermitted`) when a file of the state is missing or altered; reads bytes only."""
         tables.verify(self.root, state)
@@ -456,9 +474,13 @@ class Gallery:
         """Refuse (:class:`NotPermitted`) when the rows of the state's version are not those it was made from."""
         tables.verify_content(self.root, state)
 
-    def raw(self, name: str) -> dict[str, np.ndarray]:
+    def raw(self, name: str, at: int | None = None) -> dict[str, np.ndarray]:
         """All columns of any table as they are stored (ψ packed), sorted by id."""
-        return self._read(name, None)
+        return self._read(name, at)
+
+    def table_ids(self, name: str, at: int | None = None) -> np.ndarray:
+        """Sorted ids (N,) str of any table."""
+        return self._read(name, at, ["id"])["id"]
 
     # ---- inside -------------------------------------------------------------------------------------------------
 

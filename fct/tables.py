@@ -231,11 +231,10 @@ def compact(root: Path, name: str) -> None:
         open_table(root, name).optimize.compact_files(materialize_deletions=True, materialize_deletions_threshold=0.0)
 
 
-def old_versions(root: Path, name: str, keep: Sequence[int] = ()) -> list[int]:
-    """Versions of a table that are neither its latest nor among those to ``keep``, ascending."""
+def versions(root: Path, name: str) -> list[int]:
+    """Versions of a table that are there, ascending; the last is its latest."""
     with lance_errors(path_of(root, name)):
-        dataset = open_table(root, name)
-        return sorted(int(one["version"]) for one in dataset.versions() if one["version"] not in {dataset.version, *keep})
+        return sorted(int(one["version"]) for one in open_table(root, name).versions())
 
 
 def forget_versions(root: Path, name: str, versions: Sequence[int] | None = None) -> None:

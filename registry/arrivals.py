@@ -35,7 +35,11 @@ class Arrival:
         Raises:
             BadInput: it cannot be read, or its id cannot be stored.
         """
-        if not self.id or "\0" in self.id or len(self.id.encode("utf-8", "replace")) > LONGEST_ID:
+        try:
+            length = len(self.id.encode("utf-8"))
+        except UnicodeEncodeError as error:
+            raise BadInput("an id is not UTF-8", got=ascii(self.id)[:200], todo="rename the file") from error
+        if not self.id or "\0" in self.id or length > LONGEST_ID:
             raise BadInput("an id cannot be stored", wanted=f"1 to {LONGEST_ID} bytes without NUL", got=f"{len(self.id)} characters")
         data = self.data
         if data is None:

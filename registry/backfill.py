@@ -16,9 +16,9 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import evaluation, metrics, order, pairs
+from fct import evaluation, metrics, order, pairs, vectors
 from fct import program as programs
-from fct.errors import BadInput
+from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED
 from registry import lock
 from registry.arrivals import Arrival
@@ -88,43 +88,51 @@ def backfill(
     result = Backfilled(why_not_measured=state.why_not_measured)
     if until_map is not None and state.why_not_measured:
         raise BadInput("mAP cannot be measured on the live gallery", got=state.why_not_measured, todo="use --fraction or --budget-minutes")
-    share = state.share()
+    share, ranked = state.share(), state.ranked()
+    wanted = state.wanted(1.0 if fraction is None else fraction)
     result.share = (share, share)
-    target = 1.0 if fraction is None else fraction
-    todo = state.waiting(target)
     reached = state.measured()
     step = {"share": round(share, 4), "rows": 0, "predicted_mAP": state.predicted(share), "measured_mAP": reached, "entry": None}
     result.steps.append(step)
     said(step)
     if dry_run:
-        result.rows, result.stopped = len(todo), "nothing was done"
-        result.share = (share, min(target, state.share(len(todo))))
-        result.steps.append({"share": round(result.share[1], 4), "rows": len(todo), "predicted_mAP": state.predicted(result.share[1])})
+        result.rows, result.stopped = wanted, "nothing was done"
+        result.share = (share, state.share(wanted))
+        result.steps.append({"share": round(result.share[1], 4), "rows": wanted, "predicted_mAP": state.predicted(result.share[1])})
         return result
-    with lock.hold(
-        workspace.locks, f"{workspace.settings.model}-backfill", f"{by}: backfill", lease_s=workspace.settings.promote.lock_lease_s
+
+    def over() -> str:
+        """Why it is time to stop; "" while it is not."""
+        if until_map is not None and reached is not None and reached >= until_map:
+            return f"mAP {reached:.4f} is reached"
+        if minutes is not None and time.monotonic() - begun >= 60 * minutes:
+            return f"{minutes:g} minutes are over"
+        if result.rows >= wanted:
+            return "the share is reached" if fraction is not None else "every item is done"
+        return "no more images can be read" if at >= len(ranked) else ""
+
+    settings, at = workspace.settings, 0
+    with (
+        lock.hold(workspace.locks, f"{settings.model}-backfill", f"{by}: backfill", lease_s=settings.promote.lock_lease_s),
+        tqdm(total=wanted, desc="backfilling", unit="item", mininterval=1) as bar,
     ):
-        batch = workspace.settings.backfill.batch_rows
-        with tqdm(total=len(todo), desc="backfilling", unit="item", mininterval=1) as bar:
-            start, finished = 0, False
-            while not finished:
-                part = todo[start : start + batch]
-                embedded = state.embed(part, result.skipped, bar)
-                entry = state.commit(part, len(embedded), by=by, why=why)
-                result.embedded, result.rows, start = result.embedded + len(embedded), result.rows + len(part), start + len(part)
-                if entry is not None:
-                    reached = state.measured()
-                    share = state.share()
-                    step = {"share": round(share, 4), "rows": len(part), "predicted_mAP": state.predicted(share)}
-                    step |= {"measured_mAP": reached, "entry": entry.number}
-                    result.steps.append(step)
-                    said(step)
-                if until_map is not None and reached is not None and reached >= until_map:
-                    finished, result.stopped = True, f"mAP {reached:.4f} is reached"
-                elif minutes is not None and time.monotonic() - begun >= 60 * minutes:
-                    finished, result.stopped = True, f"{minutes:g} minutes are over"
-                elif start >= len(todo):
-                    finished, result.stopped = True, "the share is reached" if fraction is not None else "every item is done"
+        entry = state.commit(ranked[:0], by=by, why=why)  # what a run that was killed has left
+        while entry is not None or not over():
+            if entry is None:  # images that cannot be read leave their place to the next in the order
+                part = ranked[at : at + min(settings.backfill.batch_rows, wanted - result.rows)]
+                at += len(part)
+                good, embedded = state.embed(part, result.skipped)
+                entry = state.commit(good, by=by, why=why)
+                result.embedded, result.rows = result.embedded + embedded, result.rows + len(good)
+                bar.update(len(good))
+            if entry is not None:
+                reached, share = state.measured(), state.share()
+                step = {"share": round(share, 4), "rows": int(entry.detail["items"]), "predicted_mAP": state.predicted(share)}
+                step |= {"measured_mAP": reached, "entry": entry.number}
+                result.steps.append(step)
+                said(step)
+                entry = None
+        result.stopped = over()
     result.share = (result.share[0], state.share())
     if len(result.steps) > 1:
         follow_later(workspace)
@@ -155,17 +163,26 @@ class _State:
         carried = int(np.char.startswith(origin.astype(str), "forward").sum())
         return 1 - (carried - more) / max(1, len(origin))
 
-    def waiting(self, target: float) -> np.ndarray:
-        """Carried items in the shipped order, as many as bring the share to ``target``."""
+    def ranked(self) -> np.ndarray:
+        """Ids of the carried items in the shipped order."""
         ids, origin, sigma, _ = self._items()
         carried = np.flatnonzero(np.char.startswith(origin.astype(str), "forward"))
-        most = round(target * len(ids)) - (len(ids) - len(carried))
-        ranked = carried[order.by_uncertainty(sigma[carried])]
-        return ids[ranked][: max(0, most)]
+        return ids[carried[order.by_uncertainty(sigma[carried])]]
 
-    def embed(self, ids: np.ndarray, skipped: list[tuple[str, str]], bar: Any) -> np.ndarray:
-        """Features of those whose image can be read and that have none yet; returns their ids."""
-        missing = np.setdiff1d(ids, self.gallery.feature_ids(self.number))
+    def wanted(self, target: float) -> int:
+        """How many carried items bring the share to ``target``."""
+        ids, origin, _, _ = self._items()
+        own = int((~np.char.startswith(origin.astype(str), "forward")).sum())
+        return max(0, round(target * len(ids)) - own)
+
+    def embed(self, ids: np.ndarray, skipped: list[tuple[str, str]]) -> tuple[np.ndarray, int]:
+        """Ids of those that have features by the release afterwards, and how many were embedded for that now.
+
+        Raises:
+            NotPermitted: the program does not give the canaries the vectors that it gave them when its release was measured.
+        """
+        known = self.gallery.feature_ids(self.number)
+        missing = ids[~np.isin(ids, known)]
         items = self.gallery.items()
         uris = dict(zip(items["id"].tolist(), items["image_uri"].tolist(), strict=True))
         images, good = [], []
@@ -177,33 +194,50 @@ class _State:
                 good.append(one)
             except BadInput as error:
                 skipped.append((one, str(error)))
-            bar.update(1)
-        bar.update(len(ids) - len(missing))
         if good:
             if self.program is None:
-                self.program = self.release.program(self.device)
+                self.program = self._program()
             phi, psi = programs.embed(self.program, np.stack(images), device=self.device)
-            self.gallery.add_features(self.number, self.release.fingerprint, good, phi, psi, psi_bits=self.release.side_bits)
-        return np.array(good, dtype=str)
+            living = np.isin(good, self.gallery.item_ids())  # deleted while the others were embedded
+            names = np.array(good, dtype=str)[living]
+            self.gallery.add_features(
+                self.number, self.release.fingerprint, names, phi[living], psi[living], psi_bits=self.release.side_bits
+            )
+            good = names.tolist()
+        return ids[np.isin(ids, known) | np.isin(ids, good)], len(good)
 
-    def commit(self, ids: np.ndarray, embedded: int, *, by: str, why: str) -> Entry | None:
+    def _program(self) -> programs.Embed:
+        """The release's program, after it was asked the canaries."""
+        program = self.release.program(self.device)
+        _, images = self.release.canaries()
+        for path in sorted(self.folder.glob("pairs-v*/canaries/new.npy")):
+            native = np.array(vectors.load(path))
+            now, _ = programs.embed(program, images, device=self.device)
+            if now.shape == native.shape and not np.allclose(now, native, rtol=1e-2, atol=1e-2 * float(np.abs(native).max())):
+                raise NotPermitted(
+                    f"release {self.number} gives its canaries other vectors than when it was measured",
+                    todo="nothing was changed; look for another version of torch, or an altered program",
+                )
+            break
+        return program
+
+    def commit(self, ids: np.ndarray, *, by: str, why: str) -> Entry | None:
         """The batch into the space, the index built anew, the canaries asked, one ledger entry. None where nothing changed."""
         workspace, ledger = self.workspace, self.workspace.ledger
         lease = workspace.settings.promote.lock_lease_s
-        with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: backfill", lease_s=lease) as held:
+        with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: backfill", lease_s=lease) as held:
             head, entries = ledger.head(), ledger.entries()
             serving = None if head is None else head.serving
             if serving is None or int(serving["release"]) != self.number or serving["space"] != self.space:
-                raise BadInput("another release serves meanwhile", todo="run the command again")
+                raise NotPermitted("another release serves meanwhile", todo="run the command again")
             rows = self.gallery.backfill(self.space, np.union1d(ids, self._unfinished()))
-            state = serving["tables"][self.space]
-            if not rows and self.gallery.snapshot(self.space).content == state["content"]:
+            if not rows and self.gallery.snapshot(self.space).content == serving["tables"][self.space]["content"]:
                 return None
             revision = pin(workspace, self.number, self.space, self.release, serving["forward"])
             ask_canaries(workspace, self.number, revision)
             held.check()
             now = revision | {"revision": next_number(entries, self.number), "verdict": serving["verdict"]}
-            detail = {"version": self.number, "items": rows, "embedded": embedded, "share": round(self.share(), 6)}
+            detail = {"version": self.number, "items": rows, "share": round(self.share(), 6)}
             return ledger.append(head, action="backfill", by=by, why=why, model=workspace.settings.model, serving=now, detail=detail)
 
     def _unfinished(self) -> np.ndarray:

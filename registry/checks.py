@@ -191,7 +191,7 @@ def measure(
         native = np.array(vectors.load(first.pairs / "canaries" / "new.npy"))
         promise = canary.promise(native, native, sample.new, metric=new.metric, k=CANARY_DEPTH)
     result = ask(promise, native, canary_ids, ids, rows, new.metric, settings.validate.canary_margin)
-    coverage_of = {m: covered(c.pairs, c.phi, c.psi) for m, c in natives.items() if c.h is not None}
+    coverage_of = {m: covered(c.pairs, c.phi, c.psi) for m, c in natives.items() if c.h is not None and len(c.phi)}
     device = devices.pick(settings.device)
     measured = measure_release(new.program(device), data, size=new.size, mode=new.mode, device=device, metric=new.metric)
     fingerprint = programs.fingerprint(new.folder / "program.pt2", new.about["preprocessing"])

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from fct.errors import BadInput, FctError, OperationFailed
+from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import forgetting, lock
 from registry.decisions import ledger_lock
 from registry.ledger import Entry
@@ -35,7 +35,7 @@ def delete(workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", 
 
     Returns:
         deleted: items that left the gallery now. unknown: ids it did not hold. entry: number of the ledger entry, None where nothing
-        changed. With ``purge`` also left: files that still hold an id or a vector (empty when all is well), and checked: how many
+        changed; damaged: earlier releases that are not whole any more and cannot be returned to → why. With ``purge`` also left: files that still hold an id or a vector (empty when all is well), and checked: how many
         ids the bytes were searched for. void: versions whose verdict covers rows that are gone, to be measured again.
 
     Raises:
@@ -51,22 +51,24 @@ def delete(workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", 
     holder, lease = f"{by}: delete", settings.promote.lock_lease_s
     with ExitStack() as held:
         mine = held.enter_context(
-            alone(workspace, holder) if purge else lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease)
+            alone(workspace, holder) if purge else lock.wait(workspace.locks, ledger_lock(workspace), holder, lease_s=lease)
         )
         needles = forgetting.needles(gallery, names) if purge else []
         head, entries = workspace.ledger.head(), workspace.ledger.entries()
         serving = None if head is None else head.serving
         if serving is not None:
             verify(workspace, serving)
+        damaged = _damaged(workspace, entries, serving)
         known = len(np.intersect1d(names, gallery.item_ids()))
         gallery.delete(names.tolist())
         if purge:
             forgetting.compact(gallery)
-        entry = _record(workspace, head, entries, serving, names, known, by=by, why=why, rebuilt=purge, check=mine.check)
+        entry = _record(workspace, head, entries, serving, names, known, damaged, by=by, why=why, rebuilt=purge, check=mine.check)
         result: dict[str, Any] = {"deleted": known, "unknown": len(names) - known, "entry": None if entry is None else entry.number}
+        result["damaged"] = damaged
         if purge:
             kept = latest(workspace.ledger.entries())
-            result["void"] = forgetting.scrub(workspace, names, kept, 0 if serving is None else int(serving["release"]))
+            result["void"] = forgetting.scrub(workspace, names, kept)
             result["left"], result["checked"] = forgetting.search(workspace.folder, needles)
     if entry is not None:
         follow_later(workspace)
@@ -79,6 +81,18 @@ def delete(workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", 
     return result
 
 
+def _damaged(workspace: Workspace, entries: list[Entry], serving: Revision | None) -> dict[int, str]:
+    """Release → why its newest revision is not whole. What cannot be returned to must not keep a person's items alive."""
+    found, there = {}, set(workspace.gallery.tables())
+    for release, revision in latest(entries).items():
+        if revision["space"] in there and (serving is None or release != int(serving["release"])):
+            try:
+                verify(workspace, revision)
+            except (NotPermitted, BadInput) as error:
+                found[release] = str(error)
+    return found
+
+
 def _record(
     workspace: Workspace,
     head: Entry | None,
@@ -86,6 +100,7 @@ def _record(
     serving: Revision | None,
     names: np.ndarray,
     known: int,
+    damaged: dict[int, str],
     *,
     by: str,
     why: str,
@@ -111,21 +126,17 @@ def _record(
         detail: dict[str, Any] = {"items": known, "purged": rebuilt}
         return workspace.ledger.append(head, action="delete", by=by, why=why, model=workspace.settings.model, serving=None, detail=detail)
     there = set(workspace.gallery.tables())
-    earlier, damaged = [], []
-    for release, revision in latest(entries).items():
-        if release == int(serving["release"]) or revision["space"] not in there:
-            continue
-        try:
-            verify(workspace, revision) if not rebuilt else None
-            earlier.append(anew(revision))
-        except FctError as error:  # what cannot be returned to must not keep a person's items alive
-            damaged.append(f"{release}: {error}")
+    earlier = [
+        anew(revision)
+        for release, revision in latest(entries).items()
+        if release != int(serving["release"]) and release not in damaged and revision["space"] in there
+    ]
     now = anew(serving)
     changed = [one for one in earlier if one is not None]
     if now is None and not changed:
         return None
     check()
-    detail = {"items": known, "purged": rebuilt, "earlier": changed} | ({"cannot be returned to": damaged} if damaged else {})
+    detail = {"items": known, "purged": rebuilt, "earlier": changed} | ({"damaged": sorted(damaged)} if damaged else {})
     return workspace.ledger.append(
         head, action="delete", by=by, why=why, model=workspace.settings.model, serving=now or serving, detail=detail
     )

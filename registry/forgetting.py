@@ -9,14 +9,13 @@ import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from fct import tables
 from fct.errors import BadInput
-from fct.files import read_json, whole_file
+from fct.files import whole_file
 from fct.gallery import Gallery
 from fct.vectors import normalise
 from registry.report.review import plain
@@ -50,7 +49,8 @@ def needles(gallery: Gallery, ids: np.ndarray) -> list[bytes]:
     for name in gallery.tables():
         if name == "items":
             continue
-        rows = gallery.raw(name)
+        at = _version_with(gallery, name, chosen)
+        rows = gallery.raw(name, at)
         mine = np.isin(rows["id"], chosen)
         for column in ("phi", "psi", "vector"):
             if column in rows and mine.any():
@@ -62,12 +62,20 @@ def needles(gallery: Gallery, ids: np.ndarray) -> list[bytes]:
     return sorted(found)
 
 
+def _version_with(gallery: Gallery, name: str, ids: np.ndarray) -> int | None:
+    """The newest version of a table that has rows of these ids: they may have been deleted before, and not purged."""
+    for version in reversed(tables.versions(gallery.root, name)):
+        if np.isin(ids, gallery.table_ids(name, version)).any():
+            return version
+    return None
+
+
 def search(folder: Path, wanted: list[bytes]) -> tuple[list[str], int]:
     """Files below ``folder`` that hold one of the byte strings, relative and sorted, and how many strings were looked for."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
     overlap = max((len(one) for one in wanted), default=1) - 1
     left = []
-    with tqdm(total=sum(path.stat().st_size for path in files), desc="looking for bytes", unit="B", unit_scale=True, mininterval=1) as bar:
+    with tqdm(total=sum(_size(path) for path in files), desc="looking for bytes", unit="B", unit_scale=True, mininterval=1) as bar:
         for path in files if wanted else []:
             tail = b""
             try:
@@ -84,14 +92,21 @@ def search(folder: Path, wanted: list[bytes]) -> tuple[list[str], int]:
     return left, len(wanted)
 
 
-def scrub(workspace: Workspace, ids: np.ndarray, kept: dict[int, Revision], serving: int) -> list[int]:
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # a server's own, gone meanwhile
+
+
+def scrub(workspace: Workspace, ids: np.ndarray, kept: dict[int, Revision]) -> list[int]:
     """Remove old table versions, old indexes, and the items' rows in what upgrades have written, here and in MLflow.
 
     Args:
         kept: release → its newest revision, which names the versions and indexes that stay.
 
     Returns:
-        later versions than ``serving``, whose verdict was about rows that are gone. It is removed, so that the next
+        versions that have never served, whose verdict was about rows that are gone. It is removed, so that the next
         `fct reconcile --once` measures them again.
     """
     gallery, model = workspace.gallery, workspace.settings.model
@@ -107,11 +122,11 @@ def scrub(workspace: Workspace, ids: np.ndarray, kept: dict[int, Revision], serv
         version = re.fullmatch(re.escape(model) + r"-v(\d+)", folder.name)
         if version is None:
             continue
-        if int(version[1]) > serving and (folder / "revision.json").exists():
+        if int(version[1]) not in kept and (folder / "revision.json").exists():
             void.append(int(version[1]))
             shutil.rmtree(folder / "verdict", ignore_errors=True)
             (folder / "revision.json").unlink()
-        _scrub_upgrade(workspace, folder, ids)
+        _scrub_upgrade(workspace, folder, int(version[1]), ids)
     return void
 
 
@@ -123,7 +138,7 @@ def _holds_deleted(folder: Path, living: np.ndarray) -> bool:
     return not bool(np.isin(ids, living).all())
 
 
-def _scrub_upgrade(workspace: Workspace, folder: Path, ids: np.ndarray) -> None:
+def _scrub_upgrade(workspace: Workspace, folder: Path, version: int, ids: np.ndarray) -> None:
     items = folder / "verdict" / "items.npz"
     if items.exists():
         with np.load(items, allow_pickle=False) as data:
@@ -132,17 +147,18 @@ def _scrub_upgrade(workspace: Workspace, folder: Path, ids: np.ndarray) -> None:
         if not keep.all():
             with whole_file(items) as part, part.open("wb") as file:
                 np.savez(file, **{name: values[keep] for name, values in rows.items()})  # type: ignore[arg-type]
-    if (folder / "rehearsal" / "rehearsal.json").exists() and _rehearsed(folder / "rehearsal" / "rehearsal.json", ids):
-        shutil.rmtree(folder / "rehearsal")
+    shutil.rmtree(folder / "rehearsal", ignore_errors=True)  # of a revision whose table versions are gone now
     page = folder / "report.html"
-    if page.exists() and _scrub_report(page, ids):
-        with suppress(BadInput):  # it was never published
-            workspace.releases.replace_candidate_file(read_json(folder / "candidate.json")["run_id"], page)
-
-
-def _rehearsed(path: Path, ids: np.ndarray) -> bool:
-    said: dict[str, Any] = read_json(path)
-    return bool(set(ids.tolist()) & {hit[0] for hits in said.get("answers", []) for hit in hits})
+    if page.exists():
+        _scrub_report(page, ids)
+    for run in workspace.releases.candidate_runs(version):  # one a verdict, and each has its report
+        with suppress(BadInput):  # a run that was cut short has none
+            copy = workspace.folder / "cache" / f"purge-{run}" / page.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(workspace.releases.candidate_file(run, page.name), copy)
+            if _scrub_report(copy, ids):
+                workspace.releases.replace_candidate_file(run, copy)
+        shutil.rmtree(workspace.folder / "cache" / f"purge-{run}", ignore_errors=True)
 
 
 def _scrub_report(page: Path, ids: Iterable[str]) -> bool:

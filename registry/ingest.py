@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def ingest(workspace: Workspace, place: str | Path, *, version: int | None = Non
                 bar.update(len(part))
     if len(broken) == count:
         raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}", where=place)
-    with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
+    with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
         entry = _record(workspace, added, number, twin, by=by, why=why, check=held.check)
     said = {
         "broken": broken,
@@ -109,7 +110,11 @@ def _twin(workspace: Workspace, entries: list[Entry], number: int) -> int | None
     days = workspace.settings.promote.double_embed_days
     promoted = [e for e in entries if e.action == "promote" and e.serving and e.serving["release"] == number]
     earlier = before(entries, number) if promoted else None
-    if earlier is None or datetime.now(UTC) - datetime.fromisoformat(promoted[-1].at) > timedelta(days=days):
+    if (
+        earlier is None
+        or earlier["space"] not in workspace.gallery.tables()
+        or datetime.now(UTC) - datetime.fromisoformat(promoted[-1].at) > timedelta(days=days)
+    ):
         return None
     return int(earlier["release"])
 
@@ -146,7 +151,7 @@ def _readable(
         try:
             image, digest = one.read(release.size, release.mode)
         except BadInput as error:
-            broken.append((one.id[:200], str(error)))
+            broken.append((one.id[:200].encode("utf-8", "backslashreplace").decode(), str(error)))
             continue
         first = seen.setdefault(digest, one.id)
         if first != one.id:
@@ -156,13 +161,14 @@ def _readable(
 
 
 def _write(workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.ndarray]], conflicts: Listed) -> tuple[int, int]:
-    """Rows added and unchanged; ids that are there with another content are listed in ``conflicts`` and left as they are."""
+    """Rows added and unchanged; ids that are there with another content go from ``whole`` to ``conflicts`` and stay as they are."""
     gallery, bits = workspace.gallery, own.release.side_bits
     phi, psi = own.embed(np.stack([image for _, image in whole]))
     ids, *texts = (np.array([getattr(one, name) for one, _ in whole], dtype=str) for name in ("id", "label", "source", "uri"))
     natives = gallery.native_version_of(ids)
     differs = gallery.conflicts(own.version, ids, phi, psi, *texts)
     conflicts += [(str(one), str(what)) for one, what in zip(ids, differs, strict=True) if what]
+    whole[:] = [one for one, what in zip(whole, differs, strict=True) if not what]
     new = (differs == "") & ((natives == own.version) | (natives == 0))
     found = Ingested(0, 0)
     if new.any():
@@ -196,7 +202,12 @@ def _record(workspace: Workspace, added: int, number: int, twin: int | None, *, 
         return ledger.append(head, action="ingest", by=by, why=why, model=workspace.settings.model, serving=None, detail=detail)
     now = extend(workspace, serving, entries)
     old = None if twin is None else latest(entries)[twin]
-    again = None if old is None else extend(workspace, old, entries)
+    again = None
+    if old is not None:
+        try:
+            again = extend(workspace, old, entries)
+        except (NotPermitted, BadInput) as error:  # what serves must not wait for a release that may never serve again
+            print(f"the items were not added to release {twin}, which a rollback would return to: {error}", file=sys.stderr)
     if now is None and again is None:
         return None
     check()

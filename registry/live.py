@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -160,15 +160,22 @@ def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
     if verdict is not None and verdict["outcome"] == "passed" and verdict["from"] == serving and path.exists():
         revision = read_json(path) | {"revision": 0}
         if there is not None and there.own is not None and there.own.revision == revision:
-            return there
+            return replace(there, own=without_deleted(there.own, now.serving))
         own = open_revision(workspace, revision)
         warm(own)
-        return Candidate(version, own.release, own.program, own, None)
+        return Candidate(version, own.release, own.program, without_deleted(own, now.serving), None)
     if there is not None and there.version == version and there.bridge is not None:
         return there
     release = workspace.releases.release(version)  # first: without it the work of fitting would be for nothing
     bridge = fit_bridge(workspace, version, now.serving)
     return None if bridge is None else Candidate(version, release, release.program(), None, bridge)
+
+
+def without_deleted(own: Serving, serving: Serving) -> Serving:
+    """The candidate's gallery without items that what serves has lost since: its tables stay at the version that was measured."""
+    living = serving.columns["id"][serving.shown]
+    shown = own.shown & np.isin(own.columns["id"], living)
+    return own if (shown == own.shown).all() else replace(own, shown=shown)
 
 
 def fit_bridge(workspace: Workspace, version: int, serving: Serving) -> forward.Bridge | None:

@@ -17,7 +17,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -128,6 +128,26 @@ def hold(folder: str | Path, name: str, holder: str, *, lease_s: float = 60.0) -
         yield held
     finally:
         held.release()
+
+
+@contextmanager
+def wait(folder: str | Path, name: str, holder: str, *, lease_s: float = 60.0, patience_s: float = 60.0) -> Iterator[Held]:
+    """:func:`hold`, tried again for ``patience_s`` seconds: for locks that are held for moments, where giving up would lose work.
+
+    Raises:
+        LockHeld: it is still held by somebody else then.
+    """
+    end = time.monotonic() + patience_s
+    with ExitStack() as stack:
+        while True:
+            try:
+                held = stack.enter_context(hold(folder, name, holder, lease_s=lease_s))
+                break
+            except LockHeld:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(0.2)
+        yield held
 
 
 def holder_of(folder: str | Path, name: str) -> Lease | None:

@@ -72,6 +72,8 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
         values = (found.release, found.revision, found.entry, found.metric, found.fingerprint)
         cursor.execute(f"INSERT INTO {schema}.serving VALUES (%s, %s, %s, %s, %s)", values)
         _drop_older(cursor, schema, before | {found.release})
+        for earlier in sorted(before - {found.release}):  # a rollback only moves the view: what was deleted must be gone there too
+            cursor.execute(f"DELETE FROM {schema}.release_{earlier} WHERE NOT id = ANY(%s)", (workspace.gallery.item_ids().tolist(),))
     about = {"release": found.release, "revision": found.revision, "entry": found.entry, "rows": len(found.ids)}
     return {"schema": schema, "written": len(changed), "deleted": len(gone), "checked": checked} | about
 

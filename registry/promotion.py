@@ -16,14 +16,15 @@ import numpy as np
 from fct import digests, vectors
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.files import read_json
+from fct.gallery import Gallery
 from fct.tables import TableState
 from registry import approval, checks, lock
-from registry.carrying import carry
+from registry.carrying import carry, lacking
 from registry.decisions import ledger_lock, read_verdict, unreadable_is_altered
 from registry.facts import ignored, statuses
 from registry.ledger import Entry
 from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
-from registry.revision import align, before, next_number, open_index, pin, verify
+from registry.revision import Revision, align, before, latest, masked, next_number, open_index, pin, verify
 from registry.status import Status
 from registry.upgrade import Upgrade, mark
 from registry.verdict import digest_of
@@ -78,26 +79,39 @@ def _approval(workspace: Workspace, version: int, verdict: dict[str, Any]) -> ap
     raise NotPermitted(found.sentence)
 
 
-def delta_of(upgrade: Upgrade, state: TableState) -> int:
-    """Rows by which gallery and evaluated space differ: ingested or deleted since. Derived from the tables, so a second try sees the same."""
-    gallery = upgrade.workspace.gallery
-    return len(set(gallery.space_ids(upgrade.space, at=state.version).tolist()) ^ set(gallery.item_ids().tolist()))
+def delta_of(gallery: Gallery, base: Revision) -> tuple[np.ndarray, np.ndarray]:
+    """Items by which the gallery differs from ``base``, sorted: all of them, and those whose row is there and has to be made anew.
+
+    Ingested or deleted since, or deleted and come again: their row is not there, or has another vector. Derived from the tables, so a
+    second try sees the same.
+    """
+    then, now = gallery.read_space(base["space"], at=base["tables"][base["space"]]["version"]), gallery.read_space(base["space"])
+    items = gallery.item_ids()
+    both, first, second = np.intersect1d(then.ids, now.ids, assume_unique=True, return_indices=True)
+    other = both[(then.vectors[first] != now.vectors[second]).any(axis=1)]
+    gone_or_new = np.setxor1d(then.ids, items)
+    again = np.setdiff1d(np.intersect1d(then.ids, items), now.ids)
+    return np.union1d(np.union1d(gone_or_new, again), other), other
 
 
-def _same_rows(upgrade: Upgrade, evaluated: dict[str, Any], delta: int) -> None:
-    """The rows that were evaluated are in the space unchanged (their content at that table version, and its files)."""
-    gallery = upgrade.workspace.gallery
-    state = TableState.from_json(evaluated["tables"][upgrade.space])
-    gallery.verify(state)
-    gallery.verify_content(state)
-    if delta:
-        before = gallery.read_space(upgrade.space, at=state.version)
-        now = gallery.read_space(upgrade.space)
-        kept = np.isin(now.ids, before.ids)
-        same = np.isin(before.ids, now.ids)
-        if digests.of_rows(now.ids[kept], v=now.vectors[kept]) != digests.of_rows(before.ids[same], v=before.vectors[same]):
+def _same_rows(gallery: Gallery, base: Revision, delta: np.ndarray) -> None:
+    """The rows of ``base`` that are not in the delta stand in the space unchanged."""
+    then, now = gallery.read_space(base["space"], at=base["tables"][base["space"]]["version"]), gallery.read_space(base["space"])
+    kept, same = ~np.isin(now.ids, delta), ~np.isin(then.ids, delta)
+    if digests.of_rows(now.ids[kept], v=now.vectors[kept]) != digests.of_rows(then.ids[same], v=then.vectors[same]):
+        raise NotPermitted(
+            "rows that were evaluated have changed since", where=base["space"], todo="run the upgrade again for a new verdict"
+        )
+
+
+def _all_have_an_h(upgrade: Upgrade, base: Revision) -> None:
+    """NotPermitted where items arrived that are native to a version from which no h was judged."""
+    there = upgrade.workspace.gallery.space_ids(base["space"])
+    for m, ids in lacking(upgrade.workspace, upgrade.version, there).items():
+        if m != upgrade.version and str(m) not in base["forward"]:
             raise NotPermitted(
-                "rows that were evaluated have changed since", where=upgrade.space, todo="run the upgrade again for a new verdict"
+                f"{len(ids)} items native to version {m} arrived since the verdict, and no h from there was judged",
+                todo=f"measure again with `fct upgrade {upgrade.version}`",
             )
 
 
@@ -169,23 +183,30 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         _published(workspace, version, verdict)
         upgrade = Upgrade(workspace, version)
         evaluated = read_json(upgrade.folder / "revision.json")
+        _all_have_an_h(upgrade, evaluated)
         _covered(verdict["covers"], evaluated, upgrade)
-        verify(workspace, evaluated)
-        state = TableState.from_json(evaluated["tables"][upgrade.space])
-        delta = delta_of(upgrade, state)
-        if delta > settings.promote.max_delta * state.rows:
+        base = latest(ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
+        if base is None or base.get("verdict") != verdict["digest"]:
+            base = evaluated
+        verify(workspace, base)
+        gallery, space = workspace.gallery, base["space"]
+        state = TableState.from_json(base["tables"][space])
+        gallery.verify_content(state)
+        delta, other = delta_of(gallery, base)
+        if len(delta) > settings.promote.max_delta * state.rows:
             raise NotPermitted(
-                f"{delta} of {state.rows} rows changed since the verdict",
+                f"{len(delta)} of {state.rows} rows changed since the verdict",
                 wanted=f"at most the share promote.max_delta = {settings.promote.max_delta}",
                 todo=f"measure again with `fct upgrade {version}`",
             )
-        revision = evaluated
-        if delta:
-            carry(workspace, upgrade.space, version, upgrade.forwards())
-            revision = pin(workspace, version, upgrade.space, upgrade.new, evaluated["forward"])
+        gallery.drop_rows(space, other)  # made anew from features, by the h's of the verdict
+        carry(workspace, space, version, upgrade.forwards(map(int, evaluated["forward"])))
+        revision = base
+        if base.get("masked") or any(gallery.snapshot(name).content != base["tables"][name]["content"] for name in ("items", space)):
+            revision = pin(workspace, version, space, upgrade.new, evaluated["forward"])
             if revision["index"]["build"] != evaluated["index"]["build"]:
                 raise NotPermitted("the index settings changed since the verdict", todo=f"measure again with `fct upgrade {version}`")
-        _same_rows(upgrade, evaluated, delta)
+        _same_rows(gallery, base, delta)
         said = ask_canaries(workspace, version, revision)
         held.check()
         approved = _approval(workspace, version, verdict)  # once more: it may have been withdrawn while all this was checked
@@ -196,7 +217,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
             why=why,
             model=settings.model,
             serving=revision | {"revision": next_number(ledger.entries(), version), "verdict": verdict["digest"]},
-            detail={"from": champion, "verdict": verdict["digest"], "approved_by": approved.by, "delta_rows": delta, "canaries": said},
+            detail={"from": champion, "verdict": verdict["digest"], "approved_by": approved.by, "delta_rows": len(delta), "canaries": said},
         )
     follow_later(workspace)
     return entry
@@ -207,7 +228,7 @@ def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade
     found = {
         "release": evaluated["release_digest"],
         "fingerprint": evaluated["fingerprint"],
-        "forward": {str(m): h.digest for m, h in upgrade.forwards().items()},
+        "forward": {str(m): h.digest for m, h in upgrade.forwards(map(int, evaluated["forward"])).items()},
         "space": evaluated["space"],
         "rows": evaluated["tables"][evaluated["space"]]["content"],
         "index": evaluated["index"]["identity"],
@@ -268,6 +289,20 @@ def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool =
         entry = ledger.append(head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail=detail)
     follow_later(workspace)
     return entry
+
+
+def current_of(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision:
+    """The revision without items that are gone: as it is where none is, else a new one. A deletion that was cut short hides nothing."""
+    gallery, space = workspace.gallery, revision["space"]
+    ids = gallery.space_ids(space, at=revision["tables"][space]["version"])
+    if not len(np.setdiff1d(ids, gallery.item_ids())):
+        return revision
+    number = int(revision["release"])
+    gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
+    now = masked(workspace, revision)
+    if now is None:
+        now = pin(workspace, number, space, workspace.releases.release(number, check=False), revision["forward"])
+    return now | {"revision": next_number(entries, number), "verdict": revision.get("verdict")}
 
 
 def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})) -> list[str]:

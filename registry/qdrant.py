@@ -65,6 +65,7 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
             moves.append(models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=collection, alias_name=alias)))
             client.update_collection_aliases(moves)
             _drop_older(client, alias, {collection, before})
+        _forget_deleted(client, alias, set(workspace.gallery.item_ids().tolist()))
     about = {"release": found.release, "revision": found.revision, "entry": found.entry, "rows": len(found.ids)}
     return {"alias": alias, "collection": collection, "written": len(changed), "deleted": len(gone), "checked": checked} | about
 
@@ -129,6 +130,17 @@ def _check(client: Any, collection: str, found: Rows, vectors: np.ndarray) -> in
         return [str(one.payload["id"]) for one in answer.points]
 
     return compare(found, vectors, ask, "Qdrant")
+
+
+def _forget_deleted(client: Any, alias: str, living: set[str]) -> None:
+    """Deleted items leave the collections of other releases too: a rollback only moves the alias."""
+    from qdrant_client import models
+
+    for one in client.get_collections().collections:
+        if re.fullmatch(re.escape(alias) + r"_release_\d+", one.name):
+            gone: list[int | str | uuid.UUID] = [_point(name) for name in _there(client, one.name) if name not in living]
+            if gone:
+                client.delete(one.name, models.PointIdsList(points=gone), wait=True)
 
 
 def _drop_older(client: Any, alias: str, keep: set[str | None]) -> None:

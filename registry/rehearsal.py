@@ -75,12 +75,22 @@ def before(upgrade: Upgrade) -> None:
     serving, folder = upgrade.workspace.ledger.serving(), upgrade.folder / "rehearsal"
     if upgrade.champion is None or serving is None or int(serving["release"]) != upgrade.champion or not upgrade.natives():
         return
-    if (folder / "rehearsal.json").exists() and int(read_json(folder / "rehearsal.json")["revision"]["release"]) == upgrade.champion:
+    if _stands(upgrade, folder / "rehearsal.json"):
         return
     native = upgrade.champion if upgrade.champion in upgrade.natives() else upgrade.natives()[0]
     sample = pairs.load_sample(upgrade.pairs_folder(native) / "sample")
     served = upgrade.served(native, sample)
     record(partial(open_revision, upgrade.workspace), serving, sample.old if served is None else served[0], folder)
+
+
+def _stands(upgrade: Upgrade, path: Path) -> bool:
+    """Whether the champion was asked, at a revision whose tables and index are still there (a purge or a gc may have removed them)."""
+    if not path.exists():
+        return False
+    revision, gallery = read_json(path)["revision"], upgrade.workspace.gallery
+    if int(revision["release"]) != upgrade.champion or not (upgrade.workspace.folder / revision["index"]["folder"]).is_dir():
+        return False
+    return all(gallery.has_version(name, int(state["version"])) for name, state in revision["tables"].items())
 
 
 def after(upgrade: Upgrade) -> Rehearsal | None:

@@ -357,6 +357,11 @@ class Releases:
         self._call("set_terminated", run_id)
         return str(run_id)
 
+    def candidate_runs(self, number: int) -> list[str]:
+        """Ids of the runs that candidate files of a version were logged to, one for each verdict."""
+        found = self._call("search_runs", [self._experiment()], f"tags.`fct.candidate` = '{number}'")
+        return [str(run.info.run_id) for run in found]
+
     def candidate_file(self, run_id: str, name: str) -> Path:
         """A file of a candidate's run, from the store."""
         uri = self._call("get_run", run_id).info.artifact_uri

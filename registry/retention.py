@@ -1,7 +1,7 @@
 """What may go, and what never does: the rule of ``fct gc``.
 
-Kept: the release that serves and the ``gc.keep_releases`` − 1 that served before it, each at its newest revision, so that a rollback finds
-them whole; every later version that a person may still approve, with all its work; verdicts, reports, h's and the ledger; and
+Kept: the release that serves, what a rollback returns to from there and so on, ``gc.keep_releases`` in all, each at its newest revision;
+every later version that a person may still approve or promote again, with all its work; verdicts, reports, h's and the ledger; and
 features and items, always. What goes: spaces, indexes, pairs and measurements of other versions, and old versions of tables that
 nothing kept refers to.
 """
@@ -24,7 +24,7 @@ from registry import lock
 from registry.decisions import ledger_lock
 from registry.facts import statuses
 from registry.ledger import Entry
-from registry.revision import Revision, latest
+from registry.revision import Revision, before, latest
 from registry.status import Status
 from registry.workspace import Workspace
 
@@ -65,10 +65,11 @@ def plan(workspace: Workspace) -> Going:
     serving = entries[-1].serving if entries else None
     now = 0 if serving is None else int(serving["release"])
     newest = latest(entries)
-    served = _kept_releases(entries, workspace.settings.gc.keep_releases)
-    waiting = [v for v, status in statuses(workspace).items() if v > now and v not in newest and status not in OVER]
-    candidates = {v: _candidate(workspace, v) for v in (*waiting, *(v for v in newest if v > now and v in served))}
-    revisions = [newest[v] for v in served] + [one for found in candidates.values() for one in found]
+    later = [v for v, status in statuses(workspace).items() if v > now and status not in OVER]
+    # a later release that was rolled back may be promoted again, as it served
+    served = sorted({*_kept_releases(entries, workspace.settings.gc.keep_releases), *(v for v in later if v in newest)})
+    waiting = [v for v in later if v not in newest]
+    revisions = [newest[v] for v in served] + [one for v in waiting for one in _candidate(workspace, v)]
     going = Going(kept=sorted({*served, *waiting}))
     spaces = {one["space"] for one in revisions} | {space for v in waiting for space in _spaces_of(gallery.tables(), v)}
     going.spaces = [name for name in gallery.tables() if SPACE.fullmatch(name) and name not in spaces]
@@ -81,12 +82,14 @@ def plan(workspace: Workspace) -> Going:
         version = re.fullmatch(re.escape(model) + r"-v(\d+)", path.name)
         if version and int(version[1]) not in going.kept:
             folders += [step for pattern in STEPS for step in sorted(path.glob(pattern))]
+        elif version and int(version[1]) in served:  # asked for its verdict alone, of versions that go
+            folders += sorted(path.glob("rehearsal"))
     going.folders = [path.relative_to(root).as_posix() for path in folders]
     for name in gallery.tables():
         if name in going.spaces:
             continue
         wanted = {int(one["tables"][name]["version"]) for one in revisions if name in one["tables"]}
-        old = tables.old_versions(gallery.root, name, sorted(wanted))
+        old = [version for version in tables.versions(gallery.root, name)[:-1] if version not in wanted]
         if old:
             going.versions[name] = old
     going.bytes = sum(_size(gallery.table_path(name)) for name in going.spaces) + sum(_size(path) for path in folders)
@@ -94,16 +97,13 @@ def plan(workspace: Workspace) -> Going:
 
 
 def _kept_releases(entries: list[Entry], count: int) -> list[int]:
-    """Releases in the order in which they last came to serve, the newest last; ``count`` of them, from what serves now backwards."""
-    order: list[int] = []
-    for entry in entries:
-        if entry.serving is not None and (not order or order[-1] != int(entry.serving["release"])):
-            order.append(int(entry.serving["release"]))
+    """What serves, then what a rollback from there returns to, and so on: at most ``count`` releases."""
+    serving = entries[-1].serving if entries else None
     kept: list[int] = []
-    for release in reversed(order):
-        if release not in kept:
-            kept.append(release)
-    return kept[:count]
+    while serving is not None and len(kept) < count and int(serving["release"]) not in kept:
+        kept.append(int(serving["release"]))
+        serving = before(entries, kept[-1])
+    return kept
 
 
 def _candidate(workspace: Workspace, version: int) -> list[Revision]:
@@ -166,4 +166,6 @@ def collect(workspace: Workspace, *, by: str, why: str = "") -> Going:
             shutil.rmtree(workspace.folder / folder) if (workspace.folder / folder).is_dir() else (workspace.folder / folder).unlink()
         for name, versions in going.versions.items():
             tables.forget_versions(workspace.gallery.root, name, versions)
+        for left in workspace.gallery.root.rglob(".*.dropped"):  # by a drop that was cut short
+            shutil.rmtree(left, ignore_errors=True)
     return going

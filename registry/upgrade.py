@@ -6,6 +6,7 @@ the space is native, and only the gates that need no champion apply.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
-from fct.gallery import space_name
+from fct.gallery import features_name, space_name
 from fct.release import Release
 from registry import checks, verdict
 from registry.carrying import carry
@@ -57,8 +58,8 @@ class Upgrade:
         return None if serving is None else int(serving["release"])
 
     def natives(self) -> list[int]:
-        """Native versions in the gallery that must be carried over (all but n)."""
-        return [m for m in self.workspace.gallery.native_versions() if m != self.version]
+        """Native versions in the gallery that must be carried over: all before n. What a later release embedded cannot be carried back."""
+        return [m for m in self.workspace.gallery.native_versions() if m < self.version]
 
     def release_of(self, version: int) -> Release:
         return self.workspace.releases.release(version, check=False)
@@ -73,8 +74,9 @@ class Upgrade:
         """The closed form on the same pairs as the h from ``native``, which that h has to beat."""
         return self.folder / f"closed-v{native}"
 
-    def forwards(self) -> dict[int, forward.Forward]:
-        return {m: forward.load(self.forward_folder(m)) for m in self.natives()}
+    def forwards(self, natives: Iterable[int] | None = None) -> dict[int, forward.Forward]:
+        """The h's from these native versions; by default from all that the gallery has."""
+        return {m: forward.load(self.forward_folder(m)) for m in (self.natives() if natives is None else natives)}
 
     @cached_property
     def space(self) -> str:
@@ -268,6 +270,8 @@ class Upgrade:
         rows = read_manifest(self.workspace.data).rows(*pairs.POPULATIONS.values())
         images = read_images(rows.files, release.size, release.mode, "evaluation sample: champion")
         query, _ = programs.embed(release.program(), images, device=devices.pick("cpu"))
+        if m > champion:  # a rollback left items of a later release, of which the champion serves only what it embedded itself
+            return query, query
         old = forward.load(self.workspace.upgrade_folder(champion) / f"h-v{m}")
         if old.digest != serving["forward"].get(str(m)):
             raise NotPermitted(
@@ -337,7 +341,11 @@ class Upgrade:
         return self.workspace.gallery.item_ids(role="item", native_version=native, at=revision["tables"]["items"]["version"])
 
     def _carried(self, revision: dict[str, Any], m: int, h: forward.Forward | None) -> checks.Carried:
-        batches = list(self.workspace.gallery.features(m, ids=self._items(revision, m)))
+        gallery, at = self.workspace.gallery, revision["tables"][features_name(m)]["version"]
+        batches = list(gallery.features(m, at=at, ids=self._items(revision, m)))
+        if not batches:  # canaries alone are native to m: its items were deleted, or all were backfilled
+            info = gallery.feature_info(m)
+            return checks.Carried(self.pairs_folder(m), h, np.zeros((0, info.phi_dim), np.float32), np.zeros((0, info.psi_dim), np.int8))
         return checks.Carried(self.pairs_folder(m), h, np.concatenate([b.phi for b in batches]), np.concatenate([b.psi for b in batches]))
 
 

@@ -71,8 +71,10 @@ def delete(
     result = run(opened(params), given, by=by, why=why, purge=purge)
     text = f"{result['deleted']} items deleted, {result['unknown']} ids unknown"
     if purge:
-        text += f"; {result['checked']} byte strings looked for in the workspace, none found"
+        text += f"; {result['checked'] or 'no'} byte strings looked for in the workspace, none found"
     give(result, json, text)
+    for version, reason in result["damaged"].items():
+        say(f"version {version} is not whole and cannot be returned to: {reason}")
     for version in result.get("void", []):
         say(f"version {version}: its verdict was about rows that are gone; `fct reconcile --once` measures it again")
     say("Next: fct status")

@@ -82,11 +82,16 @@ def test_of_three_releases_each_returns_to_the_one_before_it() -> None:
     ("order", "count", "kept"),
     [
         ([1, 2, 3], 2, [3, 2]),
-        ([1, 2, 1], 2, [1, 2]),
-        ([1, 2, 3, 2], 2, [2, 3]),
-        ([1, 1, 1], 3, [1]),
+        ([1, 2, 3], 3, [3, 2, 1]),
+        ([1, 2, 3], 9, [3, 2, 1]),
+        ([1, 2, -1], 2, [1]),
+        ([1, 2, 3, -2], 2, [2, 1]),
+        ([1, 2, 3, -2, 3], 2, [3, 2]),
+        ([1], 1, [1]),
         ([], 2, []),
     ],
 )
-def test_what_served_last_stays(order: list[int], count: int, kept: list[int]) -> None:
-    assert _kept_releases(entries(*(("promote", (release, 1), []) for release in order)), count) == kept
+def test_gc_keeps_what_serves_and_what_rollbacks_return_to_from_there(order: list[int], count: int, kept: list[int]) -> None:
+    """A negative number is a rollback to that release."""
+    told = entries(*(("promote" if release > 0 else "rollback", (abs(release), 1), []) for release in order))
+    assert _kept_releases(told, count) == kept
