@@ -29,7 +29,7 @@ from registry.status import Status
 from registry.workspace import Workspace
 
 OVER = (Status.REJECTED, Status.REFUSED, Status.INVALID)
-STEPS = ("pairs-v*", "evaluation-v*", "rehearsal")
+STEPS = ("pairs-v*", "evaluation-*", "rehearsal")
 
 
 @dataclass

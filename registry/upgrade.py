@@ -31,6 +31,15 @@ from registry.revision import open_index, pin
 from registry.steps import once
 from registry.workspace import Workspace
 
+MIX = "mix"  # of native versions, as the live gallery has them
+
+
+def mixed(counts: dict[int, int], rows: int, seed: int) -> np.ndarray:
+    """(rows,) int: a native version for each row, in the proportions of ``counts``, drawn with ``seed``."""
+    ends = np.rint(np.cumsum(list(counts.values())) / max(1, sum(counts.values())) * rows).astype(int)
+    versions = np.repeat(list(counts), np.diff(ends, prepend=0))
+    return np.asarray(np.random.default_rng(seed).permutation(versions))
+
 
 @dataclass(frozen=True)
 class Upgrade:
@@ -251,7 +260,51 @@ class Upgrade:
                 return evaluation.write(sample, carried[0], self.new.metric, target, seed=seed, served=served, further=further)
 
             out[f"v{m}→v{self.version}"], _ = once(target, inputs, make)
+        if len(self.forwards()) > 1:
+            out[MIX] = self._evaluate_mix()
         return out
+
+    def _evaluate_mix(self) -> dict[str, Any]:
+        """The same on a gallery side that is mixed as the live gallery is: each row of the sample as if native to one of its versions."""
+        settings, forwards, gallery = self.workspace.settings, self.forwards(), self.workspace.gallery
+        counts = {m: len(gallery.item_ids(role="item", native_version=m)) for m in [*forwards, self.version]}
+        samples = {m: pairs.load_sample(self.pairs_folder(m) / "sample") for m in forwards}
+        first, target = samples[min(samples)], self.folder / f"evaluation-{MIX}"
+        inputs = {
+            "h": {str(m): h.digest for m, h in forwards.items()},
+            "counts": {str(m): count for m, count in counts.items()},
+            "pairs": [self._pairs_digest(m) for m in forwards],
+            "champion": self._champion_identity(),
+            "seed": settings.evaluate.seed,
+            "further": [settings.validate.random_orders, settings.validate.score_threshold, settings.validate.false_positives],
+        }
+
+        def make() -> dict[str, Any]:
+            chosen = mixed(counts, len(first.ids), settings.evaluate.seed)
+            carried, sigma = first.new.astype(np.float32), np.zeros(len(first.ids), dtype=np.float32)
+            served = {m: self.served(m, sample) or (sample.old, sample.old) for m, sample in samples.items()}
+            query = next(iter(served.values()))[0]  # of the champion, whatever the row is native to
+            champion = np.array(query)  # of a row native to n itself it serves what it embedded
+            for m, h in forwards.items():
+                rows = chosen == m
+                if not rows.any():  # canaries alone are native to m
+                    continue
+                vectors_, doubt = h.transform(samples[m].old[rows], samples[m].side[rows] if h.side_dim else None, device=settings.device)
+                carried[rows], sigma[rows], champion[rows] = vectors_, np.nan_to_num(doubt, nan=0.0), served[m][1][rows]
+
+            def further(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+                h, seen = forwards[min(forwards)], self.release_of(self.champion or min(forwards)).classes
+                found = checks.further(
+                    values, first, h, (carried, sigma), None, self.new.metric, settings.validate,
+                    seed=settings.evaluate.seed, seen=seen, served=(query, champion),
+                )  # fmt: skip
+                return {name: value for name, value in found.items() if not name.startswith("curve_")}  # curves are judged h by h
+
+            return evaluation.write(
+                first, carried, self.new.metric, target, seed=settings.evaluate.seed, served=(query, champion), further=further
+            )
+
+        return dict(once(target, inputs, make)[0])
 
     def _champion_identity(self) -> dict[str, Any]:
         serving = self.workspace.ledger.serving()
@@ -302,6 +355,9 @@ class Upgrade:
         live = replace(live, rollback=rehearsal.after(self))
         values = {f"v{m}→v{self.version}": evaluation.load(self.folder / f"evaluation-v{m}") for m in self.natives()}
         metrics = {f"v{m}→v{self.version}": read_json(self.folder / f"evaluation-v{m}" / "metrics.json") for m in self.natives()}
+        if len(values) > 1:
+            values[MIX] = evaluation.load(self.folder / f"evaluation-{MIX}")
+            metrics[MIX] = read_json(self.folder / f"evaluation-{MIX}" / "metrics.json")
         covers = {
             "release": self.new.digest(),
             "fingerprint": self.new.fingerprint,

@@ -136,6 +136,7 @@ def test_purged_items_leave_no_byte_behind(living: Project) -> None:
     assert living.fct("doctor").code == 0
 
 
+@pytest.mark.slow
 def test_a_candidate_whose_evaluated_rows_were_purged_is_measured_again(
     copy_of: Callable[[], Project], candidate: Project, tmp_path: Path
 ) -> None:
@@ -755,6 +756,13 @@ def test_version_3_takes_every_item_straight_from_what_embedded_it(third: Projec
     assert ran.code == 0, ran.err
     verdict = json.loads((ws.upgrade_folder(3) / "verdict/verdict.json").read_text(encoding="utf-8"))
     assert sorted(verdict["covers"]["forward"]) == ["1", "2"] and verdict["from"] == 2
+    judged = {gate["subject"] for gate in verdict["gates"] if gate["gate"] == "recovered"}
+    assert judged == {f"known ρ {name} {what}" for name in ("top-1", "mAP") for what in ("v1→v3", "v2→v3", "mix")}
+    three = {name: verdict["metrics"][name]["known"]["nh"]["mAP"]["value"] for name in ("v1→v3", "v2→v3", "mix")}
+    assert (
+        three["v1→v3"] != three["mix"] != three["v2→v3"]
+        and verdict["metrics"]["mix"]["known"]["nn"] == verdict["metrics"]["v1→v3"]["known"]["nn"]
+    )
     space = ws.gallery.read_space(verdict["covers"]["space"])
     assert dict(zip(space.ids.tolist(), space.origin.tolist(), strict=True)) == {one: f"forward {m}→3" for one, m in natives.items()}
 
