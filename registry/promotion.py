@@ -183,7 +183,6 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         _published(workspace, version, verdict)
         upgrade = Upgrade(workspace, version)
         evaluated = read_json(upgrade.folder / "revision.json")
-        _all_have_an_h(upgrade, evaluated)
         _covered(verdict["covers"], evaluated, upgrade)
         base = latest(ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
         if base is None or base.get("verdict") != verdict["digest"]:
@@ -192,6 +191,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         gallery, space = workspace.gallery, base["space"]
         state = TableState.from_json(base["tables"][space])
         gallery.verify_content(state)
+        _all_have_an_h(upgrade, evaluated)
         delta, other = delta_of(gallery, base)
         if len(delta) > settings.promote.max_delta * state.rows:
             raise NotPermitted(

@@ -63,6 +63,13 @@ def answers(serving: Serving, asked: np.ndarray) -> list[list[tuple[str, float]]
     return [[(hit.id, hit.score) for hit in hits] for hits in serving.search_vectors(asked, 20)]
 
 
+def sound(project: Project) -> None:
+    """What doctor says of gallery, champion and storage (the machine's ports are others' business)."""
+    found = json.loads(project.fct("doctor", "--json").out)["checks"]
+    outcomes = {one["check"]: one["outcome"] for one in found if one["check"] in ("gallery", "champion", "storage")}
+    assert outcomes == {"gallery": "fine", "champion": "fine", "storage": "fine"}, found
+
+
 def chosen(project: Project, count: int) -> list[str]:
     ids = project.workspace().gallery.item_ids(role="item")
     return [str(one) for one in np.random.default_rng(1).choice(ids, count, replace=False)]
@@ -133,7 +140,7 @@ def test_purged_items_leave_no_byte_behind(living: Project) -> None:
     ran = living.fct("rollback", "--by", "ana", "--why", "complaints")
     assert ran.code == 0, ran.err
     assert not {hit[0] for hits in answers(open_serving(ws), queries(open_serving(ws))) for hit in hits} & set(gone)
-    assert living.fct("doctor").code == 0
+    sound(living)
 
 
 @pytest.mark.slow
@@ -463,7 +470,7 @@ def test_gc_says_first_what_goes_and_keeps_what_a_rollback_returns_to(living: Pr
     assert answers(open_serving(ws), asked) == before
     assert "nothing can go" in living.fct("gc").out
     assert living.fct("gc", "--yes").code == 0 and ws.ledger.head().number == head.number + 1
-    assert living.fct("doctor", "--json").code == 0
+    sound(living)
     assert living.fct("rollback").code == 0
     assert open_serving(ws).revision["release"] == 1
 
