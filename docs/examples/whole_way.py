@@ -5,7 +5,7 @@ After `make demo`, `fct up` and docs/examples/train_v3.py:
     .venv/bin/python docs/examples/whole_way.py build/releases/v3 [--write]
 
 It registers the folder with MLflow alone (docs/examples/register.py), waits for the verdict, reads the review page in a headless Chromium,
-sets the tag as the page says, and waits until `fct status` says that the version serves. ``--write`` puts transcript and screenshots into
+sets the tag as the page says (with a version's number in place of the folder it begins there), and waits until `fct status` says that the version serves. ``--write`` puts transcript and screenshots into
 docs/operations.md and docs/operations/.
 """
 
@@ -58,15 +58,22 @@ def main() -> None:
         lines.append(f"{time.monotonic() - begun:6.1f} s  {text}")
         print(lines[-1], flush=True)
 
-    done = subprocess.run(
-        [sys.executable, ROOT / "docs/examples/register.py", folder, model, url], cwd=ROOT, capture_output=True, text=True
-    )
-    if done.returncode:
-        sys.exit(done.stderr)
-    version = done.stdout.strip().splitlines()[-1].split()[-1]
-    say(f"{model} version {version} is registered by a script that knows MLflow alone; {before['serving']['release']} serves")
-    wait(client, model, version, "passed")
-    say("its gallery is carried over, its gates have passed, its review page is in the MLflow UI; no command was typed")
+    if folder.isdigit():  # registered before, and judged anew
+        version = folder
+        wait(client, model, version, "passed")
+        say(
+            f"{model} version {version} waits with a passed verdict, its review page is in the MLflow UI; {before['serving']['release']} serves"
+        )
+    else:
+        done = subprocess.run(
+            [sys.executable, ROOT / "docs/examples/register.py", folder, model, url], cwd=ROOT, capture_output=True, text=True
+        )
+        if done.returncode:
+            sys.exit(done.stderr)
+        version = done.stdout.strip().splitlines()[-1].split()[-1]
+        say(f"{model} version {version} is registered by a script that knows MLflow alone; {before['serving']['release']} serves")
+        wait(client, model, version, "passed")
+        say("its gallery is carried over, its gates have passed, its review page is in the MLflow UI; no command was typed")
     with browser.opened() as driver:
         text = browser.read_version(driver, url, model, int(version), place / "review.png")
         value = re.search(r"<your name> ([0-9a-f]{12})", text)
