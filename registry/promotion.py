@@ -276,8 +276,9 @@ def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool =
             )
         with unreadable_is_altered(f"release {target['release']}"):
             verify(workspace, target)
+        target = current_of(workspace, target, ledger.entries())
         served, known = (gallery.space_ids(one["space"], at=one["tables"][one["space"]]["version"]) for one in (head.serving, target))
-        missing = np.setdiff1d(served, known)
+        missing = np.setdiff1d(np.intersect1d(served, gallery.item_ids()), known)
         if len(missing) and not without_missing:
             raise NotPermitted(
                 f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",

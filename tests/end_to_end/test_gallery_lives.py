@@ -192,6 +192,24 @@ def test_a_purge_waits_for_nobody(living: Project) -> None:
     assert ws.ledger.head().action == "promote"
 
 
+def test_a_rollback_hides_what_a_deletion_that_was_cut_short_has_deleted(living: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    from registry import deletion
+
+    ws, gone = living.workspace(), chosen(living, 6)
+
+    def cut(*_: Any, **__: Any) -> None:
+        raise OSError("the power went")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(deletion, "_record", cut)
+        with pytest.raises(OSError, match="power"):
+            deletion.delete(ws, gone, by="ana")
+    ran = living.fct("rollback", "--by", "ana")
+    assert ran.code == 0, ran.err
+    serving = open_serving(ws)
+    assert serving.revision["release"] == 1 and not serving.shown[np.isin(serving.searcher.ids, gone)].any()
+
+
 def test_a_deletion_cut_short_is_finished_by_the_next(living: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     from registry import deletion
 
