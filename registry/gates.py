@@ -112,19 +112,49 @@ def worst_groups(values: dict[str, np.ndarray], queries: int, seed: int) -> list
     return found
 
 
-def _worst_class(values: dict[str, np.ndarray], settings: GateSettings, seed: int) -> Measurement:
+def shrunken(values: np.ndarray, errors: np.ndarray, mean: float) -> tuple[np.ndarray, float]:
+    """Empirical-Bayes estimates of many groups' effects (Efron and Morris 1975, equation 1.6 with a moment estimate of the spread).
+
+    The least of many noisy means lies low by itself: of 26 groups of 30 queries that all gain three points, the worst shows a loss of
+    some nine. Each mean is drawn towards the mean of all by the share of its variance that is noise.
+
+    Args:
+        values: (G,) the groups' means. errors: (G,) their standard errors. mean: the mean of all queries.
+
+    Returns:
+        (G,) estimates, and the standard deviation between groups, 0 where the noise alone explains how they differ.
+    """
+    noise = errors**2
+    between = max(0.0, float(((values - mean) ** 2).sum() / max(len(values) - 1, 1) - noise.mean()))
+    if len(values) == 1 or not (noise + between).all():
+        return values, between**0.5
+    return mean + between / (between + noise) * (values - mean), between**0.5
+
+
+def worst_class(values: dict[str, np.ndarray], settings: GateSettings, seed: int) -> Measurement:
+    """The worst group's nh − oo, freed of the bias that the worst of many has (:func:`shrunken`); evidence of harm in any group refuses."""
     groups = worst_groups(values, settings.worst_class_queries, seed)
     tolerance = -settings.worst_class_tolerance
+    known = values["populations"] == "known"
+    difference = (values["nh_top1"] - values["oo_top1"])[known]
+    plain = np.array([estimate.value for _, estimate, _ in groups])
+    sizes = np.array([estimate.n for _, estimate, _ in groups])
+    errors = difference.std() / np.sqrt(sizes)  # a group of 30 says little about its own spread: that of all queries
+    estimates, between = shrunken(plain, errors, float(difference.mean()))
     p = [below(estimate.value, error, tolerance) for _, estimate, error in groups]
-    adjusted = holm(p)
-    worst = int(np.argmin([estimate.value for _, estimate, _ in groups]))
-    classes, estimate, _ = groups[worst]
-    hurt = min(adjusted) < 0.05
-    names = ", ".join(classes[:4]) + (" …" if len(classes) > 4 else "")
-    note = f"worst of {len(groups)} groups: {names}; Holm-adjusted p of more harm than tolerated {min(adjusted):.2f}"
-    upper = estimate.value if hurt else max(estimate.upper, tolerance)  # evidence of harm in any group refuses
+    harm = min(holm(p))
+    worst = int(np.argmin(p)) if harm < 0.05 else int(estimates.argmin())
+    value = float(plain[worst] if harm < 0.05 else estimates[worst])
+    own = between**2 / (between**2 + errors[worst] ** 2) if between else float(len(groups) == 1)  # the group's own weight in it
+    half = 1.6449 * math.hypot(own**0.5 * errors[worst], (1 - own) * difference.std() / math.sqrt(len(difference)))
+    upper = value if harm < 0.05 else max(value + half, tolerance)
+    classes = ", ".join(groups[worst][0][:4]) + (" …" if len(groups[worst][0]) > 4 else "")
+    note = (
+        f"worst of {len(groups)} groups: {classes}; {plain[worst]:+.3f} by its own {sizes[worst]} queries (noise ±{errors[worst]:.3f}); "
+        f"groups differ by ±{between:.3f} beyond noise; Holm-adjusted p of more harm than tolerated {harm:.2f}"
+    )
     return Measurement(
-        "worst_class", "known top-1, worst group", estimate.value, estimate.lower, upper, estimate.n, tolerance, test="value", note=note
+        "worst_class", "known top-1, worst group", value, value - half, upper, int(sizes[worst]), tolerance, test="value", note=note
     )
 
 
@@ -157,7 +187,7 @@ def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: Ga
                 found.append(of("recovered_unseen", label, change, -settings.unseen_tolerance, strict=True, note=note))
         else:
             found.append(absent("recovered_unseen", "the evaluation sample has no unseen classes"))
-        found.append(_worst_class(values, settings, seed))
+        found.append(worst_class(values, settings, seed))
         found += sample_gates.all_gates(values, settings, seed)
         found.append(_rollback(live.rollback))
         for version, coverage in live.coverage.items():

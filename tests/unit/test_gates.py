@@ -167,6 +167,61 @@ def test_a_group_that_is_slightly_below_by_chance_is_inconclusive_not_refused():
     assert outcomes(v)["worst_class"] == {"inconclusive"}
 
 
+def drawn(effects, each=30, spread=0.3, seed=0):
+    """Values whose known classes of ``each`` queries gain or lose as ``effects`` say, on average over many draws."""
+    rng = np.random.default_rng(seed)
+    v = values(classes=len(effects), each=each, noise=0)
+    known = v["populations"] == "known"
+    share = np.repeat(np.asarray(effects), each)
+    moves = np.maximum(spread**2, np.abs(share))
+    moved = rng.random(len(share)) < moves  # of these, so many more gain than lose that the mean is the effect
+    up = rng.random(len(share)) < 0.5 + share / (2 * moves)
+    v["oo_top1"][known] = np.where(moved & up, 0.0, 1.0)
+    v["nh_top1"][known] = np.where(moved & ~up, 0.0, 1.0)
+    return v
+
+
+def the_worst(v):
+    found = next(m for m in measure(v, live(), SETTINGS, seed=0) if m.gate == "worst_class")
+    return decide([found], kept([found]))[0]
+
+
+def test_the_worst_of_many_groups_that_all_gain_passes():
+    """The least of 26 noisy means lies below the bound nearly always, though no group is harmed."""
+    found = [the_worst(drawn([0.03] * 26, seed=seed)) for seed in range(20)]
+    raw = [min(e.value for _, e, _ in gates.worst_groups(drawn([0.03] * 26, seed=seed), 30, 0)) for seed in range(20)]
+    assert sum(value < -0.05 for value in raw) >= 15
+    assert sum(m.outcome == "passed" for m in found) >= 19
+
+
+def test_one_group_that_loses_three_queries_of_ten_does_not_pass():
+    found = [the_worst(drawn([0.03] * 25 + [-0.3], seed=seed)) for seed in range(20)]
+    assert sum(m.outcome != "passed" for m in found) >= 17
+    assert any(m.outcome == "refused" and "class-25" in m.note for m in found)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 40), st.floats(0, 0.3), st.floats(0.01, 0.2), st.integers(0, 2**31))
+def test_shrinking_draws_every_group_towards_the_mean_and_keeps_the_order(count, between, error, seed):
+    rng = np.random.default_rng(seed)
+    plain = rng.normal(0, between, count) + rng.normal(0, error, count)
+    mean = float(plain.mean())
+    found, spread = gates.shrunken(plain, np.full(count, error), mean)
+    assert (np.abs(found - mean) <= np.abs(plain - mean) + 1e-12).all()
+    assert (np.argsort(found, kind="stable") == np.argsort(plain, kind="stable")).all() or spread == 0
+    assert count > 1 or (found == plain).all()
+
+
+def test_shrinking_is_nearer_to_the_truth():
+    rng = np.random.default_rng(3)
+    truth = rng.normal(0.03, 0.03, (200, 26))
+    seen = truth + rng.normal(0, 0.06, truth.shape)
+    found = np.array([gates.shrunken(row, np.full(26, 0.06), float(row.mean()))[0] for row in seen])
+    assert ((found - truth) ** 2).mean() < 0.5 * ((seen - truth) ** 2).mean()
+    bias = (found.min(axis=1) - truth.min(axis=1)).mean(), (seen.min(axis=1) - truth.min(axis=1)).mean()
+    assert abs(bias[0]) < 0.5 * abs(bias[1])
+
+
 def test_classes_are_pooled_by_name_into_groups_of_enough_queries():
     v = values(classes=5, each=12)
     groups = gates.worst_groups(v, 30, seed=0)
