@@ -28,7 +28,7 @@ def bits_of(bits: Bits, dims: int) -> np.ndarray:
     Raises:
         BadInput: not a whole number from 1 to 8 each, or as many as neither one nor ``dims``.
     """
-    given = np.asarray(bits)
+    given = np.asarray(bits, dtype=None if np.size(bits) else np.int64)  # no codes have no bits
     if given.dtype.kind not in "iu" or given.ndim > 1 or (given.ndim == 1 and len(given) != dims):
         raise BadInput("the bits of the codes have the wrong form", wanted=f"one whole number, or {dims}", got=bits)
     if given.size and not (given.min() >= 1 and given.max() <= 8):

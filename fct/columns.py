@@ -48,10 +48,7 @@ def read(spec: str | Path, name: str) -> np.ndarray:
     path, column = split(spec)
     if not str(path).endswith(TABLES):
         return vectors.load(path, name)
-    if not path.exists():
-        raise BadInput(f"{name}: there is no such table", where=path)
-    with _unreadable(name, path):
-        known = _names(path)
+    known = names(path, name)
     if column is None or column == "":
         raise BadInput(f"{name}: say which column of the table", wanted=f"{path}{BETWEEN}COLUMN, one of {', '.join(known)}")
     if column not in known:
@@ -70,6 +67,18 @@ def _unreadable(name: str, path: Path) -> Iterator[None]:
     except (OSError, ValueError, RuntimeError, pa.ArrowException) as error:
         first = (str(error).strip().splitlines() or [""])[0]
         raise BadInput(f"{name} cannot be read as a table", got=first.split(", /")[0], where=path) from error
+
+
+def names(path: Path, name: str) -> list[str]:
+    """The columns of a Parquet file or a Lance table; ``name``: what the user calls it, for errors.
+
+    Raises:
+        BadInput: there is no such table, or it cannot be read.
+    """
+    if not path.exists():
+        raise BadInput(f"{name}: there is no such table", where=path)
+    with _unreadable(name, path):
+        return _names(path)
 
 
 def _names(path: Path) -> list[str]:

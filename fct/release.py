@@ -3,6 +3,8 @@
 ``program.pt2`` (φ, ψ) in one exported program · ``head.safetensors`` the classification head, where there is one ·
 ``picture.safetensors`` how ψ is drawn, where ψ is a picture · ``canaries.safetensors`` images of no user · ``release.json`` preprocessing, dimensions, measurements, digest of every file.
 
+An *adopted* release is release.json alone: its vectors were computed elsewhere, and its embedder is not at hand (:func:`write_adopted`).
+
 Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of ψ, K classes.
 """
 
@@ -73,7 +75,18 @@ class Release:
     def classes(self) -> list[str]:
         return list(self.about["classes"])
 
+    @property
+    def adopted(self) -> bool:
+        """Whether the vectors of this release were computed elsewhere, by an embedder that is not at hand."""
+        return "adopted" in self.about
+
     def program(self, device: torch.device | None = None) -> programs.Embed:
+        """The exported program (φ, ψ). BadInput where the release was adopted without one."""
+        if self.adopted:
+            raise BadInput(
+                "this release was adopted without its embedder, so it cannot look at an image",
+                todo="ask with vectors of that embedder, `fct adopt` more of them, or promote a version that has an embedder",
+            )
         return programs.load(self.folder / "program.pt2", device)
 
     def canaries(self) -> tuple[np.ndarray, np.ndarray]:
@@ -209,6 +222,43 @@ def write(
     return open_release(folder)
 
 
+def write_adopted(
+    folder: str | Path, *, dim: int, side_bits: list[int], metric: str, normalised: bool, content: str, canary_ids: list[str]
+) -> Release:
+    """Write the release folder of a gallery that was computed elsewhere.
+
+    Args:
+        dim: D. side_bits: of each of the P codes of ψ, none where there is no side-information.
+        normalised: whether every vector was delivered with norm 1.
+        content: digest of the rows that the gallery began with; it stands in the place of the embedder in the fingerprint.
+
+    Raises:
+        BadInput: an unknown metric.
+    """
+    if metric not in METRICS:
+        raise BadInput("unknown metric", wanted=" or ".join(METRICS), got=metric)
+    with whole_folder(folder) as part:
+        about = {
+            "format": FORMAT,
+            "fingerprint": digests.of_json({"adopted": content, "dim": dim, "metric": metric}),
+            "preprocessing": {"size": 1, "mode": "L"},
+            "dims": {"phi": dim, "psi": len(side_bits)},
+            "metric": metric,
+            "side": {
+                "bits": side_bits,
+                "bytes": codes.packed_bytes(len(side_bits), np.array(side_bits, dtype=np.int64)),
+                "kinds": ["given"] * bool(side_bits),
+            },
+            "classes": [],
+            "canaries": canary_ids,
+            "measurements": {},
+            "files": {},
+            "adopted": {"normalised": normalised, "content": content},
+        }
+        write_json(part / "release.json", about)
+    return open_release(folder)
+
+
 def problems(folder: str | Path) -> list[str]:
     """What a folder lacks to be a release, one sentence each; empty when the contract is kept.
 
@@ -218,6 +268,8 @@ def problems(folder: str | Path) -> list[str]:
     found = [f"{piece} is missing" for piece in PIECES if not (folder / piece).is_file()]
     if "release.json is missing" in found:
         return found
+    if _adopted(folder):
+        return []
     try:
         about = read_json(folder / "release.json")
     except BadInput as error:
@@ -264,6 +316,18 @@ def problems(folder: str | Path) -> list[str]:
     if programs.fingerprint(folder / "program.pt2", about["preprocessing"]) != release.fingerprint:
         found.append("the fingerprint is not that of program and preprocessing")
     return found
+
+
+def _adopted(folder: Path) -> bool:
+    """Whether a folder is a whole adopted release; anything else about it is said by :func:`problems`."""
+    try:
+        about = read_json(folder / "release.json")
+        said, bits = about["adopted"], about["side"]["bits"]
+        wanted = {"adopted": said["content"], "dim": about["dims"]["phi"], "metric": about["metric"]}
+        whole = about.keys() >= KEYS and about["format"] == FORMAT and about["metric"] in METRICS and len(bits) == about["dims"]["psi"]
+        return bool(whole and about["fingerprint"] == digests.of_json(wanted))
+    except (BadInput, KeyError, TypeError):
+        return False
 
 
 def open_release(folder: str | Path, *, check: bool = True) -> Release:

@@ -19,6 +19,7 @@ from fct import index as indexes
 from fct import program as programs
 from fct.canary import CanaryPromise, CanaryResult
 from fct.coverage import Coverage
+from fct.datasets import manifest as manifests
 from fct.forward import Forward
 from fct.making import measure as measure_release
 from fct.pairs import Sample, load_sample
@@ -123,17 +124,19 @@ def further(
     Args:
         values: of :func:`fct.evaluation.measure`, R queries that count. carried: the sample's vectors (N, E) and σ (N,) by ``h``.
         closed: the closed form on the same pairs; None where h is one itself.
-        seen: the classes that the old release was trained on; None where they are not known.
+        seen: the classes that the old release was trained on; None where nobody knows (it was adopted).
         served: as for :func:`fct.evaluation.measure`.
 
     Returns:
-        ``h_is_closed``; ``closed_top1``, ``closed_mAP`` (R,); ``seen_by_old`` (R,) bool and ``source`` (R,); ``curve_…`` of
+        ``h_is_closed``; ``closed_top1``, ``closed_mAP`` (R,); ``seen_by_old`` (R,) bool, or ``seen_unknown``, and ``source`` (R,); ``curve_…`` of
         :func:`fct.backfilling.sample_curves`; ``threshold_…`` of :class:`fct.thresholds.Shift`, each with its ``labels``. What could
         not be measured is left out.
     """
     rows = values["rows"]
     out: dict[str, np.ndarray] = {"h_is_closed": np.array(is_closed(h)), "source": sample.sources[rows]}
-    if seen is not None:
+    if seen is None:
+        out["seen_unknown"] = np.array(True)
+    else:
         out["seen_by_old"] = np.isin(sample.labels[rows], np.asarray(list(seen), dtype=str))
     if closed is not None:
         straight, _ = closed.transform(sample.old, sample.side if closed.side_dim else None)
@@ -193,8 +196,11 @@ def measure(
     result = ask(promise, native, canary_ids, ids, rows, new.metric, settings.validate.canary_margin)
     coverage_of = {m: covered(c.pairs, c.phi, c.psi) for m, c in natives.items() if c.h is not None and len(c.phi)}
     device = devices.pick(settings.device)
-    measured = measure_release(new.program(device), data, size=new.size, mode=new.mode, device=device, metric=new.metric)
-    fingerprint = programs.fingerprint(new.folder / "program.pt2", new.about["preprocessing"])
+    measured, fingerprint = {}, new.fingerprint
+    if not new.adopted:
+        fingerprint = programs.fingerprint(new.folder / "program.pt2", new.about["preprocessing"])
+        if (data / manifests.FILE).exists():  # given pairs need no images
+            measured = measure_release(new.program(device), data, size=new.size, mode=new.mode, device=device, metric=new.metric)
     aligned = rows[np.searchsorted(ids, searcher.ids)]
     intact = fingerprint == new.fingerprint == space_fingerprint
     live = LiveChecks(

@@ -20,11 +20,15 @@ def fit_pairs(
     fitting: dict[str, Any] = {
         name: vectors.load(folder / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")
     }
+    bare = fitting["side"].shape[1] == 0  # an adopted release may have no side-information
     pool: dict[str, Any] = (
         {f"pool_{name}": vectors.load(folder / "pool" / f"{name}.npy") for name in ("old", "side", "new")}
         if (folder / "pool").is_dir()
         else {}
     )
+    if bare:
+        fitting["side"] = None
+        pool.pop("pool_side", None)
     return forward.fit(**fitting, **pool, head=head, settings=settings, seed=seed, device=device, title=title)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fct import tables
+from fct import tables, vectors
 from fct.errors import BadInput
 from fct.files import whole_file
 from fct.gallery import Gallery
@@ -147,6 +147,8 @@ def _scrub_upgrade(workspace: Workspace, folder: Path, version: int, ids: np.nda
         if not keep.all():
             with whole_file(items) as part, part.open("wb") as file:
                 np.savez(file, **{name: values[keep] for name, values in rows.items()})  # type: ignore[arg-type]
+    for sample in folder.glob("pairs-v*/sample"):  # an adopted release is asked with rows of its own gallery
+        _scrub_sample(sample, ids)
     shutil.rmtree(folder / "rehearsal", ignore_errors=True)  # of a revision whose table versions are gone now
     page = folder / "report.html"
     if page.exists():
@@ -159,6 +161,14 @@ def _scrub_upgrade(workspace: Workspace, folder: Path, version: int, ids: np.nda
             if _scrub_report(copy, ids):
                 workspace.releases.replace_candidate_file(run, copy)
         shutil.rmtree(workspace.folder / "cache" / f"purge-{run}", ignore_errors=True)
+
+
+def _scrub_sample(folder: Path, ids: np.ndarray) -> None:
+    arrays = {path: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
+    keep = ~np.isin(arrays[folder / "ids.npy"], ids)
+    if not keep.all():
+        for path, rows in arrays.items():
+            vectors.save(path, rows[keep])
 
 
 def _scrub_report(page: Path, ids: Iterable[str]) -> bool:

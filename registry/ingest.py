@@ -94,7 +94,7 @@ def ingest(workspace: Workspace, place: str | Path, *, version: int | None = Non
     if len(broken) == count:
         raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}", where=place)
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
-        entry = _record(workspace, added, number, twin, by=by, why=why, check=held.check)
+        entry = record(workspace, added, number, twin, by=by, why=why, check=held.check)
     said = {
         "broken": broken,
         "conflicts": conflicts,
@@ -116,7 +116,8 @@ def _twin(workspace: Workspace, entries: list[Entry], number: int) -> int | None
         or datetime.now(UTC) - datetime.fromisoformat(promoted[-1].at) > timedelta(days=days)
     ):
         return None
-    return int(earlier["release"])
+    twin = int(earlier["release"])
+    return None if workspace.releases.release(twin, check=False).adopted else twin
 
 
 class _Embedder:
@@ -190,7 +191,7 @@ def _write_again(workspace: Workspace, own: _Embedder, twin: _Embedder, whole: l
     gallery.add_features(*twin.of, ids[todo], *twin.embed(np.stack(images)), psi_bits=release.side_bits)
 
 
-def _record(workspace: Workspace, added: int, number: int, twin: int | None, *, by: str, why: str, check: Any) -> Entry | None:
+def record(workspace: Workspace, added: int, number: int, twin: int | None, *, by: str, why: str, check: Any) -> Entry | None:
     """Let the spaces follow, and write the ledger entry. None where nothing is new; by the tables, so that a run cut short is finished."""
     ledger = workspace.ledger
     head, entries = ledger.head(), ledger.entries()

@@ -143,10 +143,11 @@ class Live:
 
 def warm(opened: Serving) -> None:
     """First queries, so that nobody's is the first: canaries, one image at a time and by vector."""
-    _, images = opened.release.canaries()
-    for image in images[:WARM_QUERIES]:
-        opened.search(image[None], 10)
-    opened.searcher.vector(0)
+    if opened.program is not None:
+        _, images = opened.release.canaries()
+        for image in images[:WARM_QUERIES]:
+            opened.search(image[None], 10)
+    opened.search_vectors(opened.searcher.vector(0)[None], 10)
 
 
 def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
@@ -163,7 +164,7 @@ def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
             return replace(there, own=without_deleted(there.own, now.serving))
         own = open_revision(workspace, revision)
         warm(own)
-        return Candidate(version, own.release, own.program, without_deleted(own, now.serving), None)
+        return Candidate(version, own.release, own.program or own.release.program(), without_deleted(own, now.serving), None)
     if there is not None and there.version == version and there.bridge is not None:
         return there
     release = workspace.releases.release(version)  # first: without it the work of fitting would be for nothing

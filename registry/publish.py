@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fct import evaluation, pairs, vectors
-from fct.datasets.manifest import read_manifest
+from fct.datasets import manifest as manifests
 from fct.files import read_json, whole_file, write_json
 from registry import report
 from registry.report.description import escape
@@ -22,8 +22,10 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
     verdict = read_json(upgrade.folder / "verdict" / "verdict.json")
     with np.load(upgrade.folder / "verdict" / "items.npz", allow_pickle=False) as data:
         ids, sigma, far = data["ids"], data["sigma"], data["far"]
-    manifest = read_manifest(upgrade.workspace.data)
-    files = dict(zip(manifest.id.tolist(), manifest.files, strict=True))
+    files: dict[str, Path] = {}
+    if (upgrade.workspace.data / manifests.FILE).exists():  # given pairs have no images
+        manifest = manifests.read_manifest(upgrade.workspace.data)
+        files = dict(zip(manifest.id.tolist(), manifest.files, strict=True))
     natives = upgrade.natives()
     values = sample = carried = served = None
     if natives:

@@ -76,7 +76,8 @@ def subgroups(values: Values, settings: GateSettings, seed: int) -> list[Measure
         members, names, reason = _members(kind, rows, settings.worst_class_queries)
         if reason:
             reasons.append(reason)
-            answered &= kind == SEEN and SEEN in rows  # that there is one subgroup only is an answer; not to know is none
+            # that there is one subgroup only is an answer; not to know is none, unless it was declared when the release was adopted
+            answered &= kind == SEEN and (SEEN in rows or "seen_unknown" in values)
             continue
         for name, label in LABELS.items():
             growth, gap = gaps(rows, members, rows["labels"], name, seed)

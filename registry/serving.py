@@ -36,13 +36,14 @@ class Serving:
     """A revision opened for searching.
 
     Attributes:
+        program: None where the release was adopted without its embedder; then vectors can be asked, images cannot.
         columns: of the N rows of the index, in its order: id, label, source, image_uri, origin (N,) str, native_version (N,) int.
         shown: (N,) bool, the rows that may be answers: no canary, and not deleted since the index was built.
     """
 
     revision: dict[str, Any]
     release: Release
-    program: programs.Embed
+    program: programs.Embed | None
     searcher: Searcher
     columns: dict[str, np.ndarray]
     shown: np.ndarray
@@ -58,7 +59,8 @@ class Serving:
         """
         if k < 1:
             raise BadInput("k is too small", wanted="at least 1", got=k)
-        query, _ = programs.embed(self.program, images, device=devices.pick("cpu"))
+        program = self.release.program() if self.program is None else self.program  # which says why there is none
+        query, _ = programs.embed(program, images, device=devices.pick("cpu"))
         return self.search_vectors(query, k, where=where)
 
     def search_vectors(self, query: np.ndarray, k: int, fingerprint: str | None = None, where: Where | None = None) -> list[list[Hit]]:
@@ -157,7 +159,8 @@ def open_revision(workspace: Workspace, revision: dict[str, Any], release: int |
     columns = {name: items[name][in_items] for name in ("label", "source", "image_uri", "native_version")}
     columns |= {"id": searcher.ids, "origin": origins[in_space]}
     shown = there & (items["role"][in_items] != "canary")
-    return Serving(revision, opened, beside.program if same and beside is not None else opened.program(), searcher, columns, shown)
+    program = beside.program if same and beside is not None else None if opened.adopted else opened.program()
+    return Serving(revision, opened, program, searcher, columns, shown)
 
 
 def _places(there: np.ndarray, wanted: np.ndarray) -> np.ndarray:

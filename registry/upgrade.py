@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from fct import adopted, digests, evaluation, forward, pairs, preview, vectors
 from fct import device as devices
-from fct import digests, evaluation, forward, pairs, preview, vectors
 from fct import program as programs
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
@@ -138,6 +138,9 @@ class Upgrade:
         settings, data = self.workspace.settings, self.workspace.data
         for m in self.natives() or [self.version]:
             old = self.release_of(m)
+            if old.adopted:
+                self._embed_adopted(m, old)
+                continue
             inputs = {
                 "old": old.fingerprint,
                 "new": self.new.fingerprint,
@@ -147,6 +150,50 @@ class Upgrade:
             }
             arguments = (old, self.new, data, self.pairs_folder(m), settings.embed)
             once(self.pairs_folder(m), inputs, partial(pairs.write_pairs, *arguments, seed=settings.seed, device=settings.device))
+
+    def _embed_adopted(self, m: int, old: Release) -> None:
+        """The same from given pairs, where the vectors of ``m`` were computed elsewhere."""
+        about: dict[str, object] = {"old": old.fingerprint, "new": self.new.fingerprint, "metric": self.new.metric, "old_classes": []}
+        place, out, gallery, seed = (
+            self.workspace.adopted_folder(m),
+            self.pairs_folder(m),
+            self.workspace.gallery,
+            self.workspace.settings.seed,
+        )
+        if m == self.version:
+            chosen = np.random.default_rng(seed).permutation(gallery.item_ids(role="item", native_version=m))[: adopted.EVALUATED]
+            both = [np.sort(chosen), gallery.item_ids(role="canary", native_version=m)]
+            rows = [next(gallery.features(m, ids=ids, batch_rows=len(ids))) for ids in both]
+            once(
+                out,
+                about | {"rows": digests.of_json([ids.tolist() for ids in both])},
+                partial(adopted.write_first, rows[0], rows[1], out, about),
+            )
+            return
+        if not place.is_dir():
+            raise BadInput(
+                f"version {m} was adopted without pairs, so nothing says how its vectors become those of version {self.version}",
+                todo="`fct adopt VECTORS --as v1 --pairs OLD.npy NEW.npy --labels LABELS` adds them",
+            )
+        given = adopted.load_given(place)
+        if given.new.shape[1] != self.new.dim:
+            raise BadInput(
+                f"the pairs of adopted version {m} do not lead to version {self.version}",
+                wanted=f"{self.new.dim} dimensions",
+                got=given.new.shape[1],
+                todo="`fct adopt … --pairs OLD.npy NEW.npy` with vectors of this version",
+            )
+        own, _ = programs.embed(self.new.program(), self.new.canaries()[1], device=devices.pick("cpu"))
+        share = adopted.strangers(given.new, own)
+        if share > adopted.STRANGER:
+            raise BadInput(
+                f"the pairs' new vectors do not look like those of version {self.version}'s own embedder",
+                wanted=f"its canaries among them, at most {adopted.STRANGER:.0%} further out than the pairs' own 99th percentile",
+                got=f"{share:.0%}",
+                todo="compute NEW.npy with the program that is registered",
+            )
+        inputs = about | {"given": digests.of_folder(place), "seed": seed, "classes": digests.of_json(self.new.classes)}
+        once(out, inputs, partial(adopted.write_pairs, given, out, classes=self.new.classes, seed=seed, about=about))
 
     def fit(self) -> dict[str, Any]:
         """One h per native version present, always straight from native."""
@@ -230,7 +277,7 @@ class Upgrade:
             sample = pairs.load_sample(self.pairs_folder(m) / "sample")
             target = self.folder / f"evaluation-v{m}"
             closed = None if is_closed(h) else forward.load(self.closed_folder(m))
-            seen, bounds = self.release_of(m).classes, settings.validate
+            seen, bounds = self._seen(m), settings.validate
             inputs = {
                 "h": h.digest,
                 "closed": closed and closed.digest,
@@ -247,7 +294,7 @@ class Upgrade:
                 target: Path = target,
                 m: int = m,
                 closed: forward.Forward | None = closed,
-                seen: list[str] = seen,
+                seen: list[str] | None = seen,
             ) -> dict[str, Any]:
                 carried = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
                 served, seed = self.served(m, sample), settings.evaluate.seed
@@ -263,6 +310,11 @@ class Upgrade:
         if len(self.forwards()) > 1:
             out[MIX] = self._evaluate_mix()
         return out
+
+    def _seen(self, m: int) -> list[str] | None:
+        """The classes that version m was trained on; None where nobody knows."""
+        release = self.release_of(m)
+        return None if release.adopted else release.classes
 
     def _evaluate_mix(self) -> dict[str, Any]:
         """The same on a gallery side that is mixed as the live gallery is: each row of the sample as if native to one of its versions."""
@@ -293,7 +345,7 @@ class Upgrade:
                 carried[rows], sigma[rows], champion[rows] = vectors_, np.nan_to_num(doubt, nan=0.0), served[m][1][rows]
 
             def further(values: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-                h, seen = forwards[min(forwards)], self.release_of(self.champion or min(forwards)).classes
+                h, seen = forwards[min(forwards)], self._seen(self.champion or min(forwards))
                 found = checks.further(
                     values, first, h, (carried, sigma), None, self.new.metric, settings.validate,
                     seed=settings.evaluate.seed, seen=seen, served=(query, champion),
@@ -320,6 +372,11 @@ class Upgrade:
         if champion is None or champion == m or serving is None:
             return None
         release = self.release_of(champion)
+        if release.adopted or self.release_of(m).adopted:
+            raise BadInput(
+                f"items native to version {m} are served by version {champion}, and the given pairs do not say how",
+                todo=f"`fct backfill` lets version {champion} embed them itself; given pairs lead one version on, not two",
+            )
         rows = read_manifest(self.workspace.data).rows(*pairs.POPULATIONS.values())
         images = read_images(rows.files, release.size, release.mode, "evaluation sample: champion")
         query, _ = programs.embed(release.program(), images, device=devices.pick("cpu"))

@@ -92,6 +92,10 @@ class Workspace:
     def upgrade_folder(self, version: int) -> Path:
         return self.folder / "upgrades" / f"{self.settings.model}-v{version}"
 
+    def adopted_folder(self, version: int) -> Path:
+        """Given pairs of a release that was adopted: what h is fitted and judged on in place of images."""
+        return self.folder / "adopted" / f"{self.settings.model}-v{version}"
+
     def index_folder(self, digest: str) -> Path:
         """An index is identified by what it was built from and how; another one gets another folder."""
         return self.folder / "indexes" / self.settings.model / digest[:16]

@@ -42,6 +42,61 @@ def ingest(
     say("Next: fct status")
 
 
+def adopt(
+    vectors: Annotated[
+        Path, typer.Argument(help="(N, D) .npy, or .parquet with a column vector and, where it likes, id, label, source, image_uri, side.")
+    ],
+    as_version: Annotated[str, typer.Option("--as", help="The version that they become: v1 for a first one.")],
+    ids: Annotated[Path | None, typer.Option(help="For .npy: ids, one a line or .npy; by default the number of the row.")] = None,
+    side: Annotated[Path | None, typer.Option(help="For .npy: side-information, (N, P) .npy of −128 to 127.")] = None,
+    pairs: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            help="OLD.npy NEW.npy: the same items' vectors by the old and the new embedder; an upgrade is fitted and judged on them."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Of the pairs: what each shows, one a line or .npy; empty where nobody knows.")
+    ] = None,
+    pairs_side: Annotated[Path | None, typer.Option(help="Of the pairs: side-information, (G, P) .npy.")] = None,
+    metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
+    normalised: Annotated[bool, typer.Option("--normalised", help="Declare that every vector was delivered with norm 1.")] = False,
+    mixed: Annotated[bool, typer.Option("--mixed-ok", help="Take vectors that look as if two embedders had made them.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, and change nothing.")] = False,
+    by: By = ME,
+    why: Why = "",
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Start with a gallery that another system has computed: its vectors become version 1, nothing is embedded again.
+
+    The old embedder need not be at hand. The later upgrade learns from pairs: items that both embedders have seen, with labels, and not
+    items of the gallery. Without pairs an upgrade cannot be promised. Running it again adds what is new.
+
+    Example: fct adopt gallery.parquet --as v1 --pairs old.npy new.npy --labels labels.txt
+    """
+    from fct import adopted
+    from registry.adoption import adopt as run
+
+    number = as_version.removeprefix("v")
+    if not number.isdigit() or int(number) < 1:
+        raise BadInput("this is no version", wanted="v1", got=as_version)
+    if (pairs is None) != (labels is None):
+        raise BadInput("pairs and their labels belong together", wanted="--pairs OLD.npy NEW.npy --labels LABELS", todo="give both")
+    ws = opened(params)
+    rows = adopted.read_rows(vectors, ids=ids, side=side)
+    given = None if pairs is None or labels is None else adopted.read_given(*pairs, labels, side=pairs_side)
+    result = run(ws, rows, given, version=int(number), metric=metric, normalised=normalised, mixed=mixed, by=by, why=why, dry_run=dry_run)
+    text = f"{result['added']} vectors adopted as version {number}, {result['unchanged']} were there"
+    give(result, json, f"{result['rows']} vectors would be adopted as version {number}" if dry_run else text)
+    for sentence in result["warnings"]:
+        say(f"note: {sentence}")
+    if result["pairs"] is not None:
+        say("pairs: " + ", ".join(f"{count} {name}" for name, count in result["pairs"].items()))
+    listing("ids are there with another content", result["conflicts"])
+    say("Next: fct reconcile --once" if not result["serves"] else "Next: fct status")
+
+
 def delete(
     ids: Annotated[list[str] | None, typer.Argument(help="Ids of items, as `fct search` shows them.")] = None,
     file: Annotated[Path | None, typer.Option("--from", help="A text file with one id a line, besides or in place of arguments.")] = None,
@@ -200,5 +255,5 @@ def listing(title: str, listed: list[tuple[str, str]]) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ingest, delete, backfill, gc, export):
+    for command in (ingest, adopt, delete, backfill, gc, export):
         app.command(rich_help_panel=GALLERY)(command)

@@ -1,0 +1,217 @@
+"""``fct adopt``: a gallery whose vectors were computed elsewhere becomes release 1, or further items of it.
+
+Nothing is computed again. The release has no embedder: it is asked with vectors, and a later version, which has one, takes over by an
+upgrade from *given pairs* (:mod:`fct.adopted`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from fct import adopted, digests, release, vectors
+from fct.errors import BadInput
+from fct.files import whole_folder
+from registry import lock
+from registry.decisions import ledger_lock
+from registry.ingest import record
+from registry.workspace import Workspace
+
+ROWS = 16_384  # a commit
+Listed = list[tuple[str, str]]
+
+
+def adopt(
+    workspace: Workspace,
+    rows: adopted.Rows,
+    given: adopted.Given | None,
+    *,
+    version: int,
+    metric: str = "cosine",
+    normalised: bool = False,
+    mixed: bool = False,
+    by: str,
+    why: str,
+    dry_run: bool = False,
+) -> dict[str, Any]:
+    """Take rows into the gallery as native to an adopted version. Running it again changes nothing, and finishes what was cut short.
+
+    Args:
+        given: pairs that lead to the next version; they take the place of earlier ones.
+        version: its number; the release is registered where it is not yet.
+        normalised: whether all vectors are said to have norm 1.
+        mixed: take rows although they look like vectors of two embedders.
+
+    Returns:
+        ``version``, ``added``, ``unchanged``, ``conflicts`` (id and reason), ``pairs`` (rows by purpose, or None), ``warnings``,
+        ``entry`` of the ledger or None, ``serves``.
+
+    Raises:
+        BadInput: rows that are not of this version, a version with an embedder, vectors of two embedders, norms other than declared.
+    """
+    releases, gallery, settings = workspace.releases, workspace.gallery, workspace.settings
+    known = {one.number for one in releases.versions()}
+    parts = None if given is None else adopted.divide(given.labels, settings.seed)
+    warnings = _look(rows, given, normalised=normalised, metric=metric, mixed=mixed)
+    opened = releases.release(version) if version in known else None
+    _belongs(workspace, opened, rows, version=version, known=known, metric=metric)
+    said: dict[str, Any] = {
+        "version": version,
+        "rows": len(rows.ids),
+        "pairs": None if parts is None else {name: len(values) for name, values in vars(parts).items()},
+        "warnings": warnings,
+    }
+    if dry_run:
+        return said | {"added": 0, "unchanged": 0, "conflicts": [], "entry": None, "serves": False}
+    with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: adopt", lease_s=settings.promote.lock_lease_s):
+        canaries = _canaries(rows, given, parts, settings.seed)
+        if opened is None:
+            widest = max(adopted.bits_of(psi) for psi in (rows.psi, rows.psi if given is None else given.psi))
+            opened = _register(workspace, rows, version, metric, normalised, canaries[0].tolist(), widest)
+        if given is not None:
+            with whole_folder(workspace.adopted_folder(version)) as part:
+                given.save(part)
+        if given is not None or not len(gallery.item_ids(role="canary")):
+            _add_canaries(workspace, opened, canaries, version)
+        added, unchanged, conflicts = _write(workspace, opened, rows, version)
+    with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
+        entry = record(workspace, added, version, None, by=by, why=why, check=held.check)
+    serves = workspace.ledger.serving() is not None
+    return said | {
+        "added": added,
+        "unchanged": unchanged,
+        "conflicts": conflicts,
+        "entry": None if entry is None else entry.number,
+        "serves": serves,
+    }
+
+
+def _look(rows: adopted.Rows, given: adopted.Given | None, *, normalised: bool, metric: str, mixed: bool) -> list[str]:
+    """Sentences about what is worth knowing; BadInput where the vectors are not what they are said to be."""
+    vectors.check("vectors", rows.phi)
+    said, unit = [], adopted.normalised(rows.phi)
+    if normalised and not unit:
+        raise BadInput("the vectors are not normalised", wanted="norm 1 each", got="other norms", todo="leave out --normalised")
+    if unit and not normalised:
+        said.append("every vector has norm 1: they were normalised (--normalised declares it), and lengths that h could use are gone")
+    if given is not None:
+        if given.old.shape[1] != rows.phi.shape[1] or given.psi.shape[1] != rows.psi.shape[1]:
+            raise BadInput(
+                "the pairs' old vectors are not of the gallery's kind",
+                wanted=f"{rows.phi.shape[1]} dimensions and {rows.psi.shape[1]} of side-information",
+                got=f"{given.old.shape[1]} and {given.psi.shape[1]}",
+            )
+        share = adopted.strangers(given.old, rows.phi)
+        if share > adopted.STRANGE and not mixed:
+            raise BadInput(
+                f"{share:.0%} of the vectors do not look like the pairs' old ones: vectors of two embedders are mixed, or h would be fitted on other things than the gallery holds",
+                wanted=f"at most {adopted.STRANGE:.0%} further out than the pairs' own 99th percentile",
+                todo="adopt those of one embedder; or, if you know why, --mixed-ok",
+            )
+        if share > adopted.STRANGE:
+            said.append(f"{share:.0%} of the vectors do not look like the pairs' old ones; taken as they are")
+    else:
+        said.append(
+            "without pairs no upgrade can be promised, and two embedders of one scale cannot be told apart: give --pairs and --labels"
+        )
+    split = adopted.two_scales(rows.phi)
+    if split is not None and not mixed:
+        raise BadInput(
+            f"the vectors are of two scales ({split:.0%} of them of the one): vectors of two embedders are mixed",
+            todo="adopt those of one embedder; or, if one embedder gives both, --mixed-ok",
+        )
+    if not rows.psi.shape[1]:
+        said.append(
+            "there is no side-information: what the new model sees and the old one did not cannot come back. On this project's icons h"
+            " without it recovers about two thirds of the gain on known classes and none on unseen ones (docs/gallery.md)"
+        )
+    return said
+
+
+def _belongs(
+    workspace: Workspace, opened: release.Release | None, rows: adopted.Rows, *, version: int, known: set[int], metric: str
+) -> None:
+    serving = workspace.ledger.serving()
+    if opened is None and version != max(known, default=0) + 1:
+        raise BadInput("versions are numbered in the registry's order", wanted=f"v{max(known, default=0) + 1}", got=f"v{version}")
+    if opened is not None and not opened.adopted:
+        raise BadInput(f"version {version} has an embedder of its own", todo="`fct ingest` embeds images with it")
+    if serving is not None and int(serving["release"]) != version:
+        raise BadInput(f"release {serving['release']} serves, so new items are embedded by it", todo="`fct ingest`")
+    others = workspace.gallery.native_versions().keys() - {version}
+    if opened is None and others:
+        raise BadInput("the gallery was begun with another version", got=f"native versions {sorted(others)}")
+    if opened is None:
+        return
+    given = (rows.phi.shape[1], rows.psi.shape[1], metric)
+    if given != (opened.dim, opened.side_dim, opened.metric):
+        raise BadInput(f"these vectors are not of version {version}", wanted=(opened.dim, opened.side_dim, opened.metric), got=given)
+
+
+def _canaries(
+    rows: adopted.Rows, given: adopted.Given | None, parts: adopted.Parts | None, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """ids, phi and psi of the canaries: pairs that nothing else uses; without pairs copies of some items."""
+    if given is not None and parts is not None:
+        return adopted.canary_ids(parts), np.asarray(given.old[parts.canaries]).astype(rows.phi.dtype), given.psi[parts.canaries]
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.ids))[: adopted.CANARIES])
+    return np.array([f"canary:item-{row}" for row in chosen]), np.asarray(rows.phi[chosen]), rows.psi[chosen]
+
+
+def _add_canaries(workspace: Workspace, opened: release.Release, canaries: tuple[np.ndarray, np.ndarray, np.ndarray], version: int) -> None:
+    ids, phi, psi = canaries
+    new = ~np.isin(ids, workspace.gallery.item_ids(role="canary"))
+    empty = np.full(int(new.sum()), "")
+    if new.any():
+        fingerprint, bits = opened.fingerprint, opened.side_bits
+        workspace.gallery.ingest(version, fingerprint, ids[new], phi[new], psi[new], empty, empty, empty, role="canary", psi_bits=bits)
+
+
+def _register(
+    workspace: Workspace, rows: adopted.Rows, version: int, metric: str, normalised: bool, canaries: list[str], bits: int
+) -> release.Release:
+    with tempfile.TemporaryDirectory() as place:
+        folder = release.write_adopted(
+            Path(place) / "release",
+            dim=rows.phi.shape[1],
+            side_bits=[bits] * rows.psi.shape[1],
+            metric=metric,
+            normalised=normalised,
+            content=digests.of_rows(rows.ids, phi=rows.phi),
+            canary_ids=canaries,
+        ).folder
+        number = workspace.releases.register(folder, str(workspace.settings.workspace))
+    if number != version:
+        raise BadInput(f"somebody registered version {version} meanwhile", got=f"this one became {number}", todo="look at `fct status`")
+    return workspace.releases.release(number)
+
+
+def _write(workspace: Workspace, opened: release.Release, rows: adopted.Rows, version: int) -> tuple[int, int, Listed]:
+    """Rows added and unchanged, and ids that are there with another content."""
+    gallery, added, unchanged = workspace.gallery, 0, 0
+    conflicts: Listed = []
+    with tqdm(total=len(rows.ids), desc="adopting", unit="row", mininterval=1) as bar:
+        for start in range(0, len(rows.ids), ROWS):
+            part = slice(start, start + ROWS)
+            ids, phi, psi = rows.ids[part], np.asarray(rows.phi[part]), rows.psi[part]
+            described = rows.labels[part], rows.sources[part], rows.uris[part]
+            differs = gallery.conflicts(version, ids, phi, psi, *described)
+            conflicts += [(str(one), str(what)) for one, what in zip(ids, differs, strict=True) if what]
+            good = differs == ""
+            if good.any():
+                found = gallery.ingest(
+                    version,
+                    opened.fingerprint,
+                    ids[good],
+                    phi[good],
+                    psi[good],
+                    *(text[good] for text in described),
+                    psi_bits=opened.side_bits,
+                )
+                added, unchanged = added + found.added, unchanged + found.unchanged
+            bar.update(len(ids))
+    return added, unchanged, conflicts

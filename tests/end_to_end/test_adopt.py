@@ -1,0 +1,183 @@
+"""A gallery that another system computed: adopted, carried over from given pairs, promoted and searched, without one of its images."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fct import program as programs
+from fct.datasets.images import read_images
+from fct.datasets.manifest import read_manifest
+from fct.device import pick
+from fct.release import open_release
+from tests.end_to_end.conftest import Project
+
+FITTING = ("train", "fitting", "validation", "validation_unseen")
+
+
+def foreign(project: Project, side: bool = True) -> Path:
+    """What another system delivers, in a folder beside the project; then every image and manifest of the project is gone."""
+    out, data = project.folder.parent / "foreign", project.folder / "build/data"
+    out.mkdir()
+    manifest = read_manifest(data)
+    old, new = (open_release(project.folder / f"build/releases/{name}") for name in ("v1", "v2"))
+
+    def seen(release, rows):  # type: ignore[no-untyped-def]
+        return programs.embed(release.program(), read_images(rows.files, 16, "L"), device=pick("cpu"))
+
+    gallery = manifest.rows("gallery", "gallery_unseen")
+    phi, psi = seen(old, gallery)
+    columns = {"id": gallery.id, "vector": list(phi), "label": gallery.label}
+    pq.write_table(pa.table(columns | ({"side": list(psi)} if side else {})), out / "gallery.parquet")
+    rows = manifest.rows(*FITTING, "pool")
+    first, codes = seen(old, rows)
+    np.save(out / "old.npy", first)
+    np.save(out / "new.npy", seen(new, rows)[0])
+    np.save(out / "side.npy", codes)
+    labels = np.where(rows.split == "pool", "", rows.label)
+    (out / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    np.save(out / "stranger.npy", np.random.default_rng(0).normal(size=first.shape).astype(np.float32) * np.abs(first).mean())
+    query = gallery.files[0]
+    shutil.copy(query, out / "query.png")
+    shutil.rmtree(data)
+    shutil.rmtree(project.folder / "images")
+    return out
+
+
+def adopting(out: Path, *more: str, side: bool = True) -> tuple[str, ...]:
+    pairs = ("--pairs", str(out / "old.npy"), str(out / "new.npy"), "--labels", str(out / "labels.txt"))
+    return ("adopt", str(out / "gallery.parquet"), "--as", "v1", *pairs, *(("--pairs-side", str(out / "side.npy")) if side else ()), *more)
+
+
+def to_serve(project: Project, version: str) -> None:
+    for args in (("reconcile", "--once"), ("approve", version, "--by", "ana", "--why", "good"), ("promote", version)):
+        ran = project.fct(*args)
+        assert ran.code == 0, ran.out + ran.err
+
+
+@pytest.mark.slow
+def test_the_whole_life_of_an_adopted_gallery(copy_of: Callable[[], Project]) -> None:
+    project = copy_of()
+    out = foreign(project)
+    ran = project.fct(*adopting(out, "--json"))
+    assert ran.code == 0, ran.err
+    first = json.loads(ran.out)
+    assert first["added"] == pq.read_metadata(out / "gallery.parquet").num_rows and not first["serves"]
+    assert first["pairs"]["canaries"] and first["pairs"]["pool"] and first["pairs"]["unseen"]
+    again = json.loads(project.fct(*adopting(out, "--json")).out)
+    assert again["added"] == 0 and again["unchanged"] == first["added"] and again["entry"] is None
+    to_serve(project, "1")
+    ran = project.fct("search", str(out / "query.png"))
+    assert ran.code == 2 and "adopted without its embedder" in ran.err
+    ran = project.fct("ingest", str(out))
+    assert ran.code == 2 and "adopted without its embedder" in ran.err
+    assert project.fct("register", "build/releases/v2").code == 0
+    to_serve(project, "2")
+    ws = project.workspace()
+    verdict = json.loads((ws.upgrade_folder(2) / "verdict/verdict.json").read_text())
+    outcomes = {(gate["gate"], gate["outcome"]) for gate in verdict["gates"]}
+    assert {("compatible", "passed"), ("recovered", "passed"), ("canary", "passed"), ("new_intact", "passed")} <= outcomes
+    assert json.loads((ws.upgrade_folder(2) / "costs.json").read_text())["gallery_images_read"] == 0
+    found = project.fct("search", str(out / "query.png"), "--json")
+    hits = json.loads(found.out)
+    label = dict(zip(*(pq.read_table(out / "gallery.parquet")[name].to_pylist() for name in ("id", "label")), strict=True))
+    right = label[pq.read_table(out / "gallery.parquet")["id"][0].as_py()]
+    assert right in [label[hit["id"]] for hit in (hits["hits"] if isinstance(hits, dict) else hits)][:5]
+    assert project.fct("rollback", "--by", "ana", "--why", "test").code == 0
+    assert project.workspace().ledger.serving()["release"] == 1
+
+
+@pytest.mark.slow
+def test_more_vectors_are_adopted_while_the_adopted_release_serves(copy_of: Callable[[], Project]) -> None:
+    project = copy_of()
+    out = foreign(project)
+    table = pq.read_table(out / "gallery.parquet")
+    pq.write_table(table.slice(0, len(table) - 10), out / "gallery.parquet")
+    assert project.fct(*adopting(out)).code == 0
+    to_serve(project, "1")
+    pq.write_table(table, out / "gallery.parquet")
+    ran = project.fct(*adopting(out, "--json"))
+    assert ran.code == 0, ran.err
+    said = json.loads(ran.out)
+    assert said["added"] == 10 and said["entry"] is not None
+    serving = project.workspace().ledger.serving()
+    assert serving["tables"][serving["space"]]["rows"] == len(table) + said["pairs"]["canaries"]
+
+
+def test_without_pairs_no_upgrade_is_promised_and_pairs_can_follow(copy_of: Callable[[], Project]) -> None:
+    project = copy_of()
+    out = foreign(project, side=False)
+    ran = project.fct("adopt", str(out / "gallery.parquet"), "--as", "v1")
+    assert ran.code == 0, ran.err
+    assert "no upgrade can be promised" in ran.err and "no side-information" in ran.err
+    to_serve(project, "1")
+    assert project.fct("register", "build/releases/v2").code == 0
+    ran = project.fct("upgrade", "2")
+    assert "adopted without pairs" in ran.out + ran.err and project.workspace().ledger.serving()["release"] == 1
+    assert project.fct(*adopting(out, side=False)).code == 0
+    ran = project.fct("upgrade", "2")
+    assert project.workspace().upgrade_folder(2).joinpath("verdict/verdict.json").exists(), ran.out + ran.err
+
+
+def bad(project: Project, *args: str) -> str:
+    ran = project.fct(*args)
+    assert ran.code == 2 and len(ran.err.strip().splitlines()) == 1, ran.err
+    assert not project.workspace().gallery.tables() and not project.workspace().releases.versions()
+    return ran.err
+
+
+def test_what_cannot_be_adopted_is_said_in_one_sentence_and_changes_nothing(copy_of: Callable[[], Project]) -> None:
+    project = copy_of()
+    out = foreign(project)
+    table = pq.read_table(out / "gallery.parquet")
+    phi = np.array(table["vector"].to_pylist(), dtype=np.float32)
+
+    def gallery(vectors: np.ndarray, **more: object) -> None:
+        pq.write_table(pa.table({"id": table["id"], "vector": list(vectors), "side": table["side"]} | more), out / "gallery.parquet")
+
+    half = phi.copy()
+    half[::2] = np.load(out / "stranger.npy")[: len(half[::2])]
+    gallery(half)
+    assert "two embedders are mixed" in bad(project, *adopting(out))
+    scaled = phi.copy()
+    scaled[::3] *= 40
+    gallery(scaled)
+    assert "of two scales" in bad(project, "adopt", str(out / "gallery.parquet"), "--as", "v1")
+    broken = phi.copy()
+    broken[3, 1] = np.nan
+    gallery(broken)
+    assert "NaN" in bad(project, *adopting(out))
+    gallery(phi, id=pa.array(["same"] * len(phi)))
+    assert "twice" in bad(project, *adopting(out))
+    gallery(phi[:, :5])
+    assert "not of the gallery's kind" in bad(project, *adopting(out))
+    gallery(phi)
+    assert "not normalised" in bad(project, *adopting(out, "--normalised"))
+    assert "registry's order" in bad(project, *(one if one != "v1" else "v3" for one in adopting(out)))
+    assert "no version" in bad(project, *(one if one != "v1" else "first" for one in adopting(out)))
+    assert "belong together" in bad(project, *adopting(out)[:-4][:7])
+    (out / "labels.txt").write_text("one\n" * 7)
+    assert "do not correspond" in bad(project, *adopting(out))
+    assert "no such" in bad(project, "adopt", str(out / "nothing.npy"), "--as", "v1")
+    ran = project.fct("adopt", str(out / "gallery.parquet"), "--as", "v1", "--dry-run")
+    assert ran.code == 0 and "would be adopted" in ran.out
+    assert not project.workspace().gallery.tables()
+
+
+def test_pairs_of_another_new_embedder_are_refused_before_anything_is_fitted(copy_of: Callable[[], Project]) -> None:
+    project = copy_of()
+    out = foreign(project)
+    new = np.load(out / "new.npy")
+    np.save(out / "new.npy", new @ np.linalg.qr(np.random.default_rng(1).normal(size=(new.shape[1],) * 2))[0].astype(np.float32))
+    assert project.fct(*adopting(out)).code == 0
+    to_serve(project, "1")
+    assert project.fct("register", "build/releases/v2").code == 0
+    ran = project.fct("upgrade", "2")
+    assert "do not look like those of version 2's own embedder" in ran.out + ran.err
