@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import re
+import warnings
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -233,6 +234,25 @@ def load(path: str | Path, device: torch.device | None = None) -> Embed:
             todo="export it anew",
         ) from error
     return module.to(device) if device is not None else module
+
+
+def traced(program: Embed, images: np.ndarray) -> Embed:
+    """The same function without Python between its operators: some three times quicker for one image, and other threads go on meanwhile.
+
+    TorchScript records it on the first image. It is used only where it gives the same bits for each of the (N, C, S, S) uint8 images, alone
+    and all together; else, and where it cannot be recorded, the program itself comes back.
+    """
+    block = torch.from_numpy(np.ascontiguousarray(images))
+    try:
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its age, and of sizes that are checked in Python: the comparison below decides
+            found = torch.jit.trace(program, block[:1], check_trace=False)
+            for part in (*block.split(1), block):
+                if not all(torch.equal(one, other) for one, other in zip(program(part), found(part), strict=True)):
+                    return program
+    except Exception:  # torch raises many kinds, and the program itself is as good
+        return program
+    return found  # type: ignore[no-any-return]
 
 
 def embed(

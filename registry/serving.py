@@ -128,11 +128,14 @@ def open_serving(workspace: Workspace, release: int | None = None) -> Serving:
     return open_revision(workspace, serving, release)
 
 
-def open_revision(workspace: Workspace, revision: dict[str, Any], release: int | None = None, beside: Serving | None = None) -> Serving:
+def open_revision(
+    workspace: Workspace, revision: dict[str, Any], release: int | None = None, beside: Serving | None = None, *, check: bool = True
+) -> Serving:
     """Open a revision (a dict of the ledger) for searching, after its release, space and index were compared.
 
     Args:
         beside: what is open already; its program is used again where the embedder is the same.
+        check: load and run the release's program to see that it is whole; leave out only right after :func:`registry.revision.verify`.
     """
     number = int(revision["release"])
     if release is not None and release != number:
@@ -140,7 +143,7 @@ def open_revision(workspace: Workspace, revision: dict[str, Any], release: int |
             f"release {release} does not serve, release {number} does", todo="queries and gallery must be of the same release"
         )
     same = beside is not None and beside.revision["release"] == number and beside.release.fingerprint == revision["fingerprint"]
-    opened = beside.release if same and beside is not None else workspace.releases.release(number)
+    opened = beside.release if same and beside is not None else workspace.releases.release(number, check=check)
     gallery = workspace.gallery
     space = revision["space"]
     found = gallery.space_info(space).fingerprint
@@ -159,7 +162,13 @@ def open_revision(workspace: Workspace, revision: dict[str, Any], release: int |
     columns = {name: items[name][in_items] for name in ("label", "source", "image_uri", "native_version")}
     columns |= {"id": searcher.ids, "origin": origins[in_space]}
     shown = there & (items["role"][in_items] != "canary")
-    program = beside.program if same and beside is not None else None if opened.adopted else opened.program()
+    program = (
+        beside.program
+        if same and beside is not None
+        else None
+        if opened.adopted
+        else programs.traced(opened.program(), opened.canaries()[1])
+    )
     return Serving(revision, opened, program, searcher, columns, shown)
 
 

@@ -135,6 +135,21 @@ class GcSettings:
 
 
 @dataclass(frozen=True)
+class PlanSettings:
+    """Prices for ``fct plan``, in any currency: ``machine_hour`` of this machine, ``thousand_images`` fetched from where they are kept."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    machine_hour: float
+    thousand_images: float
+
+    def __post_init__(self) -> None:
+        for key in ("machine_hour", "thousand_images"):
+            if not 0 <= getattr(self, key) < float("inf"):
+                raise BadInput(f"plan.{key} has an unusable value", wanted="0 or more", got=getattr(self, key))
+
+
+@dataclass(frozen=True)
 class ServicesSettings:
     """What ``fct up`` starts on this machine.
 
@@ -192,6 +207,7 @@ class Settings:
     promote: PromoteSettings
     backfill: BackfillSettings
     gc: GcSettings
+    plan: PlanSettings
     services: ServicesSettings
 
     def __post_init__(self) -> None:

@@ -243,6 +243,41 @@ def export(
     say(f"Next: load it; then fct export DELTA.parquet --since {about['entry']}")
 
 
+def plan(
+    what: Annotated[
+        str | None, typer.Argument(help="A registered version, or the folder of a release; by default the newest version.")
+    ] = None,
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """What an upgrade would do and cost: rows, time, disk, memory, and the backfill that it saves. Changes nothing.
+
+    Rates are measured now, on this machine; that takes a minute. Prices: plan in params.yaml.
+
+    Example: fct plan build/releases/v2
+    """
+    from registry.planning import plan as run
+
+    ws = opened(params)
+    number = int(what) if what is not None and what.isdigit() else None
+    found = run(ws, number if what is None or number is not None else Path(what), said=lambda text: say(f"measuring: {text}"))
+    rows = sum(found.rows.values())
+    lines = [f"{ws.settings.model}: {rows} rows to {found.version}"]
+    lines += [f"  {name:<10}{spoken(seconds):>9}   {text}" for name, seconds, text in found.steps]
+    lines += [f"  {'in all':<10}{spoken(found.seconds):>9}" + (f"   price {found.price:.2f}" if found.price else "")]
+    lines += [f"disk    {found.disk / 1e6:,.0f} MB of {found.disk_free / 1e9:,.0f} GB free"]
+    lines += [f"memory  about {found.memory / 1e6:,.0f} MB beside the program's own, of {found.memory_there / 1e9:,.0f} GB"]
+    saved = f"saves embedding {rows} items anew: {spoken(found.avoided_seconds)} on this machine"
+    lines += [saved + (f", price {found.avoided_price:.2f}" if found.avoided_price else "") + ", and reading their images"]
+    give(found.to_json(), json, "\n".join([*lines, *(f"note: {one}" for one in found.notes)]))
+    say("Nothing was changed. Next: fct register, then fct reconcile --once")
+
+
+def spoken(seconds: float) -> str:
+    """A duration for people."""
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def listing(title: str, listed: list[tuple[str, str]]) -> None:
     """The first of what was left out, for people."""
     if listed:
@@ -255,5 +290,5 @@ def listing(title: str, listed: list[tuple[str, str]]) -> None:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (ingest, adopt, delete, backfill, gc, export):
+    for command in (plan, ingest, adopt, delete, backfill, gc, export):
         app.command(rich_help_panel=GALLERY)(command)

@@ -181,3 +181,30 @@ def test_pairs_of_another_new_embedder_are_refused_before_anything_is_fitted(cop
     assert project.fct("register", "build/releases/v2").code == 0
     ran = project.fct("upgrade", "2")
     assert "do not look like those of version 2's own embedder" in ran.out + ran.err
+
+
+def test_a_plan_says_what_an_upgrade_would_cost_and_changes_nothing(candidate: Project) -> None:
+    def state() -> dict[str, float]:
+        root = candidate.folder / "workspace"
+        return {str(path): path.stat().st_mtime for path in root.rglob("*") if path.is_file() and "mlflow.db" not in path.name}
+
+    before = state()
+    ran = candidate.fct("plan", "build/releases/v2", "--json")
+    assert ran.code == 0, ran.err
+    found = json.loads(ran.out)
+    steps = [name for name, *_ in found["steps"]]
+    assert steps == ["starting", "embed", "fit", "transform", "evaluate", "validate", "index"]
+    assert found["seconds"] == pytest.approx(sum(seconds for _, seconds, _ in found["steps"]), abs=0.5) and found["seconds"] > 1
+    items = candidate.workspace().gallery
+    assert sum(found["rows"].values()) == len(items.item_ids())
+    assert found["disk"] > len(items.item_ids()) * 16 * 4 and found["disk_free"] > found["disk"] and found["avoided_seconds"] > 0
+    assert state() == before
+    ran = candidate.fct("plan")
+    assert ran.code == 0 and "to version 2" in ran.out and "Nothing was changed" in ran.err
+    for args, sentence in (
+        (("plan", "7"), "no version 7"),
+        (("plan", "1"), "serves already"),
+        (("plan", "nowhere"), "no such release folder"),
+    ):
+        ran = candidate.fct(*args)
+        assert ran.code == 2 and sentence in ran.err, ran.err

@@ -522,7 +522,7 @@ def test_gc_keeps_a_candidate_whole(candidate: Project, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_arrives_and_goes_during_an_upgrade_is_and_is_not_in_the_promoted_revision(candidate: Project, tmp_path: Path) -> None:
-    """Ingest and delete beside a running upgrade; all and none of them are promoted; above max_delta a new verdict is asked for."""
+    """500 ingested and 50 deleted beside a running upgrade; all and none of them are promoted; above max_delta a new verdict is asked for."""
     import subprocess
     import sys
 
@@ -534,22 +534,26 @@ def test_what_arrives_and_goes_during_an_upgrade_is_and_is_not_in_the_promoted_r
         path = ws.upgrade_folder(2) / step
         shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
     ws.gallery.drop_space(next(name for name in ws.gallery.tables() if name.startswith("spaces/v2")))
-    pictures(tmp_path / "more", 50)
+    pictures(tmp_path / "more", 500)
     old = chosen(project, 20)
     running = subprocess.Popen([sys.executable, "-m", "flows.cli", "upgrade", "2"], cwd=project.folder, stderr=subprocess.PIPE, text=True)
     assert project.fct("ingest", str(tmp_path / "more")).code == 0
-    gone = [*old, *(f"new-{number:02}.png" for number in range(10))]
+    gone = [*old, *(f"new-{number:02}.png" for number in range(30))]
     assert project.fct("delete", *gone).code == 0
     assert running.communicate(timeout=300)[1] is not None and running.returncode == 0
     assert not set(project.workspace().gallery.item_ids().tolist()) & set(gone)
     assert project.fct("approve", "2", "--by", "ana", "--why", "fine").code == 0
     ran = project.fct("promote", "2")
+    assert ran.code == 3 and "at most the share promote.max_delta = 0.5" in ran.err, "the gallery is three times as large now"
+    params = project.folder / "params.yaml"
+    params.write_text(params.read_text(encoding="utf-8").replace("max_delta: 0.5", "max_delta: 5.0"), encoding="utf-8")
+    ran = project.fct("promote", "2")
     assert ran.code == 0, ran.err
     serving = open_serving(ws)
     answered = set(serving.searcher.ids[serving.shown].tolist())
     assert answered == set(ws.gallery.item_ids(role="item").tolist())
-    assert {f"new-{number:02}.png" for number in range(10, 50)} <= answered and not answered & set(gone)
-    assert living_origin(serving, "new-20.png") == "forward 1→2", "embedded by the release that served when it arrived"
+    assert {f"new-{number:02}.png" for number in range(30, 500)} <= answered and not answered & set(gone)
+    assert living_origin(serving, "new-40.png") == "forward 1→2", "embedded by the release that served when it arrived"
     assert project.fct("rollback", "--by", "ana").code == 0
     back = open_serving(ws)
     assert set(back.searcher.ids[back.shown].tolist()) == answered

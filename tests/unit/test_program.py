@@ -372,3 +372,24 @@ def test_arithmetic_on_sizes_is_no_reason_to_refuse(tmp_path):
             program.load(tmp_path / "program.pt2")(torch.from_numpy(images(n))), Sizes()(torch.from_numpy(images(n))), strict=True
         ):
             assert torch.equal(a, b)
+
+
+class Branching(torch.nn.Module):
+    """Looks at its values in Python: what is recorded on one image is wrong for another."""
+
+    def forward(self, images):
+        x = images.float().flatten(1)
+        return (x[:, :4] + 1 if float(x.sum()) > 0 else -x[:, :4] - 1), images.flatten(1)[:, :2].to(torch.int8)
+
+
+def test_a_traced_program_gives_the_same_bits_and_one_that_cannot_be_traced_stays_as_it_is(exported):
+    loaded = program.load(exported)
+    quick = program.traced(loaded, images(9))
+    assert isinstance(quick, torch.jit.ScriptModule)
+    for batch in (1, 7, 33):
+        both = [program.embed(one, images(33, seed=1), device=CPU, batch=batch) for one in (loaded, quick)]
+        assert all((one == two).all() for one, two in zip(*both, strict=True))
+    some = images(9)
+    some[3] = 0
+    stubborn = Branching()
+    assert program.traced(stubborn, some) is stubborn

@@ -1,0 +1,114 @@
+"""Vectors from elsewhere: reading them, telling embedders apart, dividing given pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fct import adopted, pairs, release, vectors
+from fct.errors import BadInput
+
+
+def embedded(rows: int, seed: int, images: int = 0, dim: int = 16) -> np.ndarray:
+    """Vectors of images (drawn by ``images``) under an embedder (drawn by ``seed``)."""
+    hidden = np.random.default_rng(1000 + images).normal(size=(rows, 6))
+    return np.tanh(hidden @ np.random.default_rng(seed).normal(size=(6, dim))).astype(np.float32)
+
+
+def test_vectors_of_another_embedder_are_strangers_and_other_images_are_not() -> None:
+    known = embedded(2000, seed=1)
+    assert adopted.strangers(known, embedded(500, seed=1, images=5)) < 0.05
+    assert adopted.strangers(known, embedded(500, seed=2, images=5)) > 0.9
+
+
+def test_two_scales_are_seen_and_one_is_not() -> None:
+    phi = embedded(300, seed=1)
+    assert adopted.two_scales(phi) is None
+    phi[::3] *= 40
+    assert adopted.two_scales(phi) == pytest.approx(1 / 3)
+    assert adopted.two_scales(phi[:1]) is None
+
+
+def test_normalised_is_said_of_unit_rows_alone() -> None:
+    phi = embedded(50, seed=1)
+    assert not adopted.normalised(phi) and adopted.normalised(vectors.normalise(phi))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(12, 60), st.integers(20, 40), st.integers(0, 400), st.integers(0, 10))
+def test_parts_of_given_pairs_are_disjoint_and_whole_classes_are_unseen(classes: int, each: int, unlabelled: int, seed: int) -> None:
+    labels = np.array([f"c{i}" for i in range(classes) for _ in range(each)] + [""] * unlabelled)
+    parts = adopted.divide(labels, seed)
+    rows = np.concatenate(list(vars(parts).values()))
+    assert len(np.unique(rows)) == len(rows) <= len(labels)
+    assert set(labels[parts.pool]) <= {""} and "" not in labels[np.concatenate([parts.fitting, parts.known, parts.unseen])]
+    hidden = set(labels[parts.unseen])
+    assert len(hidden) == int(0.15 * classes) and not hidden & set(labels[np.concatenate([parts.fitting, parts.known])])
+    assert (adopted.divide(labels, seed).canaries == parts.canaries).all() and len(parts.canaries)
+
+
+def test_without_labels_nothing_can_be_judged() -> None:
+    with pytest.raises(BadInput, match="too few of the pairs have labels"):
+        adopted.divide(np.full(500, ""), 0)
+    with pytest.raises(BadInput, match="too few of the pairs have labels"):
+        adopted.divide(np.full(500, "one"), 0)
+
+
+def test_the_files_are_those_of_the_step_embed(tmp_path: Path) -> None:
+    labels = np.array([f"c{i % 12}" for i in range(480)] + [""] * 100)
+    old, new = embedded(580, 1), embedded(580, 2, dim=20)
+    given_ = adopted.Given(old, new, np.zeros((580, 0), np.int8), labels)
+    given_.save(tmp_path / "given")
+    again = adopted.load_given(tmp_path / "given")
+    counts = adopted.write_pairs(again, tmp_path / "out", classes=["c3", "c5"], seed=0, about={"metric": "cosine"})
+    parts = adopted.divide(labels, 0)
+    sample = pairs.load_sample(tmp_path / "out/sample")
+    rows = np.array([int(one.removeprefix("pair-")) for one in sample.ids])
+    assert (sample.new == new[rows]).all() and (sample.labels == labels[rows]).all() and set(sample.populations) == {"known", "unseen"}
+    fitted = np.array(vectors.load(tmp_path / "out/fitting/labels.npy"))
+    assert set(fitted[labels[parts.fitting] == "c5"]) <= {1} and set(fitted[labels[parts.fitting] == "c7"]) <= {-1}
+    assert counts == {"fitting": len(parts.fitting), "pool": len(parts.pool), "sample": len(rows), "canaries": len(parts.canaries)}
+    assert (np.array(vectors.load(tmp_path / "out/canaries/new.npy")) == new[parts.canaries]).all()
+
+
+def test_a_gallery_is_read_from_npy_and_from_parquet(tmp_path: Path) -> None:
+    phi, psi = embedded(30, 1), np.arange(90, dtype=np.int8).reshape(30, 3) % 4
+    np.save(tmp_path / "v.npy", phi.astype(np.float64))
+    np.save(tmp_path / "s.npy", psi)
+    (tmp_path / "ids.txt").write_text("\n".join(f"item {i}" for i in range(30)), encoding="utf-8")
+    bare = adopted.read_rows(tmp_path / "v.npy")
+    assert bare.ids[[0, 29]].tolist() == ["00", "29"] and bare.psi.shape == (30, 0) and bare.phi.dtype == np.float32
+    table = {"id": [f"item {i}" for i in range(30)], "vector": list(phi), "side": list(psi), "label": ["x"] * 30}
+    pq.write_table(pa.table(table), tmp_path / "v.parquet")
+    for rows in (
+        adopted.read_rows(tmp_path / "v.npy", ids=tmp_path / "ids.txt", side=tmp_path / "s.npy"),
+        adopted.read_rows(tmp_path / "v.parquet"),
+    ):
+        assert rows.ids[3] == "item 3" and (rows.phi == phi).all() and (rows.psi == psi).all()
+    assert rows.labels[0] == "x" and rows.uris[0] == ""
+
+
+@pytest.mark.parametrize(("most", "bits"), [(0, 1), (1, 2), (7, 4), (8, 8), (127, 8)])
+def test_side_information_gets_the_fewest_bits_that_hold_it(most: int, bits: int) -> None:
+    assert adopted.bits_of(np.array([[0, most]], dtype=np.int8)) == bits
+    assert adopted.bits_of(np.zeros((3, 0), dtype=np.int8)) == 8
+
+
+def test_an_adopted_release_is_whole_without_a_program_and_one_that_was_altered_is_not(tmp_path: Path) -> None:
+    made = release.write_adopted(
+        tmp_path / "r", dim=8, side_bits=[], metric="cosine", normalised=True, content="abc", canary_ids=["canary:pair-1"]
+    )
+    assert made.adopted and made.dim == 8 and made.side_bytes == 0 and release.problems(tmp_path / "r") == []
+    with pytest.raises(BadInput, match="adopted without its embedder"):
+        made.program()
+    path = tmp_path / "r/release.json"
+    path.write_text(path.read_text().replace('"abc"', '"abd"'))
+    assert release.problems(tmp_path / "r")
+    with pytest.raises(BadInput, match="unknown metric"):
+        release.write_adopted(tmp_path / "q", dim=8, side_bits=[], metric="dot", normalised=False, content="abc", canary_ids=[])
