@@ -11,6 +11,7 @@ from typing import Any
 
 from fct.errors import FctError, LockHeld
 from registry import decisions, facts, look, promotion
+from registry.status import Status
 from registry.workspace import Workspace
 
 Result = dict[str, Any]
@@ -49,6 +50,14 @@ def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here)
     if failed is not None:
         raise failed
     return results
+
+
+def foreseen(workspace: Workspace) -> list[str]:
+    """What one pass would do, in sentences; decisions that people set by tags since the last pass are recorded in it, too."""
+    found, auto = facts.statuses(workspace), workspace.settings.promote.auto
+    approved = [version for version, status in found.items() if status is Status.APPROVED]
+    said = [f"version {version} is approved and would be promoted" for version in approved if auto]
+    return said + [f"the upgrade to version {version} would be run up to its verdict" for version in facts.waiting(workspace)]
 
 
 def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], results: list[Result]) -> FctError | None:

@@ -44,7 +44,7 @@ def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     return verdict
 
 
-def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[str, Any]:
+def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: bool = False) -> dict[str, Any]:
     """Approve exactly the verdict that was reached: sets the tag ``fct.approve`` and records it in the ledger.
 
     Raises:
@@ -63,6 +63,8 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[st
         )
     by = by.strip()
     value = approval.expected_value(by, verdict["digest"])
+    if dry_run:
+        return verdict
     with deciding(workspace, f"{by}: approve {version}"):
         workspace.releases.tag(version, approval.APPROVE, value)
         workspace.releases.untag(version, approval.REJECT)
@@ -71,7 +73,7 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str) -> dict[st
     return verdict
 
 
-def reject(workspace: Workspace, version: int, *, by: str, why: str) -> None:
+def reject(workspace: Workspace, version: int, *, by: str, why: str, dry_run: bool = False) -> None:
     """Reject a version: sets the tag ``fct.reject``, withdraws an approval, records it in the ledger."""
     workspace.releases.version(version)
     serving = workspace.ledger.serving()
@@ -79,6 +81,8 @@ def reject(workspace: Workspace, version: int, *, by: str, why: str) -> None:
         raise NotPermitted(f"version {version} serves", todo="roll it back first with `fct rollback`")
     by = by.strip()
     value = approval.rejection_value(by, why)
+    if dry_run:
+        return
     with deciding(workspace, f"{by}: reject {version}"):
         workspace.releases.tag(version, approval.REJECT, value)  # first: it outranks an approval, whatever comes after
         workspace.releases.untag(version, approval.APPROVE)

@@ -26,11 +26,14 @@ from registry.revision import Revision, latest, masked, next_number, pin, verify
 from registry.workspace import Workspace
 
 
-def delete(workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", purge: bool = False) -> dict[str, Any]:
+def delete(
+    workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", purge: bool = False, dry_run: bool = False
+) -> dict[str, Any]:
     """Delete items for good. Running it again finishes a deletion that was cut short, and changes nothing else.
 
     Args:
         ids: of items; one that the gallery does not hold is counted, not refused.
+        dry_run: count, and delete nothing.
         purge: also remove their bytes. Waits for nobody: refused while an upgrade or an ingest of the model is at work.
 
     Returns:
@@ -48,6 +51,9 @@ def delete(workspace: Workspace, ids: Sequence[str], *, by: str, why: str = "", 
     canaries = np.intersect1d(names, gallery.item_ids(role="canary"))
     if len(canaries):
         raise BadInput("a canary belongs to the release and cannot be deleted", got=canaries[0])
+    if dry_run:
+        known = len(np.intersect1d(names, gallery.item_ids()))
+        return {"deleted": known, "unknown": len(names) - known, "entry": None, "damaged": {}}
     holder, lease = f"{by}: delete", settings.promote.lock_lease_s
     with ExitStack() as held:
         mine = held.enter_context(

@@ -62,12 +62,15 @@ def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
     return _rows(workspace, entries, _revision(entries, release))
 
 
-def export(workspace: Workspace, out: str | Path, *, release: int | None = None, since: int | None = None) -> dict[str, Any]:
+def export(
+    workspace: Workspace, out: str | Path, *, release: int | None = None, since: int | None = None, dry_run: bool = False
+) -> dict[str, Any]:
     """Write one Parquet file, whole or not at all: a row an item, with id, deleted, vector, uncertainty and :data:`COLUMNS`.
 
     The file's metadata has, under ``fct``, what is returned but the counts.
 
     Args:
+        dry_run: count, and write nothing.
         since: a ledger entry. Then only rows that are new or differ since it, and ids that are gone (``deleted``, the rest null).
 
     Returns:
@@ -85,7 +88,8 @@ def export(workspace: Workspace, out: str | Path, *, release: int | None = None,
         changed, gone = _difference(now, _rows(workspace, entries, _at(entries, since, revision)))
     about = {"model": workspace.settings.model, "delta": since is not None, "since": since}
     about |= {name: getattr(now, name) for name in ("release", "revision", "entry", "metric", "fingerprint")}
-    _write(Path(out), now, changed, gone, about)
+    if not dry_run:
+        _write(Path(out), now, changed, gone, about)
     return about | {"rows": len(changed), "deleted": len(gone)}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ def default_version(workspace: Workspace) -> int:
     return versions[0].number
 
 
-def ingest(workspace: Workspace, place: str | Path, *, version: int | None = None, by: str, why: str = "") -> dict[str, Any]:
+def ingest(
+    workspace: Workspace, place: str | Path, *, version: int | None = None, by: str, why: str = "", dry_run: bool = False
+) -> dict[str, Any]:
     """Embed images with a release and store φ and ψ; running it again changes nothing, and finishes what was cut short.
 
     Where a release serves already, its space and index follow in the same run and a new revision is recorded: from then on the items
@@ -53,6 +56,7 @@ def ingest(workspace: Workspace, place: str | Path, *, version: int | None = Non
 
     Args:
         place: folder, folder with a manifest, or Parquet file (:func:`registry.arrivals.find`).
+        dry_run: read every image and write nothing; pictures are not compared with those that are there.
 
     Returns:
         added, unchanged, version; broken: (id, why) of images that cannot be read, conflicts: (id, why) of ids that are there with
@@ -76,6 +80,8 @@ def ingest(workspace: Workspace, place: str | Path, *, version: int | None = Non
             got=f"native versions {sorted(gallery.native_versions())}",
             todo="let that version serve first",
         )
+    if dry_run:
+        return _foreseen(release, count, parts, known, number)
     device = devices.pick(settings.device)
     broken, conflicts, duplicates, seen = Listed(), Listed(), Listed(), dict[str, str]()
     added = unchanged = 0
@@ -103,6 +109,18 @@ def ingest(workspace: Workspace, place: str | Path, *, version: int | None = Non
         "serves": serving is not None,
     }
     return {"added": added, "unchanged": unchanged, "version": number} | said
+
+
+def _foreseen(release: Release, count: int, parts: Iterator[list[Arrival]], known: dict[str, np.ndarray], number: int) -> dict[str, Any]:
+    """What an ingest would find: every image is read, none is embedded, so that pictures are not compared with those that are there."""
+    broken, duplicates, seen, ids = Listed(), Listed(), dict[str, str](), list[str]()
+    with tqdm(total=count, desc="reading", unit="image", mininterval=1) as bar:
+        for part in parts:
+            ids += [one.id for one, _ in _readable(part, release, broken, duplicates, seen)]
+            bar.update(len(part))
+    there = int(np.isin(np.array(ids, dtype=str), known.get("id", np.empty(0, dtype=str))).sum())
+    said = {"broken": broken, "conflicts": Listed(), "duplicates": duplicates, "entry": None, "serves": False}
+    return {"added": len(ids) - there, "unchanged": there, "version": number} | said
 
 
 def _twin(workspace: Workspace, entries: list[Entry], number: int) -> int | None:

@@ -269,6 +269,7 @@ class _Native:
         batches = -(-self.rows // size)
         batch = next(gallery.features(self.m, ids=ids, batch_rows=size))
         read = timed(lambda: next(gallery.features(self.m, ids=ids, batch_rows=size)))
+        self._check(batch)  # the first one imports Great Expectations
         checked = timed(lambda: self._check(batch))
         side = self.rng.normal(size=(len(ids), h.side_dim)).astype(np.float32) if h.side_dim else None
         h.transform(batch.phi[:64], None if side is None else side[:64], device=self.settings.device)
@@ -294,11 +295,11 @@ class _Native:
         gallery, space = Gallery(self.place / f"gallery-{self.m}"), "spaces/v1-native"
         gallery.create_space(space, self.new.dim, "plan", {})
         rows, doubt, took = self.rng.normal(size=(size, self.new.dim)).astype(np.float32), np.zeros(size, dtype=np.float32), []
-        for number in range(12):
+        for number in range(24):
             ids = np.array([f"{number:04}-{row:06}" for row in range(size)])
             took.append(timed(lambda ids=ids: gallery.append_space(space, ids, rows, "native", doubt)))  # type: ignore[misc]
-        first, last = float(np.median(took[1:5])), float(np.median(took[-4:]))
-        return first, max(0.0, (last - first) / 7)
+        first, last = float(np.median(took[1:9])), float(np.median(took[-8:]))
+        return first, max(0.0, (last - first) / 15)
 
     def _judge(self, h: forward.Forward) -> None:
         """Evaluate and validate: searches grow with the square of the sample, coverage with fitting rows times gallery."""

@@ -144,6 +144,64 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
     return result.why
 
 
+def _allowed(workspace: Workspace, version: int) -> tuple[dict[str, Any], approval.Approval, int | None]:
+    """Verdict, approval and champion of a promotion that verdict and approval allow."""
+    workspace.releases.version(version)
+    serving = workspace.ledger.serving()
+    if serving is not None and serving["release"] == version:
+        raise BadInput(f"version {version} serves already", todo="there is nothing to do")
+    verdict = read_verdict(workspace, version)
+    if verdict is None:
+        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once` first")
+    if verdict["outcome"] != "passed":
+        raise NotPermitted(f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]))
+    approved = _approval(workspace, version, verdict)
+    champion = None if serving is None else int(serving["release"])
+    if verdict["from"] != champion:
+        raise NotPermitted(
+            f"the verdict compares with version {verdict['from']}, but version {champion} serves",
+            todo=f"measure again with `fct upgrade {version}`",
+        )
+    return verdict, approved, champion
+
+
+def _prepared(
+    workspace: Workspace, version: int, verdict: dict[str, Any], head: Entry | None
+) -> tuple[Upgrade, Revision, Revision, np.ndarray, np.ndarray]:
+    """The upgrade, the revision that was evaluated, the one to go on from, and its delta (:func:`delta_of`); every file verified."""
+    settings = workspace.settings
+    if (None if head is None or head.serving is None else head.serving["release"]) != verdict["from"]:
+        raise NotPermitted("another release was promoted a moment ago", todo="look at `fct status`")
+    _published(workspace, version, verdict)
+    upgrade = Upgrade(workspace, version)
+    evaluated = read_json(upgrade.folder / "revision.json")
+    _covered(verdict["covers"], evaluated, upgrade)
+    base = latest(workspace.ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
+    if base is None or base.get("verdict") != verdict["digest"]:
+        base = evaluated
+    verify(workspace, base)
+    state = TableState.from_json(base["tables"][base["space"]])
+    workspace.gallery.verify_content(state)
+    _all_have_an_h(upgrade, evaluated)
+    delta, other = delta_of(workspace.gallery, base)
+    if len(delta) > settings.promote.max_delta * state.rows:
+        raise NotPermitted(
+            f"{len(delta)} of {state.rows} rows changed since the verdict",
+            wanted=f"at most the share promote.max_delta = {settings.promote.max_delta}",
+            todo=f"measure again with `fct upgrade {version}`",
+        )
+    return upgrade, evaluated, base, delta, other
+
+
+def foresee(workspace: Workspace, version: int) -> dict[str, Any]:
+    """What :func:`promote` would do, by the same checks up to the first thing that it writes: from, approved_by, rows, delta_rows."""
+    verdict, approved, champion = _allowed(workspace, version)
+    with unreadable_is_altered(f"the candidate {version}"):
+        _, _, base, delta, _ = _prepared(workspace, version, verdict, workspace.ledger.head())
+    rows = base["tables"][base["space"]]["rows"]
+    return {"version": version, "from": champion, "approved_by": approved.by, "rows": rows, "delta_rows": len(delta)}
+
+
 def promote(workspace: Workspace, version: int, *, by: str | None = None, why: str = "") -> Entry:
     """Promote model and gallery of a version together.
 
@@ -154,23 +212,8 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         NotPermitted: verdict, approval, a digest or a canary forbids it. LockHeld: another upgrade works on the model.
         BadInput: unknown version, or it serves already.
     """
+    verdict, approved, champion = _allowed(workspace, version)
     ledger, settings = workspace.ledger, workspace.settings
-    workspace.releases.version(version)
-    serving = ledger.serving()
-    if serving is not None and serving["release"] == version:
-        raise BadInput(f"version {version} serves already", todo="there is nothing to do")
-    verdict = read_verdict(workspace, version)
-    if verdict is None:
-        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once` first")
-    if verdict["outcome"] != "passed":
-        raise NotPermitted(f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]))
-    approved = _approval(workspace, version, verdict)
-    champion = None if serving is None else serving["release"]
-    if verdict["from"] != champion:
-        raise NotPermitted(
-            f"the verdict compares with version {verdict['from']}, but version {champion} serves",
-            todo=f"measure again with `fct upgrade {version}`",
-        )
     holder, lease = f"{by or approved.by}: promote {version}", settings.promote.lock_lease_s
     with (
         lock.hold(workspace.locks, settings.model, holder, lease_s=lease),
@@ -178,27 +221,8 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         unreadable_is_altered(f"the candidate {version}"),
     ):
         head = ledger.head()
-        if (None if head is None or head.serving is None else head.serving["release"]) != champion:
-            raise NotPermitted("another release was promoted a moment ago", todo="look at `fct status`")
-        _published(workspace, version, verdict)
-        upgrade = Upgrade(workspace, version)
-        evaluated = read_json(upgrade.folder / "revision.json")
-        _covered(verdict["covers"], evaluated, upgrade)
-        base = latest(ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
-        if base is None or base.get("verdict") != verdict["digest"]:
-            base = evaluated
-        verify(workspace, base)
+        upgrade, evaluated, base, delta, other = _prepared(workspace, version, verdict, head)
         gallery, space = workspace.gallery, base["space"]
-        state = TableState.from_json(base["tables"][space])
-        gallery.verify_content(state)
-        _all_have_an_h(upgrade, evaluated)
-        delta, other = delta_of(gallery, base)
-        if len(delta) > settings.promote.max_delta * state.rows:
-            raise NotPermitted(
-                f"{len(delta)} of {state.rows} rows changed since the verdict",
-                wanted=f"at most the share promote.max_delta = {settings.promote.max_delta}",
-                todo=f"measure again with `fct upgrade {version}`",
-            )
         gallery.drop_rows(space, other)  # made anew from features, by the h's of the verdict
         carry(workspace, space, version, upgrade.forwards(map(int, evaluated["forward"])))
         revision = base
@@ -249,6 +273,46 @@ def follow_later(workspace: Workspace) -> None:
         print(f"done; MLflow will follow at the next `fct reconcile --once` ({error})", file=sys.stderr)
 
 
+def _before(workspace: Workspace) -> tuple[Entry, Revision]:
+    """The ledger's head and what a rollback returns to, every file of it verified."""
+    head = workspace.ledger.head()
+    if head is None or head.serving is None:
+        raise BadInput("nothing serves, so there is nothing to roll back to")
+    current, target = head.serving["release"], before(workspace.ledger.entries(), head.serving["release"])
+    if target is None:
+        raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
+    if target["space"] not in workspace.gallery.tables():
+        raise NotPermitted(
+            f"release {target['release']} was dropped by `fct gc`", todo="gc.keep_releases in params.yaml says how many stay"
+        )
+    with unreadable_is_altered(f"release {target['release']}"):
+        verify(workspace, target)
+    return head, target
+
+
+def _missing(workspace: Workspace, head: Entry, target: Revision, without_missing: bool) -> int:
+    """How many items serve now and are unknown to ``target``. NotPermitted where there are any and nobody said that they may be missing."""
+    gallery, serving = workspace.gallery, head.serving or target
+    served, known = (gallery.space_ids(one["space"], at=one["tables"][one["space"]]["version"]) for one in (serving, target))
+    missing = np.setdiff1d(np.intersect1d(served, gallery.item_ids()), known)
+    if len(missing) and not without_missing:
+        raise NotPermitted(
+            f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
+            todo="`fct rollback --without-missing` serves without them; `fct ingest` of their images then embeds them with"
+            f" release {target['release']} (promote.double_embed_days does so beforehand)",
+        )
+    return len(missing)
+
+
+def foresee_rollback(workspace: Workspace, *, without_missing: bool = False) -> dict[str, Any]:
+    """What :func:`rollback` would do, by the same checks: from, to (release and revision), rows, missing."""
+    head, target = _before(workspace)
+    missing = _missing(workspace, head, target, without_missing)
+    rows = target["tables"][target["space"]]["rows"]
+    current = head.serving["release"] if head.serving else None
+    return {"from": current, "to": target["release"], "revision": target["revision"], "rows": rows, "missing": missing}
+
+
 def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool = False) -> Entry:
     """Return to the release that served before, at its last revision, minus every item deleted since.
 
@@ -261,32 +325,15 @@ def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool =
     Raises:
         BadInput: nothing served before. NotPermitted: a file of it was altered since, or items would be missing.
     """
-    ledger, settings, gallery = workspace.ledger, workspace.settings, workspace.gallery
+    ledger, settings = workspace.ledger, workspace.settings
     with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
-        head = ledger.head()
-        if head is None or head.serving is None:
-            raise BadInput("nothing serves, so there is nothing to roll back to")
-        current = head.serving["release"]
-        target = before(ledger.entries(), current)
-        if target is None:
-            raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
-        if target["space"] not in gallery.tables():
-            raise NotPermitted(
-                f"release {target['release']} was dropped by `fct gc`", todo="gc.keep_releases in params.yaml says how many stay"
-            )
-        with unreadable_is_altered(f"release {target['release']}"):
-            verify(workspace, target)
+        head, target = _before(workspace)
         target = current_of(workspace, target, ledger.entries())
-        served, known = (gallery.space_ids(one["space"], at=one["tables"][one["space"]]["version"]) for one in (head.serving, target))
-        missing = np.setdiff1d(np.intersect1d(served, gallery.item_ids()), known)
-        if len(missing) and not without_missing:
-            raise NotPermitted(
-                f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
-                todo="`fct rollback --without-missing` serves without them; `fct ingest` of their images then embeds them with"
-                f" release {target['release']} (promote.double_embed_days does so beforehand)",
-            )
+        missing = _missing(workspace, head, target, without_missing)
+        assert head.serving is not None  # or there were nothing before it
+        current = head.serving["release"]
         held.check()
-        detail = {"from": current, "to": target["release"], "missing": len(missing)}
+        detail = {"from": current, "to": target["release"], "missing": missing}
         entry = ledger.append(head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail=detail)
     follow_later(workspace)
     return entry

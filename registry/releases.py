@@ -172,6 +172,13 @@ class Releases:
             release.about["measurements"],
         )
 
+    def would_become(self, folder: str | Path) -> int:
+        """The number that :meth:`register` would give a release folder, after the same checks; nothing is written."""
+        digest = open_release(folder).digest()
+        versions = self.versions()
+        same = [one.number for one in versions if one.tags.get(RELEASE_TAG) == digest]
+        return same[0] if same else max((one.number for one in versions), default=0) + 1
+
     def _publish(self, name: str, folder: Path, path: str, run_name: str, tags: dict[str, str], metrics: dict[str, float]) -> int:
         run = self._call("create_run", self._experiment(), run_name=run_name)
         run_id = run.info.run_id

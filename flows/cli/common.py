@@ -16,6 +16,7 @@ Out = Annotated[Path, typer.Option("--out", help="Where the result goes; whole o
 Params = Annotated[Path, typer.Option("--params", help="The project's params.yaml.")]
 By = Annotated[str, typer.Option("--by", help="Your name; it goes into the ledger.")]
 Why = Annotated[str, typer.Option("--why", help="Why; it goes into the ledger.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and do nothing.")]
 ME = os.environ.get("USER") or "me"
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fct.errors import BadInput
-from flows.cli.common import DEFAULT, ME, By, Json, Params, Why, give, opened, say
+from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say
 
 GALLERY = "The gallery"
 SHOWN = 10
@@ -19,6 +19,7 @@ def ingest(
         Path, typer.Argument(help="Images (any tree of folders), a folder with a manifest, or a .parquet with id and image_uri or image.")
     ],
     version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.", min=1)] = None,
+    dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
@@ -32,8 +33,9 @@ def ingest(
     """
     from registry.ingest import ingest as run
 
-    result = run(opened(params), place, version=version, by=by, why=why)
-    give(result, json, f"{result['added']} items added, {result['unchanged']} were there, embedded by version {result['version']}")
+    result = run(opened(params), place, version=version, by=by, why=why, dry_run=dry_run)
+    done = ("would be added", "are there") if dry_run else ("added", "were there")
+    give(result, json, f"{result['added']} items {done[0]}, {result['unchanged']} {done[1]}, embedded by version {result['version']}")
     listing("images cannot be read", result["broken"])
     listing("images are there with another content", result["conflicts"])
     listing("images have the same bytes as another", result["duplicates"])
@@ -62,7 +64,7 @@ def adopt(
     metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
     normalised: Annotated[bool, typer.Option("--normalised", help="Declare that every vector was delivered with norm 1.")] = False,
     mixed: Annotated[bool, typer.Option("--mixed-ok", help="Take vectors that look as if two embedders had made them.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and check everything, and change nothing.")] = False,
+    dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
@@ -103,6 +105,7 @@ def delete(
     purge: Annotated[
         bool, typer.Option("--purge", help="Also remove every byte of them from the workspace, and look for what is left.")
     ] = False,
+    dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
@@ -123,9 +126,9 @@ def delete(
             given += file.read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise BadInput("the list of ids cannot be read", got=error, where=file, todo="one id a line, UTF-8") from error
-    result = run(opened(params), given, by=by, why=why, purge=purge)
-    text = f"{result['deleted']} items deleted, {result['unknown']} ids unknown"
-    if purge:
+    result = run(opened(params), given, by=by, why=why, purge=purge, dry_run=dry_run)
+    text = f"{result['deleted']} items {'would be ' if dry_run else ''}deleted, {result['unknown']} ids unknown"
+    if purge and not dry_run:
         text += f"; {result['checked'] or 'no'} byte strings looked for in the workspace, none found"
     give(result, json, text)
     for version, reason in result["damaged"].items():
@@ -139,7 +142,7 @@ def backfill(
     fraction: Annotated[float | None, typer.Option(help="Share of the items that are to be the release's own, 0 to 1.")] = None,
     until_map: Annotated[float | None, typer.Option("--until-mAP", help="Stop when the live gallery reaches this mAP.")] = None,
     budget_minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; the batch at hand is finished.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done and do nothing.")] = False,
+    dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
@@ -210,6 +213,7 @@ def export(
     since: Annotated[
         int | None, typer.Option(help="Parquet: a ledger entry (`fct log`); only what is new, changed or deleted since it.", min=1)
     ] = None,
+    dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
@@ -228,6 +232,8 @@ def export(
     if engine is not None:
         if release is not None or since is not None:
             raise BadInput("an engine always gets what serves", todo="leave out --release and --since")
+        if dry_run:
+            raise BadInput("what an engine lacks is known when it is asked", todo="for Parquet --dry-run counts the rows")
         about = engine.push(opened(params), out)
         what = f"{about['written']} rows written, {about['deleted']} deleted, {about['checked']} queries answered there as here"
         name = f"{about['schema']}.items" if engine is pgvector else about["alias"]
@@ -235,11 +241,15 @@ def export(
         return
     if "://" in out or out.startswith("qdrant+"):
         raise BadInput("this engine is unknown", wanted="a file, or " + " or ".join((*pgvector.SCHEMES[:1], *qdrant.SCHEMES)), got=out)
-    about = exporting.export(opened(params), Path(out), release=release, since=since)
+    about = exporting.export(opened(params), Path(out), release=release, since=since, dry_run=dry_run)
     what = (
         f"{about['rows']} rows changed and {about['deleted']} deleted since entry {since}" if about["delta"] else f"{about['rows']} items"
     )
-    give(about, json, f"{out}: {what}, {about['model']} {about['release']}.{about['revision']}, ledger entry {about['entry']}")
+    give(
+        about,
+        json,
+        f"{out}: {'would hold ' if dry_run else ''}{what}, {about['model']} {about['release']}.{about['revision']}, ledger entry {about['entry']}",
+    )
     say(f"Next: load it; then fct export DELTA.parquet --since {about['entry']}")
 
 

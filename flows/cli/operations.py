@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from fct.errors import BadInput
-from flows.cli.common import DEFAULT, ME, By, Json, Params, Why, give, opened, say, workspace
+from flows.cli import gallery
+from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say, workspace
 
 OPS = "The life of a release"
 Version = Annotated[int, typer.Argument(help="Version of the registered model.", min=1)]
@@ -17,6 +18,7 @@ Version = Annotated[int, typer.Argument(help="Version of the registered model.",
 
 def register(
     folder: Annotated[Path, typer.Argument(help="A release folder, as fct train or fct.release.write made it.")],
+    dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
@@ -25,8 +27,9 @@ def register(
     Example: fct register build/releases/v2
     """
     ws = workspace(params)
-    number = ws.releases.register(folder, str(ws.settings.workspace))
-    give({"model": ws.settings.model, "version": number}, json, f"{ws.settings.model} version {number}")
+    number = ws.releases.would_become(folder) if dry_run else ws.releases.register(folder, str(ws.settings.workspace))
+    verb = "would be " if dry_run else ""
+    give({"model": ws.settings.model, "version": number}, json, f"{verb}{ws.settings.model} version {number}")
     say("Next: fct ingest build/data, then fct reconcile --once" if ws.ledger.serving() is None else "Next: fct reconcile --once")
 
 
@@ -46,6 +49,7 @@ def reconcile(
     once: Annotated[bool, typer.Option("--once", help="One pass, which is the default.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C; needs no server.")] = False,
     every: Annotated[float | None, typer.Option(min=1, help="Seconds between two looks; default services.reconcile_every_s.")] = None,
+    dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
@@ -58,6 +62,10 @@ def reconcile(
     if once and watch:
         raise BadInput("--once and --watch exclude each other", todo="give one of them")
     ws = opened(params)
+    if dry_run:
+        lines = looking.foreseen(ws)
+        give(lines, json, "\n".join(lines) or "Nothing to do.")
+        return
     if watch:
         seconds = every or ws.settings.services.reconcile_every_s
         say(f"looking at the registry every {seconds:g} s; Ctrl-C ends it")
@@ -70,8 +78,8 @@ def reconcile(
     _report(ws, results)
 
 
-def upgrade(version: Version, params: Params = DEFAULT, json: Json = False) -> None:
-    """Run (or continue) the upgrade to one version, whatever its status.
+def upgrade(version: Version, dry_run: DryRun = False, params: Params = DEFAULT, json: Json = False) -> None:
+    """Run (or continue) the upgrade to one version, whatever its status. With --dry-run it says what `fct plan` says.
 
     Example: fct upgrade 2
     """
@@ -80,6 +88,9 @@ def upgrade(version: Version, params: Params = DEFAULT, json: Json = False) -> N
 
     ws = opened(params)
     ws.releases.version(version)
+    if dry_run:
+        gallery.plan(str(version), params, json)
+        return
     result = {"version": version} | looking.here(ws, version)
     promotion.follow(ws)
     if json:
@@ -133,32 +144,34 @@ def status(params: Params = DEFAULT, json: Json = False) -> None:
     give(table, json, "\n".join(lines + services.lines_of(ws)))
 
 
-def approve(version: Version, by: By, why: Why, params: Params = DEFAULT) -> None:
+def approve(version: Version, by: By, why: Why, dry_run: DryRun = False, params: Params = DEFAULT) -> None:
     """Approve exactly the verdict that was reached. The same as setting the tag fct.approve in the MLflow UI as the description shows.
 
     Example: fct approve 2 --by ana --why "report looks right"
     """
     from registry import decisions
 
-    verdict = decisions.approve(workspace(params), version, by=by, why=why)
-    say(f"version {version}: verdict {verdict['digest'][:12]} approved by {by}. Next: fct promote {version}")
+    verdict = decisions.approve(workspace(params), version, by=by, why=why, dry_run=dry_run)
+    verb = "would be approved" if dry_run else "approved"
+    say(f"version {version}: verdict {verdict['digest'][:12]} {verb} by {by}. Next: fct promote {version}")
 
 
-def reject(version: Version, by: By, why: Why, params: Params = DEFAULT) -> None:
+def reject(version: Version, by: By, why: Why, dry_run: DryRun = False, params: Params = DEFAULT) -> None:
     """Reject a version; an approval is withdrawn.
 
     Example: fct reject 2 --by ana --why "arrows got worse"
     """
     from registry import decisions
 
-    decisions.reject(workspace(params), version, by=by, why=why)
-    say(f"version {version} is rejected by {by}. Next: fct status")
+    decisions.reject(workspace(params), version, by=by, why=why, dry_run=dry_run)
+    say(f"version {version} {'would be' if dry_run else 'is'} rejected by {by}. Next: fct status")
 
 
 def promote(
     version: Version,
     by: Annotated[str | None, typer.Option(help="Your name; by default the one who approved.")] = None,
     why: Why = "",
+    dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
@@ -169,6 +182,11 @@ def promote(
     from registry import promotion
 
     ws = opened(params)
+    if dry_run:
+        seen = promotion.foresee(ws, version)
+        text = f"{ws.settings.model} {version} would serve in place of {seen['from']}: {seen['rows']} rows, {seen['delta_rows']} of them to be caught up, approved by {seen['approved_by']}"
+        give(seen, json, text)
+        return
     entry = promotion.promote(ws, version, by=by, why=why)
     assert entry.serving is not None
     give(
@@ -185,6 +203,7 @@ def rollback(
     without_missing: Annotated[
         bool, typer.Option("--without-missing", help="Also when items embedded by the later release alone will not serve.")
     ] = False,
+    dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
@@ -195,6 +214,11 @@ def rollback(
     from registry import promotion
 
     ws = opened(params)
+    if dry_run:
+        seen = promotion.foresee_rollback(ws, without_missing=without_missing)
+        text = f"{ws.settings.model} {seen['to']}.{seen['revision']} would serve again in place of {seen['from']}: {seen['rows']} rows, {seen['missing']} items missing"
+        give(seen, json, text)
+        return
     entry = promotion.rollback(ws, by=by, why=why, without_missing=without_missing)
     assert entry.serving is not None
     give(

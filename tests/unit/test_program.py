@@ -374,7 +374,7 @@ def test_arithmetic_on_sizes_is_no_reason_to_refuse(tmp_path):
             assert torch.equal(a, b)
 
 
-class Branching(torch.nn.Module):
+class Deciding(nn.Module):
     """Looks at its values in Python: what is recorded on one image is wrong for another."""
 
     def forward(self, images):
@@ -391,5 +391,5 @@ def test_a_traced_program_gives_the_same_bits_and_one_that_cannot_be_traced_stay
         assert all((one == two).all() for one, two in zip(*both, strict=True))
     some = images(9)
     some[3] = 0
-    stubborn = Branching()
+    stubborn = Deciding()
     assert program.traced(stubborn, some) is stubborn
