@@ -204,6 +204,13 @@ def measure(
     aligned = rows[np.searchsorted(ids, searcher.ids)]
     intact = fingerprint == new.fingerprint == space_fingerprint
     live = LiveChecks(
-        coverage_of, index_recall(searcher, aligned, sample), result, promise.rate, intact, measured, new.about["measurements"]
+        coverage_of,
+        index_recall(searcher, aligned, sample),
+        result,
+        promise.rate,
+        intact,
+        measured,
+        new.about["measurements"],
+        adopted=new.adopted,
     )
     return live, canary_json(promise, result), coverage_of

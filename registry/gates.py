@@ -57,7 +57,7 @@ class Rehearsal:
 @dataclass(frozen=True)
 class LiveChecks:
     """What was measured on the gallery itself: coverage by native version, recall per query, canaries, the query embedder, and a rehearsed
-    rollback (None where nothing serves)."""
+    rollback (None where nothing serves). ``adopted``: whether the release has no query embedder."""
 
     coverage: dict[int, Coverage]
     recall: np.ndarray
@@ -67,6 +67,7 @@ class LiveChecks:
     new_measured: dict[str, float]
     new_declared: dict[str, float]
     rollback: Rehearsal | None = None
+    adopted: bool = False
 
 
 def more_queries(value: float, lower: float, upper: float, bound: float, n: int) -> int | None:
@@ -239,6 +240,8 @@ def _rollback(rehearsal: Rehearsal | None) -> Measurement:
 
 
 def _new_intact(live: LiveChecks, settings: GateSettings) -> Measurement:
+    if live.adopted and live.fingerprint_ok:
+        return absent("new_intact", "the release was adopted: it has no query embedder that could differ", answered=True)
     shared = sorted(live.new_measured.keys() & live.new_declared.keys())
     gaps = [abs(live.new_measured[key] - live.new_declared[key]) for key in shared]
     gap = max((gap if math.isfinite(gap) else math.inf for gap in gaps), default=0.0)  # max() may pass over NaN

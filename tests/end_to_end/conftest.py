@@ -179,3 +179,30 @@ def candidate(copy_of: Callable[[], Project]) -> Project:
         ran = project.fct(*args)
         assert ran.code == 0, f"{args}: {ran.err}"
     return project
+
+
+@pytest.fixture(scope="module")
+def promoted(candidate: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """Version 2 serves, version 1 served before."""
+    project = Project(tmp_path_factory.mktemp("promoted") / "project")
+    shutil.copytree(candidate.folder, project.folder, symlinks=True)
+    moved(candidate, project)
+    for args in (("approve", "2", "--by", "ana", "--why", "fine"), ("promote", "2")):
+        ran = project.fct(*args)
+        assert ran.code == 0, ran.err
+    return project
+
+
+def moved(original: Project, project: Project) -> None:
+    """MLflow's database names the artifacts by absolute path: let them name the copy."""
+    import sqlite3
+
+    with sqlite3.connect(project.folder / "workspace/mlflow.db") as database:
+        tables = [
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("model_versions", "source"),
+            ("model_versions", "storage_location"),
+        ]
+        for table, column in tables:
+            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(original.folder), str(project.folder)))

@@ -16,34 +16,7 @@ from fct.errors import BadInput
 from registry import forgetting
 from registry.live import Live
 from registry.serving import Serving, open_revision, open_serving
-from tests.end_to_end.conftest import Project
-
-
-@pytest.fixture(scope="module")
-def promoted(candidate: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """Version 2 serves, version 1 served before."""
-    project = Project(tmp_path_factory.mktemp("promoted") / "project")
-    shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    _moved(candidate, project)
-    for args in (("approve", "2", "--by", "ana", "--why", "fine"), ("promote", "2")):
-        ran = project.fct(*args)
-        assert ran.code == 0, ran.err
-    return project
-
-
-def _moved(_: Project, project: Project) -> None:
-    """MLflow's database names the artifacts by absolute path: let them name the copy."""
-    import sqlite3
-
-    with sqlite3.connect(project.folder / "workspace/mlflow.db") as database:
-        tables = [
-            ("experiments", "artifact_location"),
-            ("runs", "artifact_uri"),
-            ("model_versions", "source"),
-            ("model_versions", "storage_location"),
-        ]
-        for table, column in tables:
-            database.execute(f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(_.folder), str(project.folder)))
+from tests.end_to_end.conftest import Project, moved
 
 
 @pytest.fixture
@@ -51,7 +24,7 @@ def living(promoted: Project, tmp_path: Path) -> Project:
     """A copy of the promoted project of its own."""
     project = Project(tmp_path / "project")
     shutil.copytree(promoted.folder, project.folder, symlinks=True)
-    _moved(promoted, project)
+    moved(promoted, project)
     return project
 
 
@@ -149,7 +122,7 @@ def test_a_candidate_whose_evaluated_rows_were_purged_is_measured_again(
 ) -> None:
     project = Project(tmp_path / "project")
     shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    _moved(candidate, project)
+    moved(candidate, project)
     assert project.fct("approve", "2", "--by", "ana", "--why", "fine").code == 0
     gone = chosen(project, 5)
     ran = project.command("delete", *gone, "--purge")
@@ -510,7 +483,7 @@ def test_gc_of_a_retired_release_is_named_by_the_rollback_it_prevents(living: Pr
 def test_gc_keeps_a_candidate_whole(candidate: Project, tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    _moved(candidate, project)
+    moved(candidate, project)
     assert project.fct("gc", "--yes").code == 0
     assert project.fct("approve", "2", "--by", "ana", "--why", "fine").code == 0
     ran = project.fct("promote", "2")
@@ -528,7 +501,7 @@ def test_what_arrives_and_goes_during_an_upgrade_is_and_is_not_in_the_promoted_r
 
     project = Project(tmp_path / "project")
     shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    _moved(candidate, project)
+    moved(candidate, project)
     ws = project.workspace()
     for step in ("transform.json", "revision.json", "verdict", "rehearsal"):  # the upgrade has its gallery's work before it
         path = ws.upgrade_folder(2) / step
@@ -725,7 +698,7 @@ def test_qdrant_answers_as_the_gallery_through_promotion_rollback_and_all_that_c
 def test_an_id_that_was_deleted_and_came_again_is_promoted_with_its_new_picture(candidate: Project, tmp_path: Path) -> None:
     project = Project(tmp_path / "project")
     shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    _moved(candidate, project)
+    moved(candidate, project)
     ws, one = project.workspace(), "new-00.png"
     following = Live(ws, candidate=True)
     assert following.look()

@@ -1,0 +1,27 @@
+"""What ``fct plan`` computes with what it has measured."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from flows.cli.gallery import spoken
+from registry.planning import Plan, slope
+
+
+def test_a_slope_is_that_of_the_work_and_never_below_zero() -> None:
+    fixed, each = slope(lambda n: time.sleep(0.02 + 0.002 * n), 5, 25)
+    assert fixed == pytest.approx(0.02, abs=0.01) and each == pytest.approx(0.002, rel=0.3)
+    fixed, each = slope(lambda n: time.sleep(0.03 / n), 2, 20)
+    assert fixed > 0 and each == 0.0
+
+
+def test_a_plan_adds_its_steps_up() -> None:
+    plan = Plan("version 2", {1: 5}, steps=[("embed", 1.25, "x"), ("fit", 2.5, "y")])
+    assert plan.seconds == 3.75 and plan.to_json()["seconds"] == 3.8 and plan.to_json()["steps"][1] == ["fit", 2.5, "y"]
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.2, "0 s"), (119, "119 s"), (240, "4 min"), (7000, "117 min"), (9000, "2.5 h")])
+def test_a_duration_for_people(seconds: float, text: str) -> None:
+    assert spoken(seconds) == text
