@@ -230,7 +230,8 @@ class _Native:
         new = self.rng.normal(size=(count, self.new.dim)).astype(np.float32)
         old = (new @ self.rng.normal(size=(self.new.dim, self.info.phi_dim)) / 8).astype(np.float32)
         side = self.rng.normal(size=(count, self.side_dim)).astype(np.float16) if self.side_dim else None
-        return old, side, new, self.rng.integers(0, CLASSES, count)
+        head = self.new.head()
+        return old, side, new, self.rng.integers(0, CLASSES if head is None else len(head[0]), count)
 
     def _fit(self) -> None:
         fit, (labelled, unlabelled) = self.settings.fit, (self.counts["fitting"], self.counts["pool"])

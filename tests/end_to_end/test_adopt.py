@@ -111,6 +111,7 @@ def test_more_vectors_are_adopted_while_the_adopted_release_serves(copy_of: Call
     assert serving["tables"][serving["space"]]["rows"] == len(table) + said["pairs"]["canaries"]
 
 
+@pytest.mark.slow
 def test_without_pairs_no_upgrade_is_promised_and_pairs_can_follow(copy_of: Callable[[], Project]) -> None:
     project = copy_of()
     out = foreign(project, side=False)
@@ -171,6 +172,7 @@ def test_what_cannot_be_adopted_is_said_in_one_sentence_and_changes_nothing(copy
     assert not project.workspace().gallery.tables()
 
 
+@pytest.mark.slow
 def test_pairs_of_another_new_embedder_are_refused_before_anything_is_fitted(copy_of: Callable[[], Project]) -> None:
     project = copy_of()
     out = foreign(project)
@@ -183,6 +185,7 @@ def test_pairs_of_another_new_embedder_are_refused_before_anything_is_fitted(cop
     assert "do not look like those of version 2's own embedder" in ran.out + ran.err
 
 
+@pytest.mark.slow
 def test_a_plan_says_what_an_upgrade_would_cost_and_changes_nothing(candidate: Project) -> None:
     def state() -> dict[str, float]:
         root = candidate.folder / "workspace"

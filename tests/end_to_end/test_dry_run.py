@@ -13,6 +13,8 @@ from fct import digests
 from tests.end_to_end.conftest import Project
 from tests.end_to_end.test_interruptions import live
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def waiting(copy_of: Callable[[], Project]) -> Project:
