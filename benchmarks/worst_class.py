@@ -17,7 +17,7 @@ from registry.gates import decide, worst_class, worst_groups
 from registry.settings import GateSettings, read
 
 OUT = Path(__file__).parent / "results/worst_class.json"
-GROUPS, EACH, MOVES = 26, 32, 0.09
+GROUPS, MANY, EACH, MOVES = 26, 200, 32, 0.09
 WORLDS = {
     "every group gains 0.03": [0.03] * GROUPS,
     "no group changes": [0.0] * GROUPS,
@@ -26,6 +26,8 @@ WORLDS = {
     "one loses 0.3, the others gain 0.03": [0.03] * (GROUPS - 1) + [-0.3],
     "three lose 0.2, the others gain 0.03": [0.03] * (GROUPS - 3) + [-0.2] * 3,
     "every group loses 0.1": [-0.1] * GROUPS,
+    "200 groups, all gain 0.03": [0.03] * MANY,
+    "one of 200 loses 0.3, the others gain 0.03": [0.03] * (MANY - 1) + [-0.3],
 }
 
 
@@ -33,7 +35,7 @@ def draw(effects: list[float], rng: np.random.Generator) -> dict[str, np.ndarray
     share = np.repeat(np.asarray(effects), EACH)
     moves = np.maximum(MOVES, np.abs(share))
     moved, gains = rng.random(share.shape) < moves, rng.random(share.shape) < 0.5 + share / (2 * moves)
-    labels = np.repeat([f"{g:02}" for g in range(len(effects))], EACH)
+    labels = np.repeat([f"{g:03}" for g in range(len(effects))], EACH)
     old, new = np.where(moved & gains, 0.0, 1.0), np.where(moved & ~gains, 0.0, 1.0)
     return {"labels": labels, "populations": np.full(len(labels), "known"), "oo_top1": old, "nh_top1": new}
 
@@ -58,7 +60,7 @@ def main() -> None:
         results[name] = {each: found.count(each) / draws for each in ("passed", "inconclusive", "refused")} | {
             "passed without shrinking": sum(without) / draws
         }
-        print(f"{name:40}", ", ".join(f"{key} {value:.2f}" for key, value in results[name].items()), flush=True)
+        print(f"{name:44}", ", ".join(f"{key} {value:.2f}" for key, value in results[name].items()), flush=True)
     OUT.write_text(json.dumps({"draws": draws, "groups": GROUPS, "queries": EACH, "worlds": results}, indent=2) + "\n", encoding="utf-8")
 
 

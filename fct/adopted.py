@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fct import codes, columns, coverage, vectors
+from fct import columns, coverage, digests, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
 from fct.pairs import Sample
@@ -91,6 +91,9 @@ def read_rows(path: Path, *, ids: Path | None = None, side: Path | None = None) 
     seen, counts = np.unique(chosen, return_counts=True)
     if (counts > 1).any() or "" in seen[:1]:
         raise BadInput("ids must be there and differ", got="an empty id" if "" in seen[:1] else f"{seen[counts > 1][0]} twice")
+    odd = next((one for one in seen.tolist() if "\0" in one or one.startswith("canary:")), None)
+    if odd is not None:
+        raise BadInput("an id cannot be stored", wanted="texts without NUL that do not begin with canary:", got=ascii(odd)[:200])
     psi = _side(vectors.load(side, "side") if side is not None else column("side"), count)
     described = [column(name) for name in ("label", "source", "image_uri")]
     empty = np.full(count, "")
@@ -142,7 +145,7 @@ def _floats(name: str, array: np.ndarray | None) -> np.ndarray:
 def _side(array: np.ndarray | None, count: int) -> np.ndarray:
     if array is None:
         return np.zeros((count, 0), dtype=np.int8)
-    if array.ndim != 2 or len(array) != count or array.dtype.kind not in "iu" or array.min() < -128 or array.max() > 127:
+    if array.ndim != 2 or len(array) != count or array.dtype.kind not in "iu" or not array.size or array.min() < -128 or array.max() > 127:
         raise BadInput(
             "the side-information has the wrong form", wanted=f"({count}, P) whole numbers, −128 to 127", got=f"{array.shape} {array.dtype}"
         )
@@ -207,21 +210,30 @@ def divide(labels: np.ndarray, seed: int) -> Parts:
     hidden = rng.permutation(classes)[: int(UNSEEN_SHARE * len(classes)) if len(classes) >= 10 else 0]
     unseen = rows[np.isin(labels[rows], hidden)]
     seen = rows[np.isin(labels[rows], np.setdiff1d(classes, hidden))]
-    drawn = np.sort(rng.permutation(seen)[: int(EVALUATED_SHARE * len(seen))])
     most = EVALUATED // 4 * 3 if len(unseen) else EVALUATED
-    known, unseen = np.sort(rng.permutation(drawn)[:most]), np.sort(rng.permutation(unseen)[: EVALUATED // 4])
+    known = np.sort(rng.permutation(seen)[: min(int(EVALUATED_SHARE * len(seen)), most)])
+    unseen = np.sort(rng.permutation(unseen)[: EVALUATED // 4])
     if len(classes) < 2 or len(known) < FEWEST // 8:
         raise BadInput(
             "too few of the pairs have labels: an upgrade is judged by whether things of one label find each other",
             wanted=f"at least {FEWEST} labelled pairs of two and more classes",
             got=f"{len(seen)} of {len(classes)} classes",
         )
-    return Parts(np.setdiff1d(seen, drawn), rows[labels[rows] == ""], known, unseen, canaries)
+    return Parts(np.setdiff1d(seen, known), rows[labels[rows] == ""], known, unseen, canaries)
 
 
-def canary_ids(parts: Parts) -> np.ndarray:
-    """Ids that the canaries have in a gallery."""
-    return np.array([f"canary:pair-{row}" for row in parts.canaries])
+def canary_ids(phi: np.ndarray) -> np.ndarray:
+    """Ids that canaries with these vectors (K, D) have in a gallery: other pairs have other canaries."""
+    return np.array([f"canary:given-{digests.of_array(np.asarray(row, dtype=np.float32))[:12]}" for row in phi])
+
+
+def stand_ins(phi: np.ndarray, psi: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(K, D) and (K, P): canaries of a gallery without pairs. Means of three rows each, of their size, so that no item's own bytes are in them."""
+    rows = np.random.default_rng(seed).integers(0, len(phi), (min(CANARIES, len(phi)), 3))
+    three = np.asarray(phi, dtype=np.float32)[rows]
+    mean, size = three.mean(axis=1), np.linalg.norm(three, axis=2).mean(axis=1, keepdims=True)
+    mean *= size / np.maximum(np.linalg.norm(mean, axis=1, keepdims=True), 1e-6)
+    return mean.astype(phi.dtype), np.rint(psi[rows].mean(axis=1)).astype(np.int8)
 
 
 def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int, about: dict[str, object]) -> dict[str, int]:
@@ -255,7 +267,7 @@ def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int,
         sample = Sample(ids, given.labels[rows], empty, populations, given.old[rows], given.psi[rows], given.new[rows])
         sample.save(folder / "sample")
         vectors.save(folder / "sample" / "psi.npy", given.psi[rows])
-        _canaries(folder, canary_ids(parts), *(array[parts.canaries] for array in (given.old, given.psi, given.new)))
+        _canaries(folder, canary_ids(given.old[parts.canaries]), *(array[parts.canaries] for array in (given.old, given.psi, given.new)))
         counts |= {"sample": len(rows), "canaries": len(parts.canaries)}
         write_json(folder / "pairs.json", {"counts": counts} | about)
     return counts
@@ -283,11 +295,3 @@ def write_first(
 def _canaries(folder: Path, ids: np.ndarray, old: np.ndarray, psi: np.ndarray, new: np.ndarray) -> None:
     for file, array in (("ids", ids), ("old", old), ("psi", psi), ("side", psi), ("new", new)):
         vectors.save(folder / "canaries" / f"{file}.npy", array)
-
-
-def bits_of(psi: np.ndarray) -> int:
-    """The fewest bits, 1, 2, 4 or 8, that hold every code of psi (N, P) int8."""
-    if not psi.size:
-        return 8
-    low, high = int(psi.min()), int(psi.max())
-    return next(bits for bits in sorted(codes.BITS) if -(2 ** (bits - 1)) <= low and high < 2 ** (bits - 1))

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from fct import adopted, digests, release, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder
+from fct.gallery import features_name
 from registry import lock
 from registry.decisions import ledger_lock
 from registry.ingest import record
@@ -55,42 +56,38 @@ def adopt(
     """
     releases, gallery, settings = workspace.releases, workspace.gallery, workspace.settings
     known = {one.number for one in releases.versions()}
-    parts = None if given is None else adopted.divide(given.labels, settings.seed)
-    warnings = _look(rows, given, normalised=normalised, metric=metric, mixed=mixed)
     opened = releases.release(version) if version in known else None
     _belongs(workspace, opened, rows, version=version, known=known, metric=metric)
+    place = workspace.adopted_folder(version)
+    pairs = adopted.load_given(place) if given is None and place.is_dir() else given
+    parts = None if pairs is None else adopted.divide(pairs.labels, settings.seed)
+    declared = normalised or (opened is not None and bool(opened.about["adopted"]["normalised"]))
     said: dict[str, Any] = {
         "version": version,
         "rows": len(rows.ids),
         "pairs": None if parts is None else {name: len(values) for name, values in vars(parts).items()},
-        "warnings": warnings,
+        "warnings": _look(rows, pairs, normalised=declared, mixed=mixed),
+        "serves": workspace.ledger.serving() is not None,
     }
     if dry_run:
-        return said | {"added": 0, "unchanged": 0, "conflicts": [], "entry": None, "serves": False}
+        added, unchanged, conflicts = _write(workspace, opened, rows, version, dry_run=True)
+        return said | {"added": added, "unchanged": unchanged, "conflicts": conflicts, "entry": None}
     with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: adopt", lease_s=settings.promote.lock_lease_s):
-        canaries = _canaries(rows, given, parts, settings.seed)
+        canaries = _canaries(rows, pairs, parts, settings.seed)
         if opened is None:
-            widest = max(adopted.bits_of(psi) for psi in (rows.psi, rows.psi if given is None else given.psi))
-            opened = _register(workspace, rows, version, metric, normalised, canaries[0].tolist(), widest)
-        if given is not None:
-            with whole_folder(workspace.adopted_folder(version)) as part:
-                given.save(part)
-        if given is not None or not len(gallery.item_ids(role="canary")):
+            opened = _register(workspace, rows, version, metric, normalised, canaries[0].tolist())
+        if pairs is not None or not len(gallery.item_ids(role="canary")):
             _add_canaries(workspace, opened, canaries, version)
         added, unchanged, conflicts = _write(workspace, opened, rows, version)
+        if given is not None:  # last: what came before may fail, and earlier pairs are as good as ever
+            with whole_folder(place) as part:
+                given.save(part)
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
         entry = record(workspace, added, version, None, by=by, why=why, check=held.check)
-    serves = workspace.ledger.serving() is not None
-    return said | {
-        "added": added,
-        "unchanged": unchanged,
-        "conflicts": conflicts,
-        "entry": None if entry is None else entry.number,
-        "serves": serves,
-    }
+    return said | {"added": added, "unchanged": unchanged, "conflicts": conflicts, "entry": None if entry is None else entry.number}
 
 
-def _look(rows: adopted.Rows, given: adopted.Given | None, *, normalised: bool, metric: str, mixed: bool) -> list[str]:
+def _look(rows: adopted.Rows, given: adopted.Given | None, *, normalised: bool, mixed: bool) -> list[str]:
     """Sentences about what is worth knowing; BadInput where the vectors are not what they are said to be."""
     vectors.check("vectors", rows.phi)
     said, unit = [], adopted.normalised(rows.phi)
@@ -147,19 +144,26 @@ def _belongs(
         raise BadInput("the gallery was begun with another version", got=f"native versions {sorted(others)}")
     if opened is None:
         return
-    given = (rows.phi.shape[1], rows.psi.shape[1], metric)
-    if given != (opened.dim, opened.side_dim, opened.metric):
-        raise BadInput(f"these vectors are not of version {version}", wanted=(opened.dim, opened.side_dim, opened.metric), got=given)
+    kind = (
+        workspace.gallery.feature_info(version).phi_dtype if features_name(version) in workspace.gallery.tables() else rows.phi.dtype.name
+    )
+    given = (rows.phi.shape[1], rows.phi.dtype.name, rows.psi.shape[1], metric)
+    wanted = (opened.dim, kind, opened.side_dim, opened.metric)
+    if given != wanted:
+        raise BadInput(
+            f"these vectors are not of version {version}", wanted="dimensions, dtype, side-information, metric " + str(wanted), got=given
+        )
 
 
 def _canaries(
     rows: adopted.Rows, given: adopted.Given | None, parts: adopted.Parts | None, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """ids, phi and psi of the canaries: pairs that nothing else uses; without pairs copies of some items."""
+    """ids, phi and psi of the canaries: pairs that nothing else uses; without pairs means of some items."""
     if given is not None and parts is not None:
-        return adopted.canary_ids(parts), np.asarray(given.old[parts.canaries]).astype(rows.phi.dtype), given.psi[parts.canaries]
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(rows.ids))[: adopted.CANARIES])
-    return np.array([f"canary:item-{row}" for row in chosen]), np.asarray(rows.phi[chosen]), rows.psi[chosen]
+        phi, psi = np.asarray(given.old[parts.canaries]).astype(rows.phi.dtype), np.asarray(given.psi[parts.canaries])
+        return adopted.canary_ids(np.asarray(given.old[parts.canaries])), phi, psi
+    phi, psi = adopted.stand_ins(rows.phi, rows.psi, seed)
+    return adopted.canary_ids(phi), phi, psi
 
 
 def _add_canaries(workspace: Workspace, opened: release.Release, canaries: tuple[np.ndarray, np.ndarray, np.ndarray], version: int) -> None:
@@ -172,13 +176,13 @@ def _add_canaries(workspace: Workspace, opened: release.Release, canaries: tuple
 
 
 def _register(
-    workspace: Workspace, rows: adopted.Rows, version: int, metric: str, normalised: bool, canaries: list[str], bits: int
+    workspace: Workspace, rows: adopted.Rows, version: int, metric: str, normalised: bool, canaries: list[str]
 ) -> release.Release:
     with tempfile.TemporaryDirectory() as place:
         folder = release.write_adopted(
             Path(place) / "release",
             dim=rows.phi.shape[1],
-            side_bits=[bits] * rows.psi.shape[1],
+            side_bits=[8] * rows.psi.shape[1],  # what is adopted later may be wider than what came first
             metric=metric,
             normalised=normalised,
             content=digests.of_rows(rows.ids, phi=rows.phi),
@@ -190,8 +194,10 @@ def _register(
     return workspace.releases.release(number)
 
 
-def _write(workspace: Workspace, opened: release.Release, rows: adopted.Rows, version: int) -> tuple[int, int, Listed]:
-    """Rows added and unchanged, and ids that are there with another content."""
+def _write(
+    workspace: Workspace, opened: release.Release | None, rows: adopted.Rows, version: int, *, dry_run: bool = False
+) -> tuple[int, int, Listed]:
+    """Rows added (or that would be) and unchanged, and ids that are there with another content."""
     gallery, added, unchanged = workspace.gallery, 0, 0
     conflicts: Listed = []
     with tqdm(total=len(rows.ids), desc="adopting", unit="row", mininterval=1) as bar:
@@ -201,17 +207,13 @@ def _write(workspace: Workspace, opened: release.Release, rows: adopted.Rows, ve
             described = rows.labels[part], rows.sources[part], rows.uris[part]
             differs = gallery.conflicts(version, ids, phi, psi, *described)
             conflicts += [(str(one), str(what)) for one, what in zip(ids, differs, strict=True) if what]
-            good = differs == ""
-            if good.any():
-                found = gallery.ingest(
-                    version,
-                    opened.fingerprint,
-                    ids[good],
-                    phi[good],
-                    psi[good],
-                    *(text[good] for text in described),
-                    psi_bits=opened.side_bits,
-                )
-                added, unchanged = added + found.added, unchanged + found.unchanged
+            natives = gallery.native_version_of(ids)
+            new = (differs == "") & ((natives == 0) | (natives == version))  # others were embedded by a later release, and rolled back
+            found = int((new & (natives == 0)).sum())
+            if opened is not None and new.any() and not dry_run:
+                bits = opened.side_bits
+                texts = [text[new] for text in described]
+                found = gallery.ingest(version, opened.fingerprint, ids[new], phi[new], psi[new], *texts, psi_bits=bits).added
+            added, unchanged = added + found, unchanged + int((differs == "").sum()) - found
             bar.update(len(ids))
     return added, unchanged, conflicts

@@ -209,8 +209,10 @@ class _State:
     def _program(self) -> programs.Embed:
         """The release's program, after it was asked the canaries."""
         program = self.release.program(self.device)
-        _, images = self.release.canaries()
+        ids, images = self.release.canaries()
         for path in sorted(self.folder.glob("pairs-v*/canaries/new.npy")):
+            if np.array(vectors.load(path.with_name("ids.npy"))).tolist() != ids.tolist():
+                continue  # given pairs of an adopted release, or canaries of another one
             native = np.array(vectors.load(path))
             now, _ = programs.embed(program, images, device=self.device)
             if now.shape == native.shape and not np.allclose(now, native, rtol=1e-2, atol=1e-2 * float(np.abs(native).max())):

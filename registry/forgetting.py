@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fct import tables, vectors
 from fct.errors import BadInput
-from fct.files import whole_file
+from fct.files import read_json, whole_file, whole_folder
 from fct.gallery import Gallery
 from fct.vectors import normalise
 from registry.report.review import plain
@@ -52,12 +52,13 @@ def needles(gallery: Gallery, ids: np.ndarray) -> list[bytes]:
         at = _version_with(gallery, name, chosen)
         rows = gallery.raw(name, at)
         mine = np.isin(rows["id"], chosen)
+        others = ~mine & ~np.char.startswith(rows["id"], "canary:")  # a canary that is a copy of an item is a trace of it
         for column in ("phi", "psi", "vector"):
             if column in rows and mine.any():
                 for values in (rows[column], normalise(rows[column]) if column == "vector" else rows[column]):
                     heads = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), -1)
                     heads = heads if column == "psi" else heads[:, :HEAD]  # codes are small numbers: only the whole row is no chance
-                    living = {row.tobytes() for row in heads[~mine]}
+                    living = {row.tobytes() for row in heads[others]}
                     found |= {row.tobytes() for row in heads[mine]} - living
     return sorted(found)
 
@@ -147,8 +148,7 @@ def _scrub_upgrade(workspace: Workspace, folder: Path, version: int, ids: np.nda
         if not keep.all():
             with whole_file(items) as part, part.open("wb") as file:
                 np.savez(file, **{name: values[keep] for name, values in rows.items()})  # type: ignore[arg-type]
-    for sample in folder.glob("pairs-v*/sample"):  # an adopted release is asked with rows of its own gallery
-        _scrub_sample(sample, ids)
+    _scrub_adopted(folder / f"pairs-v{version}", ids)
     shutil.rmtree(folder / "rehearsal", ignore_errors=True)  # of a revision whose table versions are gone now
     page = folder / "report.html"
     if page.exists():
@@ -163,12 +163,16 @@ def _scrub_upgrade(workspace: Workspace, folder: Path, version: int, ids: np.nda
         shutil.rmtree(workspace.folder / "cache" / f"purge-{run}", ignore_errors=True)
 
 
-def _scrub_sample(folder: Path, ids: np.ndarray) -> None:
-    arrays = {path: np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))}
-    keep = ~np.isin(arrays[folder / "ids.npy"], ids)
+def _scrub_adopted(pairs: Path, ids: np.ndarray) -> None:
+    """An adopted release is asked with rows of its own gallery: without those of the items."""
+    if not (pairs / "pairs.json").exists() or not read_json(pairs / "pairs.json").get("adopted"):
+        return
+    arrays = {path.name: np.load(path, allow_pickle=False) for path in sorted((pairs / "sample").glob("*.npy"))}
+    keep = ~np.isin(arrays["ids.npy"], ids)
     if not keep.all():
-        for path, rows in arrays.items():
-            vectors.save(path, rows[keep])
+        with whole_folder(pairs / "sample") as part:
+            for name, rows in arrays.items():
+                vectors.save(part / name, rows[keep])
 
 
 def _scrub_report(page: Path, ids: Iterable[str]) -> bool:

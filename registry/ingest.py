@@ -80,6 +80,8 @@ def ingest(
             got=f"native versions {sorted(gallery.native_versions())}",
             todo="let that version serve first",
         )
+    if release.adopted:
+        release.program()  # which says that there is none
     if dry_run:
         return _foreseen(release, count, parts, known, number)
     device = devices.pick(settings.device)
@@ -113,14 +115,25 @@ def ingest(
 
 def _foreseen(release: Release, count: int, parts: Iterator[list[Arrival]], known: dict[str, np.ndarray], number: int) -> dict[str, Any]:
     """What an ingest would find: every image is read, none is embedded, so that pictures are not compared with those that are there."""
-    broken, duplicates, seen, ids = Listed(), Listed(), dict[str, str](), list[str]()
+    broken, conflicts, duplicates, seen = Listed(), Listed(), Listed(), dict[str, str]()
+    names = known.get("id", np.empty(0, dtype=str)).tolist()
+    described = {one: tuple(str(known[name][row]) for name in ("label", "source", "image_uri")) for row, one in enumerate(names)}
+    added = unchanged = 0
     with tqdm(total=count, desc="reading", unit="image", mininterval=1) as bar:
         for part in parts:
-            ids += [one.id for one, _ in _readable(part, release, broken, duplicates, seen)]
+            for one, _ in _readable(part, release, broken, duplicates, seen):
+                there = described.get(one.id)
+                if there is None:
+                    added += 1
+                elif there == (one.label, one.source, one.uri):
+                    unchanged += 1
+                else:
+                    conflicts.append((one.id, "it is there with another label, source or path"))
             bar.update(len(part))
-    there = int(np.isin(np.array(ids, dtype=str), known.get("id", np.empty(0, dtype=str))).sum())
-    said = {"broken": broken, "conflicts": Listed(), "duplicates": duplicates, "entry": None, "serves": False}
-    return {"added": len(ids) - there, "unchanged": there, "version": number} | said
+    if len(broken) == count:
+        raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}")
+    said = {"broken": broken, "conflicts": conflicts, "duplicates": duplicates, "entry": None, "serves": False}
+    return {"added": added, "unchanged": unchanged, "version": number} | said
 
 
 def _twin(workspace: Workspace, entries: list[Entry], number: int) -> int | None:

@@ -37,6 +37,7 @@ from fct.forward.settings import CLOSED
 from fct.gallery import Gallery
 from fct.release import Release, open_release
 from registry import checks, expectations
+from registry.upgrade import adopted_before
 from registry.workspace import Workspace
 
 SEEN = 192  # images that each program is timed on
@@ -51,6 +52,7 @@ class Plan:
     """Steps as (name, seconds, of what); bytes on disk and at most in memory; what embedding the gallery anew would take."""
 
     version: str
+    number: int
     rows: dict[int, int]
     steps: list[tuple[str, float, str]] = field(default_factory=list)
     disk: int = 0
@@ -103,8 +105,9 @@ def plan(workspace: Workspace, what: int | Path | None = None, *, said: Callable
             raise BadInput("no version is registered", todo="give the folder of a release, or register one")
         number = known[-1] if what is None else what
         new, name = releases.release(number), f"version {number}"
-    natives = [m for m in gallery.native_versions() if m < number]
-    found = Plan(name, {m: len(gallery.item_ids(native_version=m)) for m in natives})
+    adopted_before(workspace, number)
+    natives = [m for m in gallery.native_versions() if m < number] or [m for m in gallery.native_versions() if m == number]
+    found = Plan(name, number, {m: len(gallery.item_ids(native_version=m)) for m in natives})
     serving = workspace.ledger.serving()
     if serving is not None and int(serving["release"]) == number:
         raise BadInput(f"version {number} serves already", todo="there is nothing to upgrade")
@@ -147,7 +150,7 @@ class _Native:
         self.settings, self.device = workspace.settings, devices.pick(workspace.settings.device)
         self.old, self.info = workspace.releases.release(m, check=False), workspace.gallery.feature_info(m)
         self.rows, self.rng = found.rows[m], np.random.default_rng(0)
-        self.counts = self._counts()
+        self.counts = self._counts() if m != found.number else {}
         looks = self.settings.embed.preview and not self.old.adopted and self.old.picture() is not None
         self.side_dim = self.info.psi_dim + (new.dim if looks else 0)
         self.looks = looks
@@ -169,6 +172,9 @@ class _Native:
         }
 
     def measure(self) -> None:
+        if self.m == self.found.number:  # a first release: its own vectors are written, nothing is fitted or judged
+            self._transform(None)
+            return
         self._embed()
         self._fit()
         h = self._small_h()
@@ -264,7 +270,7 @@ class _Native:
         fit = replace(self.settings.fit, epochs=1, batch=min(self.settings.fit.batch, 256))
         return forward.fit(old, new, side=side, labels=labels, settings=fit, device=self.settings.device, title="")
 
-    def _transform(self, h: forward.Forward) -> None:
+    def _transform(self, h: forward.Forward | None) -> None:
         gallery, size = self.workspace.gallery, self.settings.transform.batch_rows
         ids = gallery.item_ids(native_version=self.m)[:size]
         batches = -(-self.rows // size)
@@ -272,11 +278,12 @@ class _Native:
         read = timed(lambda: next(gallery.features(self.m, ids=ids, batch_rows=size)))
         self._check(batch)  # the first one imports Great Expectations
         checked = timed(lambda: self._check(batch))
-        side = self.rng.normal(size=(len(ids), h.side_dim)).astype(np.float32) if h.side_dim else None
-        h.transform(batch.phi[:64], None if side is None else side[:64], device=self.settings.device)
-        carried = timed(lambda: h.transform(batch.phi, side, device=self.settings.device))
-        looked = 0.0
-        drawer = self.old.picture() if self.looks else None
+        carried = looked = 0.0
+        if h is not None:
+            side = self.rng.normal(size=(len(ids), h.side_dim)).astype(np.float32) if h.side_dim else None
+            h.transform(batch.phi[:64], None if side is None else side[:64], device=self.settings.device)
+            carried = timed(lambda: h.transform(batch.phi, side, device=self.settings.device))
+        drawer = self.old.picture() if self.looks and h is not None else None
         if drawer is not None:
             program = self.new.program(self.device)
             looked = timed(lambda: preview.with_preview(drawer, batch.psi, program, self.new.size, self.new.mode, device=self.device))

@@ -101,6 +101,7 @@ class Upgrade:
         champion = None if serving is None else int(serving["release"])
         if champion == self.version:
             raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
+        adopted_before(self.workspace, self.version)
         found = releases.contract_problems(self.version)
         found = found or [
             f"its embedder is that of version {m}, whose own vectors the gallery holds: `fct rollback` returns to that version"
@@ -167,7 +168,7 @@ class Upgrade:
             once(
                 out,
                 about | {"rows": digests.of_json([ids.tolist() for ids in both])},
-                partial(adopted.write_first, rows[0], rows[1], out, about),
+                partial(adopted.write_first, rows[0], rows[1], out, about | {"adopted": True}),  # a purge looks for that
             )
             return
         if not place.is_dir():
@@ -372,11 +373,6 @@ class Upgrade:
         if champion is None or champion == m or serving is None:
             return None
         release = self.release_of(champion)
-        if release.adopted or self.release_of(m).adopted:
-            raise BadInput(
-                f"items native to version {m} are served by version {champion}, and the given pairs do not say how",
-                todo=f"`fct backfill` lets version {champion} embed them itself; given pairs lead one version on, not two",
-            )
         rows = read_manifest(self.workspace.data).rows(*pairs.POPULATIONS.values())
         images = read_images(rows.files, release.size, release.mode, "evaluation sample: champion")
         query, _ = programs.embed(release.program(), images, device=devices.pick("cpu"))
@@ -460,6 +456,22 @@ class Upgrade:
             info = gallery.feature_info(m)
             return checks.Carried(self.pairs_folder(m), h, np.zeros((0, info.phi_dim), np.float32), np.zeros((0, info.psi_dim), np.int8))
         return checks.Carried(self.pairs_folder(m), h, np.concatenate([b.phi for b in batches]), np.concatenate([b.psi for b in batches]))
+
+
+def adopted_before(workspace: Workspace, version: int) -> None:
+    """Refuse a second step from an adopted version: given pairs lead one version on.
+
+    Raises:
+        BadInput: rows native to an adopted version are served by another one already.
+    """
+    serving = workspace.ledger.serving()
+    champion = None if serving is None else int(serving["release"])
+    for m in workspace.gallery.native_versions():
+        if m < version and champion not in (None, m) and workspace.releases.release(m, check=False).adopted:
+            raise BadInput(
+                f"the gallery was adopted as version {m} and is served by version {champion} now: given pairs lead one version on, not two",
+                todo=f"roll back to version {m} and adopt pairs that lead to version {version}; or begin a gallery of version {champion}'s own with `fct ingest`",
+            )
 
 
 def mark(workspace: Workspace, version: int, status: str, digest: str | None = None) -> None:

@@ -81,7 +81,7 @@ def adopt(
     from registry.adoption import adopt as run
 
     number = as_version.removeprefix("v")
-    if not number.isdigit() or int(number) < 1:
+    if not number.isascii() or not number.isdigit() or int(number) < 1:
         raise BadInput("this is no version", wanted="v1", got=as_version)
     if (pairs is None) != (labels is None):
         raise BadInput("pairs and their labels belong together", wanted="--pairs OLD.npy NEW.npy --labels LABELS", todo="give both")
@@ -89,8 +89,8 @@ def adopt(
     rows = adopted.read_rows(vectors, ids=ids, side=side)
     given = None if pairs is None or labels is None else adopted.read_given(*pairs, labels, side=pairs_side)
     result = run(ws, rows, given, version=int(number), metric=metric, normalised=normalised, mixed=mixed, by=by, why=why, dry_run=dry_run)
-    text = f"{result['added']} vectors adopted as version {number}, {result['unchanged']} were there"
-    give(result, json, f"{result['rows']} vectors would be adopted as version {number}" if dry_run else text)
+    done = ("would be adopted", "are there") if dry_run else ("adopted", "were there")
+    give(result, json, f"{result['added']} vectors {done[0]} as version {number}, {result['unchanged']} {done[1]}")
     for sentence in result["warnings"]:
         say(f"note: {sentence}")
     if result["pairs"] is not None:
@@ -178,6 +178,7 @@ def backfill(
 
 def gc(
     yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would go.")] = False,
+    dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
@@ -194,7 +195,7 @@ def gc(
 
     from registry import retention
 
-    ws = opened(params)
+    ws, yes = opened(params), yes and not dry_run
     going = retention.collect(ws, by=by, why=why) if yes else retention.plan(ws)
     lines = [f"kept whole: {', '.join(f'version {one}' for one in going.kept) or 'nothing'}"]
     lines += [f"  {'dropped' if yes else 'would drop'}  {name}" for name in (*going.spaces, *going.folders)]
@@ -269,7 +270,7 @@ def plan(
     from registry.planning import plan as run
 
     ws = opened(params)
-    number = int(what) if what is not None and what.isdigit() else None
+    number = int(what) if what is not None and what.isascii() and what.isdigit() else None
     found = run(ws, number if what is None or number is not None else Path(what), said=lambda text: say(f"measuring: {text}"))
     rows = sum(found.rows.values())
     lines = [f"{ws.settings.model}: {rows} rows to {found.version}"]

@@ -34,7 +34,10 @@ def foreign(project: Project, side: bool = True) -> Path:
 
     gallery = manifest.rows("gallery", "gallery_unseen")
     phi, psi = seen(old, gallery)
-    columns = {"id": gallery.id, "vector": list(phi), "label": gallery.label}
+    kept = [str(out / f"{row}.png") if row < 6 else "" for row in range(len(gallery))]  # of six items somebody still has the image
+    for row, file in enumerate(gallery.files[:6]):
+        shutil.copy(file, kept[row])
+    columns = {"id": gallery.id, "vector": list(phi), "label": gallery.label, "image_uri": kept}
     pq.write_table(pa.table(columns | ({"side": list(psi)} if side else {})), out / "gallery.parquet")
     rows = manifest.rows(*FITTING, "pool")
     first, codes = seen(old, rows)
@@ -63,7 +66,8 @@ def to_serve(project: Project, version: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_life_of_an_adopted_gallery(copy_of: Callable[[], Project]) -> None:
+def test_the_whole_life_of_an_adopted_gallery(copy_of: Callable[[], Project], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fct.adopted.CANARIES", 12)  # as many as the releases have of their own: they must not be mistaken for these
     project = copy_of()
     out = foreign(project)
     ran = project.fct(*adopting(out, "--json"))
@@ -73,9 +77,12 @@ def test_the_whole_life_of_an_adopted_gallery(copy_of: Callable[[], Project]) ->
     assert first["pairs"]["canaries"] and first["pairs"]["pool"] and first["pairs"]["unseen"]
     again = json.loads(project.fct(*adopting(out, "--json")).out)
     assert again["added"] == 0 and again["unchanged"] == first["added"] and again["entry"] is None
+    ran = project.fct("plan", "1")
+    assert ran.code == 0 and "fit" not in ran.out and "transform" in ran.out, ran.err
     to_serve(project, "1")
     ran = project.fct("search", str(out / "query.png"))
     assert ran.code == 2 and "adopted without its embedder" in ran.err
+    assert project.fct("ingest", str(out), "--dry-run").code == 2
     ran = project.fct("ingest", str(out))
     assert ran.code == 2 and "adopted without its embedder" in ran.err
     assert project.fct("register", "build/releases/v2").code == 0
@@ -90,8 +97,20 @@ def test_the_whole_life_of_an_adopted_gallery(copy_of: Callable[[], Project]) ->
     label = dict(zip(*(pq.read_table(out / "gallery.parquet")[name].to_pylist() for name in ("id", "label")), strict=True))
     right = label[pq.read_table(out / "gallery.parquet")["id"][0].as_py()]
     assert right in [label[hit["id"]] for hit in (hits["hits"] if isinstance(hits, dict) else hits)][:5]
-    assert project.fct("rollback", "--by", "ana", "--why", "test").code == 0
+    said = json.loads(project.fct("backfill", "--fraction", "1", "--json").out)
+    assert said["embedded"] == 6 and len(said["skipped"]) == first["added"] - 6
+    shutil.copytree(project.folder / "build/releases/v2", project.folder / "build/releases/v3")
+    about = project.folder / "build/releases/v3/release.json"
+    about.write_text(about.read_text(encoding="utf-8").replace('"prepared_from": ', '"prepared_from": 1'), encoding="utf-8")
+    assert project.fct("register", "build/releases/v3").code == 0
+    for command in ("plan", "upgrade"):
+        ran = project.fct(command, "3")
+        assert ran.code == 2 and "given pairs lead one version on, not two" in ran.err, ran.err
+    ran = project.fct("rollback", "--by", "ana", "--why", "test")
+    assert ran.code == 0, ran.err
     assert project.workspace().ledger.serving()["release"] == 1
+    again = json.loads(project.fct(*adopting(out, "--json")).out)
+    assert again["added"] == 0 and again["unchanged"] == first["added"] and not again["conflicts"]
 
 
 @pytest.mark.slow
@@ -109,6 +128,18 @@ def test_more_vectors_are_adopted_while_the_adopted_release_serves(copy_of: Call
     assert said["added"] == 10 and said["entry"] is not None
     serving = project.workspace().ledger.serving()
     assert serving["tables"][serving["space"]]["rows"] == len(table) + said["pairs"]["canaries"]
+    phi = np.array(table["vector"].to_pylist(), dtype=np.float32)
+    other = np.random.default_rng(0).normal(size=phi.shape).astype(np.float32) * np.abs(phi).mean()
+    pq.write_table(
+        pa.table({"id": [f"other {row}" for row in range(len(phi))], "vector": list(other), "side": table["side"]}), out / "o.parquet"
+    )
+    ran = project.fct("adopt", str(out / "o.parquet"), "--as", "v1")
+    assert ran.code == 2 and "two embedders are mixed" in ran.err, "the stored pairs tell, none were given again"
+    pq.write_table(
+        table.slice(0, 3).set_column(1, "vector", pa.array(phi[:3].astype(np.float16).tolist(), pa.list_(pa.float16()))), out / "h.parquet"
+    )
+    ran = project.fct("adopt", str(out / "h.parquet"), "--as", "v1")
+    assert ran.code == 2 and "not of version 1" in ran.err
 
 
 @pytest.mark.slow
@@ -211,3 +242,19 @@ def test_a_plan_says_what_an_upgrade_would_cost_and_changes_nothing(candidate: P
     ):
         ran = candidate.fct(*args)
         assert ran.code == 2 and sentence in ran.err, ran.err
+
+
+@pytest.mark.slow
+def test_purged_items_of_an_adopted_gallery_leave_no_byte_behind(copy_of: Callable[[], Project]) -> None:
+    project = copy_of()
+    out = foreign(project)
+    assert project.fct("adopt", str(out / "gallery.parquet"), "--as", "v1").code == 0
+    to_serve(project, "1")
+    table = pq.read_table(out / "gallery.parquet")
+    ids, phi = table["id"].to_pylist(), np.array(table["vector"].to_pylist(), dtype=np.float32)
+    ran = project.command("delete", *ids[:20], "--purge", "--json")
+    assert ran.code == 0, ran.err
+    for path in (project.folder / "workspace").rglob("*"):
+        if path.is_file():
+            held = path.read_bytes()
+            assert not any(row.tobytes() in held for row in phi[:20]), path

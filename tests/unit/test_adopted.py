@@ -94,10 +94,21 @@ def test_a_gallery_is_read_from_npy_and_from_parquet(tmp_path: Path) -> None:
     assert rows.labels[0] == "x" and rows.uris[0] == ""
 
 
-@pytest.mark.parametrize(("most", "bits"), [(0, 1), (1, 2), (7, 4), (8, 8), (127, 8)])
-def test_side_information_gets_the_fewest_bits_that_hold_it(most: int, bits: int) -> None:
-    assert adopted.bits_of(np.array([[0, most]], dtype=np.int8)) == bits
-    assert adopted.bits_of(np.zeros((3, 0), dtype=np.int8)) == 8
+def test_other_pairs_have_other_canaries_and_stand_ins_are_no_item() -> None:
+    phi, psi = embedded(200, 1), np.random.default_rng(0).integers(-8, 8, (200, 5)).astype(np.int8)
+    assert (adopted.canary_ids(phi[:9]) == adopted.canary_ids(phi[:9].copy())).all()
+    assert not set(adopted.canary_ids(phi[:64])) & set(adopted.canary_ids(embedded(64, 1, images=3)))
+    one, two = adopted.stand_ins(phi, psi, 0)
+    assert one.shape == (64, 16) and one.dtype == phi.dtype and two.dtype == np.int8
+    assert not {row.tobytes() for row in one} & {row.tobytes() for row in phi}
+    assert np.linalg.norm(one, axis=1).min() > 0.5 * np.linalg.norm(phi, axis=1).min()
+
+
+@pytest.mark.parametrize("one", ["a\0b", "canary:x", ""])
+def test_ids_that_cannot_be_stored_are_refused_before_anything_is_registered(tmp_path: Path, one: str) -> None:
+    pq.write_table(pa.table({"id": [one, "b"], "vector": list(embedded(2, 1))}), tmp_path / "v.parquet")
+    with pytest.raises(BadInput, match="id"):
+        adopted.read_rows(tmp_path / "v.parquet")
 
 
 def test_an_adopted_release_is_whole_without_a_program_and_one_that_was_altered_is_not(tmp_path: Path) -> None:

@@ -200,6 +200,11 @@ def test_one_group_that_loses_three_queries_of_ten_does_not_pass():
     assert any(m.outcome == "refused" and "class-25" in m.note for m in found)
 
 
+def test_a_harmed_group_is_not_lost_among_very_many() -> None:
+    found = [the_worst(drawn([0.03] * 199 + [-0.4], seed=seed)) for seed in range(6)]
+    assert all(m.outcome != "passed" and "class-199" in m.note for m in found)
+
+
 @settings(deadline=None, max_examples=50)
 @given(st.integers(1, 40), st.floats(0, 0.3), st.floats(0.01, 0.2), st.integers(0, 2**31))
 def test_shrinking_draws_every_group_towards_the_mean_and_keeps_the_order(count, between, error, seed):

@@ -18,7 +18,7 @@ def test_a_slope_is_that_of_the_work_and_never_below_zero() -> None:
 
 
 def test_a_plan_adds_its_steps_up() -> None:
-    plan = Plan("version 2", {1: 5}, steps=[("embed", 1.25, "x"), ("fit", 2.5, "y")])
+    plan = Plan("version 2", 2, {1: 5}, steps=[("embed", 1.25, "x"), ("fit", 2.5, "y")])
     assert plan.seconds == 3.75 and plan.to_json()["seconds"] == 3.8 and plan.to_json()["steps"][1] == ["fit", 2.5, "y"]
 
 
