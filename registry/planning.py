@@ -196,6 +196,8 @@ class _Native:
             return
         manifest = manifests.read_manifest(self.workspace.data)
         files = manifest.rows(*self.settings.embed.fitting).files[:SEEN]
+        if not len(files):
+            raise BadInput("there are no fitting images", wanted=" or ".join(self.settings.embed.fitting), where=manifest.root)
         read = timed(lambda: read_images(files, self.old.size, self.old.mode)) / len(files)
         images = read_images(files, self.old.size, self.old.mode)
         generator = torch.Generator().manual_seed(0)
@@ -203,7 +205,7 @@ class _Native:
         own = self._look(self.old, images)
         seen = self._look(self.new, pairs.convert(images, self.old, self.new))
         preview_ = self._preview(images) if self.looks else 0.0
-        first = len(set(files)) and (self.counts["fitting"] / self.settings.embed.views + self.counts["sample"]) * 2 * read
+        first = (self.counts["fitting"] / self.settings.embed.views + self.counts["sample"]) * 2 * read
         seconds = first + every * (own + seen + preview_ + 2 * view)
         what = f"{every} views by both embedders ({own * 1e3:.2f} and {seen * 1e3:.2f} ms"
         self._add("embed", seconds, what + (f", preview {preview_ * 1e3:.2f} ms)" if self.looks else ")"))

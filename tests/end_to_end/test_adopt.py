@@ -220,7 +220,11 @@ def test_pairs_of_another_new_embedder_are_refused_before_anything_is_fitted(cop
 def test_a_plan_says_what_an_upgrade_would_cost_and_changes_nothing(candidate: Project) -> None:
     def state() -> dict[str, float]:
         root = candidate.folder / "workspace"
-        return {str(path): path.stat().st_mtime for path in root.rglob("*") if path.is_file() and "mlflow.db" not in path.name}
+        return {
+            str(path): path.stat().st_mtime
+            for path in root.rglob("*")
+            if path.is_file() and "mlflow.db" not in path.name and "prefect" not in path.parts
+        }
 
     before = state()
     ran = candidate.fct("plan", "build/releases/v2", "--json")

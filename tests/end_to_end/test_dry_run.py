@@ -26,7 +26,11 @@ def waiting(copy_of: Callable[[], Project]) -> Project:
 
 def state(project: Project) -> dict[str, str]:
     root = project.folder / "workspace"
-    files = [path for path in root.rglob("*") if path.is_file() and "locks" not in path.parts and path.suffix not in (".db-wal", ".db-shm")]
+    files = [
+        path
+        for path in root.rglob("*")
+        if path.is_file() and not {"locks", "prefect"} & set(path.parts) and path.suffix not in (".db-wal", ".db-shm")
+    ]
     return digests.of_files(files, root)
 
 
