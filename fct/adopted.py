@@ -14,10 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fct import columns, coverage, digests, vectors
+from fct import columns, digests, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
-from fct.pairs import Sample
 
 CANARIES = 64
 EVALUATED = 4000  # most rows of the evaluation sample
@@ -179,6 +178,8 @@ def strangers(known: np.ndarray, asked: np.ndarray, seed: int = 0) -> float:
 
     Vectors of two networks trained alike but for the seed: 1.00 and 0.99 of them; the same network, other images: 0.06.
     """
+    from fct import coverage
+
     rng = np.random.default_rng(seed)
     reference, looked = (np.asarray(rows[np.sort(rng.permutation(len(rows))[:LOOKED_AT])], dtype=np.float32) for rows in (known, asked))
     return coverage.measure(reference, looked).share
@@ -246,6 +247,8 @@ def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int,
     Returns:
         counts of rows by part.
     """
+    from fct.pairs import Sample
+
     parts, numbers = divide(given.labels, seed), {name: number for number, name in enumerate(classes)}
     with whole_folder(out) as folder:
         counts = {}
@@ -281,6 +284,8 @@ def write_first(
     Args:
         rows, canaries: ids (N,), phi (N, D), psi (N, P) of some items, and of the canaries.
     """
+    from fct.pairs import Sample
+
     with whole_folder(out) as folder:
         ids, phi, psi = rows
         empty = np.full(len(ids), "")

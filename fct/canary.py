@@ -64,11 +64,13 @@ class CanaryResult:
 def _similarity(queries: np.ndarray, rows: np.ndarray, metric: str) -> np.ndarray:
     """(K, N) float64, higher is nearer: cosine, or minus the squared distance over the query's squared norm."""
     queries, rows = queries.astype(np.float64), rows.astype(np.float64)
+    if metric != "cosine":
+        scale = (queries**2).sum(axis=1)[:, None]
+        middle = queries.mean(axis=0)  # far from the origin distances would be lost in the squares
+        queries, rows = queries - middle, rows - middle
+        return -((queries**2).sum(axis=1)[:, None] - 2 * (queries @ rows.T) + (rows**2).sum(axis=1)[None, :]) / scale
     own, other = (queries**2).sum(axis=1)[:, None], (rows**2).sum(axis=1)[None, :]
-    dots = queries @ rows.T
-    if metric == "cosine":
-        return dots / np.sqrt(np.maximum(own * other, np.finfo(np.float64).tiny))
-    return -(own - 2 * dots + other) / own
+    return (queries @ rows.T) / np.sqrt(np.maximum(own * other, np.finfo(np.float64).tiny))
 
 
 def _measure(native: np.ndarray, own: np.ndarray, others: np.ndarray, metric: str, k: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

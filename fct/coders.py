@@ -71,12 +71,21 @@ def fit_projection(maps: np.ndarray, dims: int, bits: int | Sequence[int] = 8) -
             got=maps.shape,
             todo="lower side.dims",
         )
+    return _coded(*_principal(maps, dims), each)
+
+
+def _principal(maps: np.ndarray, dims: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean (F,), components (F, ``dims``) by falling variance, and the maps projected on them (N, ``dims``); float64."""
     data = torch.from_numpy(np.asarray(maps, dtype=np.float64))
     mean = data.mean(dim=0)
-    _, vectors = torch.linalg.eigh((data - mean).T @ (data - mean) / len(data))
+    data = data - mean
+    _, vectors = torch.linalg.eigh(data.T @ data / len(data))
     components = vectors[:, -dims:].flip(1)
     components = components * torch.sign(components.gather(0, components.abs().argmax(dim=0, keepdim=True)))  # eigh's signs are arbitrary
-    projected = (data - mean) @ components
+    return mean, components, data @ components
+
+
+def _coded(mean: Tensor, components: Tensor, projected: Tensor, each: np.ndarray) -> Projection:
     if (each == 8).all():
         step = torch.quantile(projected.abs(), 0.999, dim=0) / LEVELS
         return Projection(mean.float(), components.float(), step.clamp_min(1e-12).float())
@@ -95,11 +104,10 @@ def fit_water_filled(maps: np.ndarray, total_bits: int, most_dims: int = 512) ->
         BadInput: too few maps, or more bits than the components can take.
     """
     dims = min(*maps.shape, total_bits, most_dims)
-    whole = fit_projection(maps, dims)
-    variances = ((np.asarray(maps, dtype=np.float64) - maps.mean(axis=0)) @ whole.components.double().numpy()).var(axis=0)
-    bits = codes.bits_per_component(variances, total_bits)
+    mean, components, projected = _principal(maps, dims)
+    bits = codes.bits_per_component(projected.numpy().var(axis=0), total_bits)
     bits = bits[bits > 0]  # variances fall, so these are the first
-    return fit_projection(maps, len(bits), bits.tolist()), bits
+    return _coded(mean, components[:, : len(bits)], projected[:, : len(bits)], codes.bits_of(bits, len(bits))), bits
 
 
 class Thumbnail(nn.Module):

@@ -15,8 +15,7 @@ import numpy as np
 
 from fct.errors import BadInput
 
-BITS = (8, 4, 2, 1)  # what a release may declare; functions here take any number from 1 to 8
-FIT_ROWS = 8192
+FIT_ROWS = 4096
 BLOCK = 16_384
 
 Bits = int | Sequence[int] | np.ndarray

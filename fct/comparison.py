@@ -6,7 +6,7 @@ All rows search the same items with the same queries; h's are fitted on the same
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,8 @@ ROWS = {
     "old": "v1/v1",
     "side": "side-information alone",
     "thumbnail": "v2 on a thumbnail of the same bytes",
-    "no_side": "v2/h(v1) FCT without side-information",
     "ridge": "v2/h(v1, ψ₁) ridge regression",
     "fct": "v2/h(v1, ψ₁) FCT as published",
-    "fastfill": "v2/h(v1, ψ₁) FastFill as published",
     "shipped": "v2/h(v1, ψ₁) as shipped",
     "new": "v2/v2",
 }
@@ -58,9 +56,14 @@ def thumbnails(budget_bytes: int, channels: int, largest: int) -> list[Thumbnail
     return [Thumbnail(side, bits) for side, bits in sides if side >= 4]
 
 
-def best_thumbnail(new: Release, images: np.ndarray, sample: Sample, budget_bytes: int, device: torch.device) -> Thumbnail:
-    """The thumbnail with the best mAP of v2/v2(thumbnail) on the evaluation sample (images (N, C, S, S), row by row of the sample)."""
-    program = new.program(device)
+def best_thumbnail(
+    new: Release, program: programs.Embed, images: np.ndarray, sample: Sample, budget_bytes: int, device: torch.device
+) -> Thumbnail:
+    """The thumbnail with the best mAP of v2/v2(thumbnail) on the evaluation sample.
+
+    Args:
+        program: of ``new``, on the device. images: (N, C, S, S) uint8, row by row of the sample.
+    """
     scored = []
     for thumbnail in thumbnails(budget_bytes, images.shape[1], images.shape[2]):
         gallery, _ = programs.embed(program, thumbnail.apply(images), device=device)
@@ -68,30 +71,10 @@ def best_thumbnail(new: Release, images: np.ndarray, sample: Sample, budget_byte
     return max(scored, key=lambda pair: pair[0])[1]
 
 
-def reference_forwards(
-    pairs: Path, settings: FitSettings, views: int, head: tuple[np.ndarray, np.ndarray] | None, *, seed: int, device: str
-) -> dict[str, forward.Forward]:
-    """Other methods on the pairs of the shipped h: FCT without side-information, and ridge, FCT and FastFill with what h is given.
-
-    The learned ones as published, which knows no pool; ridge with the pool. FastFill needs the new model's head.
-    """
+def fct_as_published(pairs: Path, settings: FitSettings, views: int, *, seed: int, device: str) -> forward.Forward:
+    """FCT as published (arXiv 2112.02805, section 4), which knows no pool, on the pairs and with what the shipped h is given."""
     arrays: dict[str, Any] = {name: vectors.load(pairs / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")}
-    pool: dict[str, Any] = {}
-    if (pairs / "pool").is_dir():
-        pool = {f"pool_{name}": vectors.load(pairs / "pool" / f"{name}.npy") for name in ("old", "side", "new")}
-    without = {name: array for name, array in arrays.items() if name != "side"}
-    common: dict[str, Any] = {"seed": seed, "device": device}
-    fct = published("fct", settings, views)
-    found = {
-        "no_side": forward.fit(**without, settings=fct, title="FCT without side-information", **common),
-        "ridge": forward.fit(**arrays, **pool, settings=replace(settings, method="ridge"), title="ridge", **common),
-        "fct": forward.fit(**arrays, settings=fct, title="FCT as published", **common),
-    }
-    if head is not None:
-        found["fastfill"] = forward.fit(
-            **arrays, head=head, settings=published("fastfill", settings, views), title="FastFill as published", **common
-        )
-    return found
+    return forward.fit(**arrays, settings=published("fct", settings, views), title="FCT as published", seed=seed, device=device)
 
 
 def table(
@@ -102,6 +85,7 @@ def table(
     references: dict[str, forward.Forward],
     thumbnail: Thumbnail,
     new: Release,
+    program: programs.Embed,
     *,
     seed: int,
     device: torch.device,
@@ -113,10 +97,11 @@ def table(
             after its images are back). psi: (N, P) what is stored of it.
         images: (N, C, S, S) uint8 of these items, for pixels and thumbnails alone.
         shipped: (N, E) their rows in the space that serves.
+        program: of ``new``, on the device.
     """
     flat = 255.0 - images.reshape(len(images), -1).astype(np.float32)
     flat[~flat.any(axis=1)] = 1.0  # an empty image still has a direction
-    thumb, _ = programs.embed(new.program(device), thumbnail.apply(images), device=device)
+    thumb, _ = programs.embed(program, thumbnail.apply(images), device=device)
     side = psi.astype(np.float32)
     galleries: dict[str, tuple[np.ndarray, np.ndarray]] = {
         "pixels": (flat, flat),

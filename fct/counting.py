@@ -29,7 +29,8 @@ class Task:
     """What is searched for and what counts.
 
     ``query``: (Q, D) any real dtype. ``query_labels``, ``gallery_labels``: (Q,), (G,) int32 codes. ``hides``: pairs of such codes; a gallery
-    row is hidden from a query where they are equal. ``metric``: cosine or l2.
+    row is hidden from a query where they are equal. ``metric``: cosine or l2. ``middle``: (D,) float64, what is taken from all vectors for l2:
+    far from the origin distances would be lost in the squares.
     """
 
     query: np.ndarray
@@ -37,6 +38,7 @@ class Task:
     gallery_labels: np.ndarray
     hides: Sequence[tuple[np.ndarray, np.ndarray]]
     metric: str
+    middle: np.ndarray | None = None
 
 
 class Block:
@@ -60,7 +62,7 @@ class Block:
         if self.done == (int(chosen[0]), start):
             return found
         if self.held != (start, stop):
-            prepare(self.gallery[start:stop], self.rows, self.task.metric)
+            prepare(self.gallery[start:stop], self.rows, self.task.metric, self.task.middle)
             self.squares = (self.rows * self.rows).sum(dim=1)
             self.held = (start, stop)
         torch.mm(query, self.rows.T, out=self.product)
@@ -82,10 +84,12 @@ class Block:
         return (2 * length + square) * ((query.shape[1] + 4) * 2.0**-52)
 
 
-def prepare(rows: np.ndarray, out: torch.Tensor, metric: str) -> None:
-    """Copy ``rows`` (n, D) into the first of ``out`` (≥ n, D) as float64, scaled to norm 1 for cosine; zeros below."""
+def prepare(rows: np.ndarray, out: torch.Tensor, metric: str, middle: np.ndarray | None = None) -> None:
+    """Copy ``rows`` (n, D) less ``middle`` (D,) into the first of ``out`` (≥ n, D) as float64, scaled to norm 1 for cosine; zeros below."""
     np.copyto(out.numpy()[: len(rows)], rows, casting="unsafe")
     out[len(rows) :] = 0
+    if middle is not None:
+        out.numpy()[: len(rows)] -= middle
     if metric == "cosine":
         part = out[: len(rows)]
         part /= part.abs().amax(dim=1, keepdim=True)  # squares of tiny or huge numbers would leave float64's range
@@ -166,7 +170,7 @@ def _rank(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """rank, ap, tied (O, S, B) of one block of queries. ``row``, ``column``: (P,) their positives, sorted by row."""
     query = torch.zeros(blocks[0].product.shape[0], task.query.shape[1], dtype=torch.float64)
-    prepare(task.query[chosen], query, task.metric)
+    prepare(task.query[chosen], query, task.metric, task.middle)
     found = _positives(blocks, query, chosen, row, column)
     counts = _count(blocks, query, chosen, found.levels, moves, steps)
     parts = [_judge(found, counts[o], torch.from_numpy(move.astype(np.int64)), steps) for o, move in enumerate(moves)]

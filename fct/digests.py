@@ -10,9 +10,10 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 BLOCK_ROWS = 4096
 
@@ -44,6 +45,8 @@ def of_json(value: Any) -> str:
 
 def of_array(array: np.ndarray) -> str:
     """Digest of dtype, shape and values in C order."""
+    import numpy as np
+
     head = f"{array.dtype.str}{list(array.shape)}".encode()
     return of_bytes(head + np.ascontiguousarray(array).tobytes())
 
@@ -57,6 +60,8 @@ def of_rows(ids: np.ndarray, **columns: np.ndarray) -> str:
         ids: (N,) unique strings.
         columns: arrays with N rows each; strings or numbers of any dtype.
     """
+    import numpy as np
+
     ids = np.asarray(ids, dtype=str)
     order = np.argsort(ids, kind="stable")
     root = hashlib.sha256()

@@ -7,6 +7,11 @@ verdict, approval or digest · 130 interrupted.
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """The text with what cannot be seen as escapes: names and files come from others, and must not move a terminal's cursor or its colours."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
 class FctError(Exception):
     """Base of every error with a sentence for people.
 
@@ -27,7 +32,7 @@ class FctError(Exception):
             parts.append(f"in {where}")
         if todo is not None:
             parts.append(todo)
-        super().__init__(" ".join("; ".join(parts).split()))
+        super().__init__(printable(" ".join("; ".join(parts).split())))
 
 
 class OperationFailed(FctError):

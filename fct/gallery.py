@@ -253,7 +253,7 @@ class Gallery:
             old = np.flatnonzero(offsets >= 0)
             if len(old):
                 rows = tables.take(dataset, offsets[old], dataset.schema.names)
-                gap = _differ(rows["phi"], phi[old])
+                gap = differ(rows["phi"], phi[old])
                 if "psi" in rows:
                     gap |= np.abs(_unpacked(rows, dataset.schema).astype(np.int16) - psi[old].astype(np.int16)).max(axis=1) > 1
                 said[old[gap]] = "it is there with another picture"
@@ -439,6 +439,14 @@ class Gallery:
         rows = self._read(name, at)
         return SpaceRows(rows["id"], rows["vector"], rows["origin"], rows["uncertainty"])
 
+    def space_rows(self, name: str, ids: np.ndarray) -> SpaceRows:
+        """The rows of these ids that a space holds, sorted by id; read by id, not with all others."""
+        space = tables.open_table(self.root, name)
+        with tables.lance_errors(self.table_path(name)):
+            offsets = tables.positions(space, np.unique(ids))
+            rows = tables.take(space, offsets[offsets >= 0], ["id", "vector", "origin", "uncertainty"])
+        return SpaceRows(rows["id"], rows["vector"], rows["origin"], rows["uncertainty"])
+
     def space_origins(self, name: str, at: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Sorted ids (N,) str of a space and where their vectors come from (N,) str."""
         rows = self._read(name, at, ["id", "origin"])
@@ -534,7 +542,7 @@ class Gallery:
             old = offsets >= 0
             if old.any():
                 there = tables.take(dataset, offsets[old], dataset.schema.names)
-                _refuse_other(ids[old], _differ(there["phi"], phi[old]), f"vectors, in {name}")
+                _refuse_other(ids[old], differ(there["phi"], phi[old]), f"vectors, in {name}")
                 if "psi" in there:
                     gap = np.abs(_unpacked(there, dataset.schema).astype(np.int16) - psi[old].astype(np.int16)).max(axis=1)
                     _refuse_other(ids[old], gap > 1, f"side-information, in {name}")
@@ -567,7 +575,8 @@ def _unpacked(rows: Rows, schema: Any) -> np.ndarray:
     return codes.unpack(rows["psi"], len(bits), bits) if bits else np.zeros((len(rows["id"]), 0), dtype=np.int8)
 
 
-def _differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(N,) whether rows (N, D) differ by more than :data:`NOISE` of their norm."""
     one, other = one.astype(np.float32), other.astype(np.float32)
     return np.linalg.norm(one - other, axis=1) > NOISE * np.linalg.norm(one, axis=1)
 

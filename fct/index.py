@@ -3,67 +3,29 @@
 An index is identified by the content digest of its space, the build parameters and the version of faiss. The digests of its files
 serve against tampering only: HNSW graphs built by several threads differ from run to run.
 
+Rows of an l2 index are moved so that their mean is the origin, and queries with them: faiss takes distances of many queries from norms and
+products, where the numbers of rows far from the origin cancel.
+
 Legend: N rows, Q queries, D dimensions, k results. Scores are higher for nearer rows: cosine, or minus the squared distance.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
 from fct.digests import of_file, of_json
 from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
+from fct.settings import EXACT_BELOW, IndexSettings
 from fct.vectors import check, normalise
 
-KINDS = ("auto", "flat", "hnsw", "ivf")
 METRICS = ("cosine", "l2")
-DEVICES = ("auto", "cpu", "gpu")
-TIE = 1e-5
+TIE = 1e-5  # of the scale of the scores
 SCORES_AT_ONCE = 1 << 25
-
-
-@dataclass(frozen=True)
-class IndexSettings:
-    """How to build an index.
-
-    Attributes:
-        kind: ``flat`` (exact), ``hnsw``, ``ivf``, or ``auto``: flat below ``flat_below`` rows, else HNSW.
-        flat_below: rows under which ``auto`` is exact.
-        hnsw_m: links of a node. ef_construction, ef_search: breadth of the search while building and while searching.
-        ivf_lists: number of lists, at most N / 39 (faiss wants 39 training rows for each). ivf_probes: lists visited by a search.
-        device: ``cpu``, ``gpu`` or ``auto`` (a GPU where faiss has one). It builds flat and IVF indexes; they are kept for the CPU.
-        seed: of the clustering of IVF.
-    """
-
-    __pydantic_config__: ClassVar = {"extra": "forbid"}
-
-    kind: str
-    flat_below: int
-    hnsw_m: int
-    ef_construction: int
-    ef_search: int
-    ivf_lists: int
-    ivf_probes: int
-    device: str
-    seed: int
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS or self.device not in DEVICES:
-            wanted = f"kind of {', '.join(KINDS)} and device of {', '.join(DEVICES)}"
-            raise BadInput("an index cannot be built this way", wanted=wanted, got=f"{self.kind}, {self.device}")
-        positive = {name: value for name, value in asdict(self).items() if name.startswith(("hnsw", "ef", "ivf"))}
-        wrong = {name: value for name, value in positive.items() if value < 1} | ({"hnsw_m": 1} if self.hnsw_m == 1 else {})
-        if wrong:
-            raise BadInput("an index cannot be built this way", wanted="positive whole numbers, hnsw_m at least 2", got=wrong)
-
-    def kind_for(self, rows: int) -> str:
-        """The kind of index for so many rows."""
-        return ("flat" if rows < self.flat_below else "hnsw") if self.kind == "auto" else self.kind
 
 
 def _faiss() -> Any:
@@ -78,7 +40,7 @@ def use_threads(threads: int) -> None:
     _faiss().omp_set_num_threads(threads)
 
 
-def _prepared(vectors: np.ndarray, metric: str) -> np.ndarray:
+def prepared(vectors: np.ndarray, metric: str) -> np.ndarray:
     if metric not in METRICS:
         raise BadInput("an index has an unknown metric", wanted=" or ".join(METRICS), got=metric)
     return np.ascontiguousarray(normalise(vectors) if metric == "cosine" else vectors, dtype=np.float32)
@@ -104,15 +66,20 @@ def build(vectors: np.ndarray, metric: str, settings: IndexSettings) -> Any:
     """
     faiss = _faiss()
 
-    rows = _prepared(check("vectors", vectors), metric)
+    rows = prepared(check("vectors", vectors), metric)
     n, dim = rows.shape
     kind, measure = settings.kind_for(n), faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
     gpus = _gpus(settings.device)
+    moved = None
+    if metric == "l2":
+        moved = faiss.CenteringTransform(dim)
+        moved.train(rows.astype(np.float64).mean(axis=0, keepdims=True).astype(np.float32))
+        rows = moved.apply(rows)
     if kind == "hnsw":
         index = faiss.IndexHNSWFlat(dim, settings.hnsw_m, measure)
         index.hnsw.efConstruction, index.hnsw.efSearch = settings.ef_construction, settings.ef_search
         index.add(rows)
-        return index
+        return _after(moved, index)
     if kind == "ivf":
         index = faiss.index_factory(dim, f"IVF{max(1, min(settings.ivf_lists, n // 39))},Flat", measure)
         index.cp.seed = settings.seed
@@ -126,7 +93,18 @@ def build(vectors: np.ndarray, metric: str, settings: IndexSettings) -> Any:
     index = faiss.index_gpu_to_cpu(index) if gpus else index
     if kind == "ivf":
         index.nprobe = settings.ivf_probes
-    return index
+    return _after(moved, index)
+
+
+def _after(moved: Any, index: Any) -> Any:
+    """The index behind a transformation that is there."""
+    if moved is None:
+        return index
+    whole = _faiss().IndexPreTransform(moved, index)
+    moved.this.disown()  # it and the index are the whole's now
+    index.this.disown()
+    whole.own_fields = True
+    return whole
 
 
 class Searcher:
@@ -134,13 +112,18 @@ class Searcher:
 
     Args:
         index: from :func:`build`. ids: (N,) distinct, in the order of its rows. metric: as it was built.
+        exact_below: where fewer rows may be answers, each is compared; a graph or lists would miss some.
     """
 
-    def __init__(self, index: Any, ids: Sequence[str] | np.ndarray, metric: str) -> None:
+    def __init__(self, index: Any, ids: Sequence[str] | np.ndarray, metric: str, exact_below: int = 0) -> None:
         faiss = _faiss()
 
         self._owner = index  # a downcast index is a view that does not keep the memory alive
-        self.index, self.metric = faiss.downcast_index(index), metric
+        self.index, self.metric, self.exact_below = faiss.downcast_index(index), metric, exact_below
+        self._moved = None
+        if isinstance(self.index, faiss.IndexPreTransform):
+            self._moved = faiss.downcast_VectorTransform(self.index.chain.at(0))
+            self.index = faiss.downcast_index(self.index.index)
         self.ids = np.asarray(ids, dtype=str)
         if len(self.ids) != index.ntotal:
             raise BadInput("an index and its ids differ in length", wanted=index.ntotal, got=len(self.ids))
@@ -175,7 +158,8 @@ class Searcher:
 
         if k < 1:
             raise BadInput("a search wants no results", wanted="k ≥ 1", got=k)
-        wanted = _prepared(check("queries", queries, dim=self.index.d, allow_zero=self.metric == "l2"), self.metric)
+        wanted = prepared(check("queries", queries, dim=self.index.d, allow_zero=self.metric == "l2"), self.metric)
+        wanted = wanted if self._moved is None else self._moved.apply(wanted)
         selector, left = None, len(self.ids)
         if exclude is not None:
             keep = self._kept(exclude)
@@ -183,23 +167,30 @@ class Searcher:
             left = int(keep.sum())
             bits = np.packbits(keep, bitorder="little")
             selector = faiss.IDSelectorBitmap(bits)
-        depth = min(k, left)
+        depth, few = min(k, left), keep is not None and left < self.exact_below
+        share = left / max(1, len(self.ids))
         scores = np.full((len(wanted), k), -np.inf, dtype=np.float32)
         rows = np.full((len(wanted), k), -1, dtype=np.int64)
         if depth:
-            scores[:, :depth], rows[:, :depth] = self._nearest(wanted, depth, selector, exact=False)
+            scores[:, :depth], rows[:, :depth] = self._nearest(wanted, depth, selector, exact=few, share=share)
             short = np.flatnonzero((rows[:, :depth] < 0).any(axis=1))
             if len(short):  # the probed lists or the walked graph hold too few rows that are not masked
-                scores[short, :depth], rows[short, :depth] = self._nearest(wanted[short], depth, selector, exact=True)
+                scores[short, :depth], rows[short, :depth] = self._nearest(wanted[short], depth, selector, exact=True, share=share)
         if self.metric == "l2":
             scores = np.where(rows >= 0, -scores, -np.inf).astype(np.float32)
         return rows, scores
+
+    def row_of(self, one: str) -> int:
+        """The number of an id's row, -1 where the index lacks it."""
+        at = int(np.searchsorted(self._sorted, one))
+        return int(self._order[at]) if at < len(self._sorted) and self._sorted[at] == one else -1
 
     def vector(self, row: int) -> np.ndarray:
         """(D,) float32 a row as the index holds it (norm 1 under cosine)."""
         if isinstance(self.index, _faiss().IndexIVF) and self.index.direct_map.no():
             self.index.make_direct_map()
-        return np.asarray(self.index.reconstruct(row), dtype=np.float32)
+        found = np.asarray(self.index.reconstruct(row), dtype=np.float32)
+        return found if self._moved is None else self._moved.reverse_transform(found[None])[0]
 
     def _kept(self, exclude: Iterable[str]) -> np.ndarray:
         keep = np.full(len(self.ids), True)
@@ -208,16 +199,17 @@ class Searcher:
         keep[self._order[place[self._sorted[place] == names]]] = False
         return keep
 
-    def _nearest(self, queries: np.ndarray, depth: int, selector: Any, *, exact: bool) -> tuple[np.ndarray, np.ndarray]:
+    def _nearest(self, queries: np.ndarray, depth: int, selector: Any, *, exact: bool, share: float) -> tuple[np.ndarray, np.ndarray]:
+        """``share`` of the rows may be answers: the walk is so much broader that as many of them are met as without a filter."""
         faiss = _faiss()
 
         index = self.index
         if isinstance(index, faiss.IndexHNSW) and not exact:
-            return index.search(queries, depth, params=faiss.SearchParametersHNSW(sel=selector, efSearch=max(index.hnsw.efSearch, depth)))
+            breadth = min(len(self.ids), round(max(index.hnsw.efSearch, depth) / share))
+            return index.search(queries, depth, params=faiss.SearchParametersHNSW(sel=selector, efSearch=breadth))
         if isinstance(index, faiss.IndexIVF):
-            return index.search(
-                queries, depth, params=faiss.SearchParametersIVF(sel=selector, nprobe=index.nlist if exact else index.nprobe)
-            )
+            probes = index.nlist if exact else min(index.nlist, round(index.nprobe / share))
+            return index.search(queries, depth, params=faiss.SearchParametersIVF(sel=selector, nprobe=probes))
         store = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
         return store.search(queries, depth, params=faiss.SearchParameters(sel=selector))
 
@@ -237,7 +229,7 @@ def save(
 
     names = Searcher(index, ids, metric).ids
     about = {"content": content, "rows": len(names), "dim": index.d, "metric": metric, "kind": settings.kind_for(len(names))}
-    about |= {"build": asdict(settings), "faiss": faiss.__version__}
+    about |= {"build": settings.of_building(), "faiss": faiss.__version__} | ({"centred": True} if metric == "l2" else {})
     with whole_folder(folder) as part:
         faiss.write_index(index, str(part / "index.faiss"))
         with open(part / "ids.npy", "wb") as file:
@@ -248,12 +240,15 @@ def save(
     return about
 
 
-def open_index(folder: str | Path, metric: str, content: str, recorded: dict[str, Any] | None = None) -> Searcher:
+def open_index(
+    folder: str | Path, metric: str, content: str, recorded: dict[str, Any] | None = None, *, exact_below: int = EXACT_BELOW
+) -> Searcher:
     """Open a saved index for searching.
 
     Args:
         metric: of the release. content: content digest of the space that is to be searched.
         recorded: what :func:`save` returned, where that was kept in a safe place; then index.json must say the same.
+        exact_below: as of :class:`Searcher`.
 
     Raises:
         BadInput: there is no index, or it was built for another metric.
@@ -276,30 +271,38 @@ def open_index(folder: str | Path, metric: str, content: str, recorded: dict[str
         if of_file(folder / name) != about.get("files", {}).get(name):
             raise NotPermitted("a file of the index was altered", got=name, where=folder, todo=todo)
     ids = np.char.decode(np.load(folder / "ids.npy", allow_pickle=False), "utf-8")
-    return Searcher(faiss.read_index(str(folder / "index.faiss")), ids, metric)
+    return Searcher(faiss.read_index(str(folder / "index.faiss")), ids, metric, exact_below)
 
 
-def recall(searcher: Searcher, vectors: np.ndarray, queries: np.ndarray, k: int = 10) -> np.ndarray:
+def recall(searcher: Searcher, vectors: np.ndarray, queries: np.ndarray, k: int = 10, keep: np.ndarray | None = None) -> np.ndarray:
     """Recall at ``k`` of an index against exact search, one number a query: (Q,) float64 in 0–1.
 
     The share of the k nearest rows that the index found. A row found in the place of another with the same score is no miss.
 
     Args:
-        vectors: (N, D) rows the index was built from, in its order. queries: (Q, D).
+        vectors: (N, D) rows the index was built from, in its order. queries: (Q, D). keep: (N,) bool, as of :meth:`Searcher.rows`; one at least.
     """
     check("vectors", vectors, dim=searcher.index.d, rows=len(searcher.ids))
-    found, _ = searcher.rows(queries, k)
-    rows, asked = _prepared(vectors, searcher.metric), _prepared(queries, searcher.metric)
-    depth = min(k, len(rows))
+    found, _ = searcher.rows(queries, k, keep=keep)
+    rows, asked = (prepared(some, searcher.metric).astype(np.float64) for some in (vectors, queries))
+    place = np.arange(len(rows))
+    if keep is not None:
+        rows, place = rows[keep], np.cumsum(keep) - 1
+    if searcher.metric == "l2":
+        middle = rows.mean(axis=0)  # far from the origin distances would be lost in the squares
+        rows, asked = rows - middle, asked - middle
+    squares, depth = (rows**2).sum(axis=1), min(k, len(rows))
     result = np.zeros(len(asked))
     step = max(1, SCORES_AT_ONCE // len(rows))
     for start in range(0, len(asked), step):
         block = asked[start : start + step]
-        scores = block @ rows.T
+        scores, scale = block @ rows.T, np.ones(len(block))
         if searcher.metric == "l2":
-            scores = 2 * scores - (rows**2).sum(axis=1)
+            own = (block**2).sum(axis=1)
+            scores = 2 * scores - squares - own[:, None]
+            scale = own + squares.mean()
         last = np.partition(scores, -depth, axis=1)[:, -depth]
-        good = scores >= (last - TIE * np.maximum(1, np.abs(last)))[:, None]
+        good = scores >= (last - TIE * scale)[:, None]
         for i, mine in enumerate(found[start : start + step]):
-            result[start + i] = good[i, np.unique(mine[mine >= 0])].sum() / depth
+            result[start + i] = good[i, place[np.unique(mine[mine >= 0])]].sum() / depth
     return result

@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from fct.errors import BadInput
 
-LOSSES = ("softmax", "arcface", "supervised-contrastive")
 # ArcFace's own scale of 64 is for 85,000 classes. Small networks on a hundred classes from scratch do not converge with it: mAP on the
 # icons' validation split 0.38 at 64, 0.41 at 30, 0.50 at 16 (softmax 0.48; margin 0.5, one seed).
 ARC_SCALE = 16.0

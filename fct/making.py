@@ -15,8 +15,8 @@ from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput
 from fct.pairs import POPULATIONS, Sample
 from fct.release import Release, write
-from fct.side import SideSettings
-from fct.training import EmbedderSettings, train_embedder
+from fct.settings import EmbedderSettings, SideSettings
+from fct.training import train_embedder
 
 
 def known_part(classes: list[str], share: float) -> list[str]:
@@ -37,6 +37,7 @@ def make_release(
     mode: str,
     seed: int,
     device: str = "auto",
+    precision: str = "auto",
 ) -> Release:
     """Train embedder and head on the split ``train``, prepare ψ on the same images, measure, write the release folder.
 
@@ -44,6 +45,7 @@ def make_release(
         name: ``v1`` …, for the progress bars.
         data: folder with a manifest. size, mode: of its images.
         out: the release folder; whole or not at all.
+        precision: of the training of the embedder and of what draws a picture again (:func:`fct.device.precision`).
 
     Raises:
         BadInput: fewer than two classes to train on.
@@ -58,13 +60,14 @@ def make_release(
     files = [file for file, kept in zip(train.files, keep, strict=True) if kept]
     images = read_images(files, size, mode, f"{name}: reading")
     labels = np.searchsorted(classes, train.label[keep])
-    network, head = train_embedder(images, labels, embedder, seed=seed, device=chosen, title=f"{name}: embedder")
+    used = devices.precision(precision, chosen)
+    network, head = train_embedder(images, labels, embedder, seed=seed, device=chosen, title=f"{name}: embedder", precision=used)
     further = [split for split in side_settings.images if split != "train"]
     own = images if "train" in side_settings.images else images[:0]  # of its own classes
     files = manifest.rows(*further).files if further else []
     unlabelled = np.concatenate([own, read_images(files, size, mode, f"{name}: reading")]) if files else own
     program = side.prepare(network, unlabelled, side_settings, seed=seed, device=chosen, title=f"{name}: side-information")
-    drawer = side.fit_drawer(program, unlabelled, side_settings, seed=seed, device=chosen, title=f"{name}: drawing ψ")
+    drawer = side.fit_drawer(program, unlabelled, side_settings, seed=seed, device=chosen, title=f"{name}: drawing ψ", precision=used)
     measurements = measure(program.to(chosen), data, size=size, mode=mode, device=chosen)
     program = program.cpu()
     canaries = manifest.rows("canary")
@@ -79,7 +82,7 @@ def make_release(
         head=(weight, bias),
         classes=classes,
         picture=drawer,
-        side={"kinds": list(side_settings.kinds), "bits": program.bits, "prepared_from": len(unlabelled)},
+        side={"kinds": list(side_settings.kinds), "bits": program.bits, "prepared_from": len(unlabelled), "trained_in": used},
         measurements=measurements,
     )
 

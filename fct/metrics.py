@@ -14,6 +14,7 @@ from fct import counting, vectors
 from fct.errors import BadInput
 
 METRICS = ("cosine", "l2")
+MIDDLE = 1000  # rows whose mean stands for that of all
 QUERIES = 256  # at once
 NOTHING_TO_FIND = "no query has an item of its class that it can see"
 NOTHING_TODO = "check labels, ids and sources of query and gallery"
@@ -97,7 +98,8 @@ def task(
             mine[values[mine] == ""] = -1  # no code of a gallery row
         codes[name] = inverse[: len(first)], inverse[len(first) :]
     hides = [codes[name] for name in ("ids", "sources") if name in codes and np.isin(*codes[name]).any()]
-    return counting.Task(query, *codes["labels"], hides, metric)
+    middle = np.asarray(gallery[:MIDDLE], dtype=np.float64).mean(axis=0) if metric == "l2" else None
+    return counting.Task(query, *codes["labels"], hides, metric, middle)
 
 
 def unlabelled(labels: np.ndarray) -> np.ndarray:

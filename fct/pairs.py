@@ -15,8 +15,8 @@ Legend: N images, V views.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import torch
@@ -29,27 +29,9 @@ from fct.datasets.manifest import Manifest, read_manifest
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
 from fct.release import Release
+from fct.settings import EmbedSettings
 
 POPULATIONS = {"known": "validation", "unseen": "validation_unseen"}
-
-
-@dataclass(frozen=True)
-class EmbedSettings:
-    """params.yaml, ``embed``: the splits that are fitting images (labelled) and pool (unlabelled), views of each, batch of a program.
-
-    ``pool_recombined``: further views of the pool, of pictures put together from two (:func:`fct.augment.recombined`).
-    ``preview``: give h what the new embedder sees in ψ, where ψ is a picture (:mod:`fct.preview`).
-    """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
-
-    fitting: tuple[str, ...]
-    pool: tuple[str, ...]
-    views: int
-    pool_views: int
-    pool_recombined: int
-    preview: bool
-    batch: int
 
 
 @dataclass(frozen=True)
@@ -74,23 +56,44 @@ def load_sample(folder: str | Path) -> Sample:
     return Sample(**{name: np.array(vectors.load(Path(folder) / f"{name}.npy")) for name in Sample.__dataclass_fields__})
 
 
-def _both(
-    old: Release, new: Release, part: Manifest, views: int, *, recombined: int = 0, seed: int, device: torch.device, batch: int, title: str
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """old (V·N, D), ψ (V·N, P), new (V·N, E): all images of view 0, then of view 1, …; recombined views last."""
-    found: list[list[np.ndarray]] = [[], [], []]
-    count = views + recombined
-    for release, columns in ((old, (0, 1)), (new, (2,))):
-        images = torch.from_numpy(read_images(part.files, release.size, release.mode, f"{title}: reading"))
-        program = release.program(device)
-        generator = torch.Generator().manual_seed(seed)  # the same draws for both programs: the views match
-        for view in range(count):
-            block = augment.recombined(images, generator) if view >= views else images
-            block = augment.views(block, generator) if view else block
-            outputs = programs.embed(program, block.numpy(), device=device, batch=batch, title=f"{title}: view {view + 1} of {count}")
-            for column, output in zip(columns, outputs, strict=False):
-                found[column].append(output)
-    return np.concatenate(found[0]), np.concatenate(found[1]), np.concatenate(found[2])
+@dataclass(frozen=True)
+class _Embedder:
+    """Both releases, their programs loaded once."""
+
+    old: Release
+    new: Release
+    device: torch.device
+    batch: int
+
+    @property
+    def same(self) -> bool:
+        """Whether they are one embedder: a first release beside itself."""
+        return self.old.fingerprint == self.new.fingerprint
+
+    @cached_property
+    def programs(self) -> tuple[programs.Embed, programs.Embed]:
+        old = self.old.program(self.device)
+        return old, old if self.same else self.new.program(self.device)
+
+    def both(self, part: Manifest, views: int, *, recombined: int = 0, seed: int, title: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """old (V·N, D), ψ (V·N, P), new (V·N, E): all images of view 0, then of view 1, …; recombined views last."""
+        found: list[list[np.ndarray]] = [[], [], []]
+        count = views + recombined
+        both = ((self.old, self.programs[0], (0, 1)), (self.new, self.programs[1], (2,)))
+        for release, program, columns in both[: 1 if self.same else 2]:
+            if release is self.old or (release.size, release.mode) != (self.old.size, self.old.mode):
+                images = torch.from_numpy(read_images(part.files, release.size, release.mode, f"{title}: reading"))
+            generator = torch.Generator().manual_seed(seed)  # the same draws for both programs: the views match
+            for view in range(count):
+                block = augment.recombined(images, generator) if view >= views else images
+                block = augment.views(block, generator) if view else block
+                outputs = programs.embed(
+                    program, block.numpy(), device=self.device, batch=self.batch, title=f"{title}: view {view + 1} of {count}"
+                )
+                for column, output in zip(columns, outputs, strict=False):
+                    found[column].append(output)
+        old, psi = np.concatenate(found[0]), np.concatenate(found[1])
+        return old, psi, old if self.same else np.concatenate(found[2])
 
 
 def write_pairs(
@@ -118,14 +121,14 @@ def write_pairs(
         )
     chosen = devices.pick(device)
     numbers = {name: number for number, name in enumerate(new.classes)}
-    first_release = old.fingerprint == new.fingerprint  # no h to fit, only a sample and canaries to measure
+    embedder = _Embedder(old, new, chosen, settings.batch)
+    first_release = embedder.same  # no h to fit, only a sample and canaries to measure
     drawer = old.picture() if settings.preview and not first_release else None
-    program = new.program(chosen) if drawer is not None else None
 
     def side_of(psi: np.ndarray, title: str | None = None) -> np.ndarray:
-        if drawer is None or program is None:
+        if drawer is None:
             return psi
-        return preview.with_preview(drawer, psi, program, new.size, new.mode, device=chosen, title=title)
+        return preview.with_preview(drawer, psi, embedder.programs[1], new.size, new.mode, device=chosen, title=title)
 
     with whole_folder(out) as part:
         counts = {}
@@ -140,9 +143,7 @@ def write_pairs(
                 if name == "fitting":
                     raise BadInput("there are no fitting images", wanted=" or ".join(splits), where=manifest.root)
                 continue
-            first, psi, second = _both(
-                old, new, rows, views, recombined=recombined, seed=seed, device=chosen, batch=settings.batch, title=name
-            )
+            first, psi, second = embedder.both(rows, views, recombined=recombined, seed=seed, title=name)
             (part / name).mkdir()
             for file, array in (("old", first), ("psi", psi), ("side", side_of(psi, f"{name}: preview")), ("new", second)):
                 vectors.save(part / name / f"{file}.npy", array)
@@ -154,7 +155,7 @@ def write_pairs(
         if len(sample[0][1]) == 0:
             raise BadInput("there is no evaluation sample", wanted="images of the split validation", where=manifest.root)
         rows = manifest.rows(*POPULATIONS.values())
-        first, psi, second = _both(old, new, rows, 1, seed=seed, device=chosen, batch=settings.batch, title="evaluation sample")
+        first, psi, second = embedder.both(rows, 1, seed=seed, title="evaluation sample")
         populations = np.where(rows.split == POPULATIONS["known"], "known", "unseen")
         (part / "sample").mkdir()
         Sample(rows.id, rows.label, rows.source, populations, first, side_of(psi), second).save(part / "sample")
@@ -162,8 +163,8 @@ def write_pairs(
         counts["sample"] = len(rows)
         ids, images = old.canaries()
         (part / "canaries").mkdir()
-        first, psi = programs.embed(old.program(chosen), images, device=chosen)
-        second, _ = programs.embed(new.program(chosen), convert(images, old, new), device=chosen)
+        first, psi = programs.embed(embedder.programs[0], images, device=chosen)
+        second, _ = programs.embed(embedder.programs[1], convert(images, old, new), device=chosen)
         for file, array in (("ids", ids), ("old", first), ("psi", psi), ("side", side_of(psi)), ("new", second)):
             vectors.save(part / "canaries" / f"{file}.npy", array)
             if file != "new":  # the development pipeline's gallery: the sample, then the canaries

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from fct import device as devices
 from fct.errors import BadInput
 
 BLOCK = 512
 WIDTH = 16
+TILE = 4
 BATCH = 64
 
 
@@ -48,20 +50,49 @@ class Drawer(nn.Module):
     def forward(self, psi: Tensor) -> Tensor:
         """(N, P) int8 → (N, c, h, w) float in 0–1."""
         blurred = self.blurred(psi)
-        return (blurred + self.sharpen(blurred)).clamp(0, 1)
+        return (blurred + self.correction(blurred)).clamp(0, 1)
+
+    def correction(self, blurred: Tensor) -> Tensor:
+        """(N, c, h, w) → (N, c, h, w): the convolutions.
+
+        The last one has so few outputs that most of a processor's lanes stay empty. Where the picture divides into :data:`TILE` × :data:`TILE`
+        pixels it is computed a tile at a time, as one convolution with a larger kernel and an output for each pixel of the tile: the same
+        sums, in a fifth of the time. (Not its gradient, which is slower this way.)
+        """
+        last = self.sharpen[-1]
+        assert isinstance(last, nn.Conv2d)
+        if blurred.shape[2] % TILE or blurred.shape[3] % TILE:
+            return self.sharpen(blurred)  # type: ignore[no-any-return]
+        shifts = [(row, column) for row in range(TILE) for column in range(TILE)]
+        kernel = [functional.pad(last.weight, (column, TILE - 1 - column, row, TILE - 1 - row)) for row, column in shifts]
+        weight = torch.stack(kernel, dim=1).flatten(0, 1)  # (c · TILE², width, 4 + TILE, 4 + TILE)
+        bias = None if last.bias is None else last.bias.repeat_interleave(TILE * TILE)
+        tiles = functional.conv2d(self.sharpen[:-1](blurred), weight, bias, stride=TILE, padding=last.padding)
+        return functional.pixel_shuffle(tiles, TILE)
 
 
 def fit(
-    weight: Tensor, bias: Tensor, psi: np.ndarray, ink: np.ndarray, *, epochs: int, seed: int, device: torch.device, title: str
+    weight: Tensor,
+    bias: Tensor,
+    psi: np.ndarray,
+    ink: np.ndarray,
+    *,
+    epochs: int,
+    seed: int,
+    device: torch.device,
+    title: str,
+    precision: str = devices.AUTO,
 ) -> Drawer:
     """Train the correction to draw ``ink`` from ``psi``, by squared error.
 
     Args:
         weight, bias: of the linear part. psi: (N, P) int8. ink: (N, c, h, w) float in 0–1, the pictures the codes were made from.
+        precision: see :func:`fct.device.precision`.
 
     Returns:
         the drawer, on the CPU, in eval mode. Same seed, same machine: same bytes.
     """
+    half = devices.precision(precision, device) == devices.BFLOAT16
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -75,7 +106,7 @@ def fit(
             rows = torch.randint(len(codes), (min(BATCH, len(codes)),), generator=generator).to(device)
             with torch.no_grad():
                 blurred = net.blurred(codes[rows]).contiguous(memory_format=torch.channels_last)
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 change = net.sharpen(blurred)
             loss = functional.mse_loss(blurred + change.float(), wanted[rows])
             optimiser.zero_grad()
@@ -83,7 +114,7 @@ def fit(
             optimiser.step()
             schedule.step()
             bar.update()
-    return net.to(memory_format=torch.contiguous_format).cpu().eval()
+    return net.cpu().eval()
 
 
 def draw(drawer: Drawer, psi: np.ndarray, size: int, mode: str, *, device: torch.device) -> np.ndarray:
@@ -101,9 +132,9 @@ def draw(drawer: Drawer, psi: np.ndarray, size: int, mode: str, *, device: torch
     if psi.ndim != 2 or psi.shape[1] != len(drawer.weight):
         raise BadInput("the side-information does not fit the release's picture", wanted=f"(rows, {len(drawer.weight)})", got=psi.shape)
     channels = 3 if mode == "RGB" else 1
-    out = np.empty((len(psi), channels, size, size), dtype=np.uint8)
-    net = drawer.to(device)
-    for start in range(0, len(psi), BLOCK):
+    net = drawer.to(device).to(memory_format=torch.channels_last)
+
+    def one(start: int) -> np.ndarray:
         rows = psi[start : start + BLOCK]
         block = np.zeros((BLOCK, psi.shape[1]), dtype=np.int8)  # always as many rows: the last bits of a product depend on it
         block[: len(rows)] = rows
@@ -113,8 +144,10 @@ def draw(drawer: Drawer, psi: np.ndarray, size: int, mode: str, *, device: torch
                 ink = ink.expand(-1, 3, -1, -1) if channels == 3 else ink.mean(dim=1, keepdim=True)
             if ink.shape[2] != size:
                 ink = functional.interpolate(ink, size=(size, size), mode="bilinear", align_corners=False, antialias=True)
-            out[start : start + BLOCK] = ((1 - ink) * 255).round().to(torch.uint8).cpu().numpy()[: len(rows)]
-    return out
+            return ((1 - ink) * 255).round().to(torch.uint8).cpu().numpy()[: len(rows)]
+
+    blocks = list(devices.spread(one, range(0, len(psi), BLOCK), device))
+    return np.concatenate(blocks) if blocks else np.empty((0, channels, size, size), dtype=np.uint8)
 
 
 def tensors_of(drawer: Drawer) -> dict[str, np.ndarray]:

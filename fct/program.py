@@ -6,7 +6,6 @@ first. Legend: N images, C channels, S side in pixels, D dimensions of φ, P byt
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
 import json
@@ -16,46 +15,24 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fct import device as devices
+from fct import graph
 from fct.errors import BadInput
 from fct.files import whole_file
+from fct.sandbox import Sealed
 
 LARGEST_BATCH = 4096
 _JSON = re.compile(r"(models/[^/]+|data/(weights|constants)/[^/]+_config)\.json")
 _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 _PLAIN = {"archive_format", "archive_version", "byteorder", "version", ".data/version", ".data/serialization_id"}
-_SAMPLES = re.compile(r"data/sample_inputs/[^/]+\.pt")
+_SAMPLES = re.compile(r"data/sample_inputs/[^/]+\.pt")  # pickles that torch writes beside; nobody reads them
 _PICKLE_OPCODE = b"\x80"
-# what the graph may call: operators of a library, integer arithmetic on sizes
-_OPERATOR = re.compile(r"torch\.ops\.(?!load|_)\w+\.(?!__)\w+(\.\w+)?|torch\.ops\.aten\.__(and|or|xor|lshift|rshift)__\.\w+")
-_ARITHMETIC = re.compile(r"torch\._?sym_\w+|math\.[a-z]\w*|_operator\.(?!methodcaller|attrgetter|itemgetter|call)[a-z]\w*")
-_SPEC = re.compile(r'null|"builtins\.(tuple|list|dict)"')
-_SHAPE = {"size", "stride", "storage_offset", "dim", "numel", "shape", "ndim"}
-_EXPRESSION = (
-    ast.Expression,
-    ast.Constant,
-    ast.Name,
-    ast.Load,
-    ast.Call,
-    ast.keyword,
-    ast.Attribute,
-    ast.Subscript,
-    ast.Tuple,
-    ast.Compare,
-    ast.BoolOp,
-    ast.BinOp,
-    ast.UnaryOp,
-    ast.operator,
-    ast.unaryop,
-    ast.boolop,
-    ast.cmpop,
-)
 
 Embed = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -64,7 +41,7 @@ def export(program: nn.Module, channels: int, size: int, path: str | Path) -> No
     """Export ``program`` ((N, C, S, S) uint8 → φ (N, D) float, ψ (N, P) int8) with a dynamic N of 1 … 4096.
 
     Raises:
-        BadInput: the program does not return that, or torch cannot export it.
+        BadInput: the program does not return that, torch cannot export it, or it calls an operator that programs may not call.
     """
     example = torch.zeros(2, channels, size, size, dtype=torch.uint8)
     program = program.eval()
@@ -87,13 +64,14 @@ def export(program: nn.Module, channels: int, size: int, path: str | Path) -> No
             got=str(error).strip().splitlines()[0],
             todo="see torch.export's documentation on control flow and dynamic shapes",
         ) from error
-    for graph in exported.graph_module.modules():
-        for node in graph.graph.nodes if isinstance(graph, torch.fx.GraphModule) else ():
+    for part in exported.graph_module.modules():
+        for node in part.graph.nodes if isinstance(part, torch.fx.GraphModule) else ():
             node.meta.pop("stack_trace", None)  # paths and line numbers of this machine; they would make the fingerprint depend on both
     with whole_file(path) as part:
         buffer = io.BytesIO()
         torch.export.save(exported, buffer)
         part.write_bytes(buffer.getvalue())
+        load(part)  # who exports it hears of an operator that nobody would load
 
 
 def _records(path: Path) -> dict[str, bytes]:
@@ -101,13 +79,19 @@ def _records(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            # zip readers disagree on which of two equal names counts, so that one would inspect what the other does not load
+            # zip readers disagree on which of two equal names counts, so that one would check what the other does not load
             if len(set(names)) < len(names):
                 raise BadInput("the program holds a record twice", got=next(name for name in names if names.count(name) > 1), where=path)
             if len({name.partition("/")[0] for name in names}) > 1 or not all("/" in name for name in names):
                 raise BadInput(
                     "the program's records are not in one folder", got=sorted({name.partition("/")[0] for name in names})[:4], where=path
                 )
+            # torch stores records as they are; what unpacks to more than the file is not its work
+            if (
+                any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist())
+                or sum(info.file_size for info in archive.infolist()) > path.stat().st_size
+            ):
+                raise BadInput("the program's records are compressed", wanted="records as torch.export stores them", where=path)
             return {name.split("/", 1)[1]: archive.read(name) for name in names if not name.endswith("/")}
     except FileNotFoundError as error:
         raise BadInput("the program is missing", wanted=path.name, where=path.parent) from error
@@ -124,86 +108,33 @@ def _refuse(path: Path, record: str, reason: str) -> BadInput:
     )
 
 
-def _plain(expression: Any) -> bool:
-    """Whether an expression over sizes is arithmetic only: torch evaluates these strings as Python (sympy.sympify, guards)."""
-    try:
-        nodes = list(ast.walk(ast.parse(expression, mode="eval")))
-    except (SyntaxError, ValueError, TypeError, RecursionError):
-        return False
-    for node in nodes:
-        if not isinstance(node, _EXPRESSION):
-            return False
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and not re.fullmatch(r"\w*", node.value):
-            return False
-        if (isinstance(node, ast.Name) and node.id.startswith("__")) or (isinstance(node, ast.Attribute) and node.attr not in _SHAPE):
-            return False
-        if isinstance(node, ast.Call) and not (
-            isinstance(node.func, ast.Attribute) or (isinstance(node.func, ast.Name) and node.func.id[:1].isupper())
-        ):
-            return False
-    return True
+def load(path: str | Path, device: torch.device | None = None) -> Embed:
+    """The program of an archive whose every record is JSON or a raw tensor, and whose graph only computes (:mod:`fct.graph`).
 
-
-def _code(value: Any) -> str | None:
-    """The first thing in a graph's JSON that torch would run and that is neither an operator nor arithmetic over sizes, or None."""
-    if isinstance(value, list):
-        return next((found for item in value if (found := _code(item))), None)
-    if not isinstance(value, dict):
-        return None
-    target = value.get("target") if "inputs" in value and "outputs" in value else None
-    if target is not None and not (isinstance(target, str) and (_OPERATOR.fullmatch(target) or _ARITHMETIC.fullmatch(target))):
-        return str(target)
-    if "expr_str" in value and not _plain(value["expr_str"]):
-        return str(value["expr_str"])
-    for guard in value.get("guards_code") or []:
-        if not _plain(guard):
-            return str(guard)
-    for key in ("in_spec", "out_spec"):
-        for kind in re.findall(r'"type"\s*:\s*("[^"]*"|[^,}\s]+)', str(value.get(key) or "")):
-            if not _SPEC.fullmatch(kind):
-                return kind
-    for symbol in value.get("range_constraints") or {}:
-        if not re.fullmatch(r"\w+", symbol):
-            return str(symbol)
-    return next((found for item in value.values() if (found := _code(item))), None)
-
-
-def inspect(path: str | Path) -> dict[str, bytes]:
-    """Records of the archive, if every one is JSON, a raw tensor, or accepted by weights-only loading.
+    Returns:
+        a function (N, C, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8; N at most 4096.
 
     Raises:
         BadInput: missing or damaged archive, records outside of its one folder or twice; a pickle, a compiled payload, an unknown
-            record, or code in the graph, by name.
+            record, or an operator or argument that no program may have, by name.
     """
-    path = Path(path)
+    try:
+        return graph.read(checked_records(Path(path)), device)
+    except graph.Refused as error:
+        raise BadInput(f"the program holds {error.what}", got=error.got, where=path, todo=error.todo or "export it anew") from error
+
+
+def checked_records(path: Path) -> dict[str, bytes]:
+    """Name → bytes of an archive's records, all of them JSON or raw numbers. BadInput as :func:`load`."""
     records = _records(path)
-    if "models/model.json" not in records:
+    if graph.MODEL not in records:
         raise BadInput("the program is not a torch.export archive", wanted="a record models/model.json", where=path)
     for name, data in records.items():
-        if name in _PLAIN:
+        if name in _PLAIN or _SAMPLES.fullmatch(name) or _JSON.fullmatch(name):
             continue
-        if _JSON.fullmatch(name):
-            try:
-                config = json.loads(data)
-            except ValueError as error:
-                raise _refuse(path, name, "a record that is not JSON") from error
-            if name.startswith("models/"):
-                if (found := _code(config)) is not None:
-                    raise _refuse(path, f"{name}: {found[:80]}", "code in place of operators and sizes")
-                continue
-            entries = config.get("config") if isinstance(config, dict) else None
-            if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-                raise _refuse(path, name, "a configuration of another form")
-            if any(entry.get("use_pickle") for entry in entries.values()):
-                raise _refuse(path, name, "a pickle")
-        elif _SAMPLES.fullmatch(name):
-            try:
-                torch.load(io.BytesIO(data), weights_only=True)
-            except Exception as error:
-                raise _refuse(path, name, "a pickle that weights-only loading refuses") from error
-        elif not _RAW.fullmatch(name):
+        if not _RAW.fullmatch(name):
             raise _refuse(path, name, "a record of an unknown kind (a pickle or a compiled payload)")
-        elif (data[:1] == _PICKLE_OPCODE and data[-1:] == b".") or data[:4] == b"PK\x03\x04":
+        if (data[:1] == _PICKLE_OPCODE and data[-1:] == b".") or data[:4] == b"PK\x03\x04":
             raise _refuse(path, name, "a pickle in place of a raw tensor")
     return records
 
@@ -217,36 +148,30 @@ def fingerprint(path: str | Path, preprocessing: dict[str, object]) -> str:
     return digest.hexdigest()
 
 
-def load(path: str | Path, device: torch.device | None = None) -> Embed:
-    """Load a program after :func:`inspect` found nothing to refuse.
+class _Module(nn.Module):
+    """A program for what wants a module."""
 
-    Returns:
-        a function (N, C, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8; N at most 4096.
-    """
-    inspect(path)
-    try:
-        module = torch.export.load(Path(path)).module()
-    except Exception as error:  # torch raises almost anything on records that do not fit each other
-        raise BadInput(
-            "torch cannot load the program",
-            got=(str(error).strip() or type(error).__name__).splitlines()[0][:200],
-            where=path,
-            todo="export it anew",
-        ) from error
-    return module.to(device) if device is not None else module
+    def __init__(self, program: Embed):
+        super().__init__()
+        self.program = program
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        return self.program(images)
 
 
 def traced(program: Embed, images: np.ndarray) -> Embed:
     """The same function without Python between its operators: some three times quicker for one image, and other threads go on meanwhile.
 
-    TorchScript records it on the first image. It is used only where it gives the same bits for each of the (N, C, S, S) uint8 images, alone
+    TorchScript records it on the first image, where it runs in this process (a :class:`fct.sandbox.Sealed` one does not). It is used only where it gives the same bits for each of the (N, C, S, S) uint8 images, alone
     and all together; else, and where it cannot be recorded, the program itself comes back.
     """
+    if isinstance(program, Sealed):
+        return program
     block = torch.from_numpy(np.ascontiguousarray(images))
     try:
         with torch.inference_mode(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its age, and of sizes that are checked in Python: the comparison below decides
-            found = torch.jit.trace(program, block[:1], check_trace=False)
+            found = torch.jit.trace(_Module(program), block[:1], check_trace=False)
             for part in (*block.split(1), block):
                 if not all(torch.equal(one, other) for one, other in zip(program(part), found(part), strict=True)):
                     return program
@@ -268,12 +193,16 @@ def embed(
     """
     if len(images) == 0:
         raise BadInput("there are no images to embed", got=0, where=title)
+
+    def one(start: int) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            first, second = program(torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(device))
+            return first.float().cpu().numpy(), second.cpu().numpy()
+
     phi, psi = [], []
-    with torch.inference_mode(), tqdm(total=len(images), desc=title, unit="image", disable=title is None, mininterval=1) as bar:
-        for start in range(0, len(images), batch):
-            block = torch.from_numpy(np.ascontiguousarray(images[start : start + batch])).to(device)
-            first, second = program(block)
-            phi.append(first.float().cpu().numpy())
-            psi.append(second.cpu().numpy())
-            bar.update(len(block))
+    with tqdm(total=len(images), desc=title, unit="image", disable=title is None, mininterval=1) as bar:
+        for first, second in devices.spread(one, range(0, len(images), batch), device):
+            phi.append(first)
+            psi.append(second)
+            bar.update(len(first))
     return np.concatenate(phi), np.concatenate(psi)

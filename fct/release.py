@@ -10,36 +10,46 @@ Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of �
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from torch import nn
 
 from fct import codes, digests
-from fct import picture as pictures
-from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
+
+if TYPE_CHECKING:  # a release can be opened, and compared with its digests, without torch
+    import torch
+    from torch import nn
+
+    from fct import picture as pictures
+    from fct import program as programs
 
 FORMAT = 1
 METRICS = ("cosine", "l2")
 PIECES = ("program.pt2", "canaries.safetensors", "release.json")
 HEAD = "head.safetensors"
 PICTURE = "picture.safetensors"
+FILES = (*PIECES, HEAD, PICTURE)  # of a release, all there are
 KEYS = {"format", "fingerprint", "preprocessing", "dims", "metric", "side", "classes", "canaries", "measurements", "files"}
 
 
 @dataclass(frozen=True)
 class Release:
-    """A release folder that was opened and found complete. ``about`` is release.json."""
+    """A release folder that was opened and found complete.
+
+    Attributes:
+        about: release.json. approved: says of a release's digest whether it has served; nobody's has, where nothing is given.
+    """
 
     folder: Path
     about: dict[str, Any]
+    approved: Callable[[str], bool] = field(default=lambda _: False, compare=False, repr=False)
 
     @property
     def fingerprint(self) -> str:
@@ -81,13 +91,26 @@ class Release:
         return "adopted" in self.about
 
     def program(self, device: torch.device | None = None) -> programs.Embed:
-        """The exported program (φ, ψ). BadInput where the release was adopted without one."""
+        """The exported program (φ, ψ): in this process where the release has served, else in a sealed one (:mod:`fct.sandbox`).
+
+        Raises:
+            BadInput: the release was adopted without one, or its program holds what no program may. NotPermitted: it was altered.
+        """
         if self.adopted:
             raise BadInput(
                 "this release was adopted without its embedder, so it cannot look at an image",
                 todo="ask with vectors of that embedder, `fct adopt` more of them, or promote a version that has an embedder",
             )
-        return programs.load(self.folder / "program.pt2", device)
+        path = self.folder / "program.pt2"
+        if not self.approved(self.digest()):
+            from fct import sandbox
+
+            return sandbox.load(path, device)
+        from fct import program as programs
+
+        if digests.of_file(path) != self.about["files"]["program.pt2"]:  # the approval was for those bytes
+            raise NotPermitted("the program of a release that was approved was altered", where=path, todo="restore it")
+        return programs.load(path, device)
 
     def canaries(self) -> tuple[np.ndarray, np.ndarray]:
         """ids (K,) strings as they stand in a gallery (``canary:…``), and images (K, C, S, S) uint8."""
@@ -101,6 +124,8 @@ class Release:
 
     def picture(self) -> pictures.Drawer | None:
         """What draws an image from ψ again, or None where ψ is no picture."""
+        from fct import picture as pictures
+
         path = self.folder / PICTURE
         return pictures.from_tensors(load_file(path)) if path.exists() else None
 
@@ -163,6 +188,11 @@ def write(
     Raises:
         BadInput: a piece is missing or has the wrong form, by name.
     """
+    import torch
+
+    from fct import picture as pictures
+    from fct import program as programs
+
     channels = {"L": 1, "RGB": 3}.get(mode)
     if channels is None:
         raise BadInput("unknown image mode", wanted="L or RGB", got=mode)
@@ -259,10 +289,12 @@ def write_adopted(
     return open_release(folder)
 
 
-def problems(folder: str | Path) -> list[str]:
+def problems(folder: str | Path, *, run: bool = True) -> list[str]:
     """What a folder lacks to be a release, one sentence each; empty when the contract is kept.
 
-    The program is inspected (no pickle), run on two canaries and compared with the declared dimensions and fingerprint.
+    Args:
+        run: load the program, run it on two canaries and compare it with the declared dimensions and fingerprint. Without
+            it every file is compared with its digest, nothing more.
     """
     folder = Path(folder)
     found = [f"{piece} is missing" for piece in PIECES if not (folder / piece).is_file()]
@@ -283,6 +315,9 @@ def problems(folder: str | Path) -> list[str]:
         return [*found, *(f"release.json lacks {key}" for key in lacking)]
     if not isinstance(about["files"], dict):
         return [*found, "release.json names no files"]
+    strange = sorted(map(repr, about["files"].keys() - set(FILES)))  # a name could lead out of the folder
+    if strange:
+        return [*found, f"release.json names files that are no part of a release: {', '.join(strange)}"]
     found += [f"release.json has no digest of {piece}" for piece in PIECES if piece != "release.json" and piece not in about["files"]]
     for name, digest in about["files"].items():
         path = folder / name
@@ -291,8 +326,12 @@ def problems(folder: str | Path) -> list[str]:
                 found.append(f"{name} is missing")
         elif digests.of_file(path) != digest:
             found.append(f"{name} is not the file the release was written with")
-    if found:
+    if found or not run:
         return found
+    import torch
+
+    from fct import program as programs
+
     try:
         release = Release(folder, about)
         ids, images = release.canaries()
@@ -330,11 +369,12 @@ def _adopted(folder: Path) -> bool:
         return False
 
 
-def open_release(folder: str | Path, *, check: bool = True) -> Release:
+def open_release(folder: str | Path, *, check: bool = True, run: bool = True) -> Release:
     """Open a release folder.
 
     Args:
-        check: run :func:`problems` (loads and runs the program); leave out only where that was done a moment ago.
+        check: look for :func:`problems`; leave out only where that was done a moment ago.
+        run: load and run the program, too; leave out where it was run before and :meth:`Release.digest` is compared with the one of then.
 
     Raises:
         BadInput: pieces are missing, all named. NotPermitted: a file was altered after the release was written.
@@ -343,7 +383,7 @@ def open_release(folder: str | Path, *, check: bool = True) -> Release:
     if not folder.is_dir():
         raise BadInput("there is no such release folder", where=folder)
     if check:
-        found = problems(folder)
+        found = problems(folder, run=run)
         altered = [problem for problem in found if "is not the file" in problem]
         if altered:
             raise NotPermitted("the release was altered: " + "; ".join(altered), where=folder, todo="restore it, or release a new version")

@@ -18,26 +18,24 @@ Legend: N images, C channels, S side in pixels, F flattened map, P dimensions of
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fct import augment, codes
+from fct import augment
 from fct import picture as picture_of
 from fct.coders import Projection, Thumbnail, enlarge, fit_projection, fit_water_filled
+from fct.device import AUTO
 from fct.errors import BadInput
+from fct.settings import KINDS, SideSettings
 from fct.ssl import nt_xent, train_simclr, train_vicreg, vicreg
 from fct.training import unit
 
 __all__ = [
-    "KINDS",
     "Program",
     "Projection",
-    "SideSettings",
     "Thumbnail",
     "enlarge",
     "fit_projection",
@@ -51,66 +49,8 @@ __all__ = [
 ]
 
 ENCODERS = {"simclr": train_simclr, "vicreg": train_vicreg}
-KINDS = ("simclr", "vicreg", "pca", "picture", "thumbnail")
 PICTURE_SIDE = 32  # pixels: larger images are stored as pictures of this size
 PROJECTED_ROWS = 20_000  # maps that a PCA is made from
-
-
-@dataclass(frozen=True)
-class SideSettings:
-    """params.yaml, ``train.v1.side``: which kinds, how many dimensions and bits, how SimCLR and VICReg are trained.
-
-    Attributes:
-        kinds: any of :data:`KINDS`, each once; their codes stand in ψ in this order.
-        dims: of each kind, one number for all or one for each. A thumbnail's is its pixels, a square number.
-        simclr_width, simclr_epochs, simclr_batch, simclr_temperature, simclr_learning_rate: of the encoder; VICReg takes all but the
-            temperature.
-        bits: of every code, 8, 4, 2 or 1.
-        bytes: of each kind. The PCA's components share them, and ``dims`` and ``bits`` do not count; 0: dims × bits says how many.
-        images: splits of the data that ψ is prepared from, without labels; never validation or gallery.
-        drawing_epochs: passes over them that train what draws a picture again.
-
-    Raises:
-        BadInput: a value is out of its range.
-    """
-
-    __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}
-
-    kinds: tuple[str, ...]
-    dims: int | tuple[int, ...]
-    simclr_width: int
-    simclr_epochs: int
-    simclr_batch: int
-    simclr_temperature: float
-    simclr_learning_rate: float
-    bits: int = 8
-    bytes: int = 0
-    images: tuple[str, ...] = ("train",)
-    drawing_epochs: int = 4
-
-    def __post_init__(self) -> None:
-        if self.bits not in codes.BITS:
-            raise BadInput("side.bits has an unusable value", wanted=" or ".join(map(str, codes.BITS)), got=self.bits)
-        if isinstance(self.dims, tuple) and len(self.dims) != len(self.kinds):
-            raise BadInput("side.dims does not fit side.kinds", wanted=f"one number, or {len(self.kinds)}", got=list(self.dims))
-        if min(self.each, default=1) < 1:
-            raise BadInput("side.dims has an unusable value", wanted="at least 1", got=self.dims)
-        if self.bytes < 0 or (self.bytes and "thumbnail" in self.kinds):
-            wanted = "0 with the kind thumbnail, whose pixels have all as many bits" if self.bytes > 0 else "0 or more"
-            raise BadInput("side.bytes has an unusable value", wanted=wanted, got=self.bytes)
-        if self.drawing_epochs < 1:
-            raise BadInput("side.drawing_epochs has an unusable value", wanted="at least 1", got=self.drawing_epochs)
-        wrong = [split for split in self.images if not split.startswith(("train", "fitting", "pool"))]
-        if wrong or not self.images:
-            raise BadInput("side.images has an unusable value", wanted="train, fitting or pool", got=list(self.images))
-        pixels = dict(zip(self.kinds, self.each, strict=True)).get("thumbnail", 1)
-        if math.isqrt(pixels) ** 2 != pixels:
-            raise BadInput("a thumbnail's dims are its pixels", wanted="a square number such as 64, 144 or 256", got=pixels)
-
-    @property
-    def each(self) -> tuple[int, ...]:
-        """Dimensions of each kind."""
-        return self.dims if isinstance(self.dims, tuple) else (self.dims,) * len(self.kinds)
 
 
 def layout(maps: Tensor, most: int = 8) -> Tensor:
@@ -134,19 +74,29 @@ class Program(nn.Module):
         self.encoders = nn.ModuleDict(encoders)
         self.coders = nn.ModuleDict(coders)
 
-    def maps(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """(N, C, S, S) uint8 → φ (N, D) and what each kind is made from: a flattened map (N, F), or the ink (N, C, S, S)."""
-        x = unit(images)
-        phi, middle = self.embedder(x)
-        found = {"pca": layout(middle), "picture": layout(x, PICTURE_SIDE), "thumbnail": x}
-        for kind, encoder in self.encoders.items():
-            found[kind] = layout(encoder(x))
-        return phi, found
+    def made_from(self, kind: str, ink: Tensor, middle: Tensor | None = None) -> Tensor:
+        """What a kind is made from: a flattened map (N, F), or the ink (N, C, S, S) float itself.
+
+        Args:
+            middle: the embedder's map of this ink, where the embedder has looked at it already; only ``pca`` needs it.
+        """
+        if kind == "thumbnail":
+            return ink
+        if kind == "picture":
+            return layout(ink, PICTURE_SIDE)
+        if kind == "pca":
+            return layout(self.embedder(ink)[1] if middle is None else middle)
+        return layout(self.encoders[kind](ink))
+
+    def psi(self, ink: Tensor, middle: Tensor | None = None) -> Tensor:
+        """(N, C, S, S) float → ψ (N, P) int8."""
+        return torch.cat([coder(self.made_from(kind, ink, middle)) for kind, coder in self.coders.items()], dim=1)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8."""
-        phi, found = self.maps(images)
-        return phi, torch.cat([coder(found[kind]) for kind, coder in self.coders.items()], dim=1)
+        ink = unit(images)
+        phi, middle = self.embedder(ink)
+        return phi, self.psi(ink, middle)
 
     @property
     def bits(self) -> list[int]:
@@ -184,9 +134,9 @@ def prepare(
         for view in range(views) if found else ():  # the first as it is, then random views: a PCA of 1,000 maps alone follows their noise
             for start in range(0, len(chosen), 512):
                 block = torch.from_numpy(np.ascontiguousarray(chosen[start : start + 512]))
-                _, maps = program.maps(augment.views(block, generator) if view else block)
+                dark = unit(augment.views(block, generator) if view else block)
                 for kind in found:
-                    found[kind].append(maps[kind])
+                    found[kind].append(program.made_from(kind, dark))
 
     def coder(kind: str) -> nn.Module:
         if kind not in found:
@@ -200,7 +150,14 @@ def prepare(
 
 
 def fit_drawer(
-    program: Program, images: np.ndarray, settings: SideSettings, *, seed: int, device: torch.device, title: str = "drawing"
+    program: Program,
+    images: np.ndarray,
+    settings: SideSettings,
+    *,
+    seed: int,
+    device: torch.device,
+    title: str = "drawing",
+    precision: str = AUTO,
 ) -> picture_of.Drawer | None:
     """What draws the images again from ψ; None where no kind is ``picture``.
 
@@ -225,9 +182,9 @@ def fit_drawer(
     psi, ink = [], []
     with torch.inference_mode():
         for start in range(0, len(images), 512):
-            block = torch.from_numpy(np.ascontiguousarray(images[start : start + 512]))
-            psi.append(program(block)[1].numpy())
-            ink.append(layout(unit(block), PICTURE_SIDE).numpy())
+            dark = unit(torch.from_numpy(np.ascontiguousarray(images[start : start + 512])))
+            psi.append(program.psi(dark).numpy())
+            ink.append(layout(dark, PICTURE_SIDE).numpy())
     shape = (images.shape[1], side, side)
     return picture_of.fit(
         weight.view(-1, *shape),
@@ -238,4 +195,5 @@ def fit_drawer(
         seed=seed,
         device=device,
         title=title,
+        precision=precision,
     )

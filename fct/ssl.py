@@ -19,7 +19,7 @@ from fct.embedder import _Block, _conv
 from fct.training import batches, unit
 
 if TYPE_CHECKING:
-    from fct.side import SideSettings
+    from fct.settings import SideSettings
 
 GRID = 4
 

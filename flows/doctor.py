@@ -92,6 +92,20 @@ def device(workspace: Workspace) -> Iterator[Finding]:
     yield Finding("device", FINE, f"{workspace.settings.device} → {chosen}; {gpus} GPUs visible, {os.cpu_count()} CPU cores")
 
 
+def sealing(workspace: Workspace) -> Iterator[Finding]:
+    """What this machine keeps from the programs of releases that nobody has approved."""
+    from fct import sandbox
+
+    found = sandbox.in_force()
+    kept = ", ".join(part for part, on in found.items() if on) or "nothing"
+    if all(found.values()):
+        yield Finding("sandbox", FINE, f"programs that nobody has approved are sealed from {kept}")
+        return
+    todo = "a Linux kernel from 5.13 with Landlock, and libseccomp; `program.unapproved: refuse` runs none without (docs/security.md)"
+    outcome = WRONG if workspace.settings.program.unapproved == "refuse" else ATTENTION
+    yield Finding("sandbox", outcome, f"programs that nobody has approved are sealed from {kept} here", todo)
+
+
 def disk(workspace: Workspace) -> Iterator[Finding]:
     """Room for another space and index: twice what the gallery takes now, and no less than 2 GiB."""
     place = workspace.folder if workspace.folder.exists() else workspace.root
@@ -286,6 +300,7 @@ def gallery(workspace: Workspace) -> Iterator[Finding]:
 CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
     "environment": environment,
     "device": device,
+    "sandbox": sealing,
     "disk": disk,
     "storage": storage,
     "services": parts,

@@ -16,14 +16,15 @@ import json
 import time
 import uuid
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from flows.http import Refused, answer_refusals, body_of
+from flows.http import Door, Refused, answer_refusals, body_of
 from registry.releases import OURS, plain_name
 
 ID, TIMESTAMP, SIGNATURE = "x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"
@@ -92,23 +93,30 @@ def resource_of(model: str) -> str:
     return f"fct.model.{plain_name(model)}"
 
 
-def to_prefect(api: str) -> Emit:
-    """Hand events to the Prefect server at ``api``; it has them when the call returns."""
+def to_prefect(api: str, password: str | None = None) -> Emit:
+    """Hand events to the Prefect server at ``api``; it has them when the call returns. MLflow waits 30 s for our answer.
+
+    Args:
+        password: of that server, as ``user:password``.
+    """
     import httpx
 
+    headers = {} if password is None else {"Authorization": f"Basic {base64.b64encode(password.encode()).decode()}"}
+
     async def emit(event: dict[str, Any]) -> None:
-        async with httpx.AsyncClient(timeout=10) as client:
-            (await client.post(f"{api.rstrip('/')}/events", json=[event])).raise_for_status()
+        async with httpx.AsyncClient(timeout=25) as client:
+            (await client.post(f"{api.rstrip('/')}/events", json=[event], headers=headers)).raise_for_status()
 
     return emit
 
 
-def build(secret: str, model: str, emit: Emit, clock: Callable[[], float] = time.time) -> FastAPI:
-    """The HTTP application: ``POST /webhook`` and ``GET /healthz``."""
+def build(secret: str, model: str, emit: Emit, clock: Callable[[], float] = time.time, hosts: Iterable[str] = ()) -> FastAPI:
+    """The HTTP application: ``POST /webhook`` and ``GET /healthz``. ``hosts`` as for :class:`flows.http.Door`."""
     app = FastAPI(title="fct webhook receiver", docs_url=None, redoc_url=None, openapi_url=None)
     seen: OrderedDict[str, float] = OrderedDict()  # ids of the last window; what is older is refused by its age
 
     answer_refusals(app)
+    app.add_middleware(Door, hosts=tuple(hosts))  # no token: a signature is worth more
 
     @app.get("/healthz")
     async def health() -> dict[str, str]:
@@ -157,7 +165,8 @@ def main() -> None:
     api = os.environ.get("PREFECT_API_URL")
     if api is None:
         parser.error("PREFECT_API_URL is not set: where does the Prefect server answer?")
-    app = build(services.secret(workspace), settings.model, to_prefect(api))
+    hosts = (*settings.serve.hosts, *([urlsplit(options.url).hostname or ""] if options.url else []))
+    app = build(services.secret(workspace), settings.model, to_prefect(api, os.environ.get(services.PREFECT_PASSWORD)), hosts=hosts)
     uvicorn.run(app, host=options.host, port=settings.services.receiver_port, log_level="info", access_log=True)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fct.errors import FctError, LockHeld
-from registry import decisions, facts, look, promotion
+from registry import decisions, facts, look, promotion, seen
 from registry.status import Status
 from registry.workspace import Workspace
 
@@ -18,13 +18,10 @@ Result = dict[str, Any]
 
 
 def here(workspace: Workspace, version: int) -> Result:
-    """Run the upgrade to ``version`` in this process."""
-    from flows import services
+    """Run the upgrade to ``version`` in this process; a Prefect server sees it where there is one."""
+    from flows import services, upgrade
 
-    services.use_prefect(workspace)
-    from flows.upgrade import run
-
-    return run(workspace, version)
+    return upgrade.run(workspace, version, services.prefect_api(workspace))
 
 
 def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here) -> list[Result]:
@@ -64,6 +61,7 @@ def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], resul
     """Append what is done to ``results``; the first failure, after everything else was done."""
     failed: FctError | None = None
     notes: dict[int, str] = {}
+    seen.ask(workspace.releases)  # first: an upgrade takes minutes, and `fct status` is to know the version meanwhile
     ours = workspace.releases.is_ours()
     if ours:
         results += [{"version": None, "outcome": "recorded", "problems": [said]} for said in decisions.record(workspace)]

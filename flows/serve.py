@@ -13,9 +13,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,10 +26,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 
-from fct.datasets.images import read_bytes, read_image
+from fct.datasets.images import MAX_UPLOADED, read_bytes, read_image
 from fct.errors import BadInput, FctError
-from flows.http import Refused, answer_refusals, body_of, problem
-from registry import live
+from flows.http import TOKEN_DIGITS, Door, Refused, answer_refusals, body_of, is_loopback, problem
+from registry import live, running
 from registry.live import Candidate, Live, Now
 from registry.serving import FILTERS, Hit, Serving
 from registry.workspace import Workspace
@@ -52,8 +52,12 @@ Of = Annotated[
 ]
 
 
-def build(state: Live, *, threads: int = 1) -> FastAPI:
-    """The HTTP application. It only reads ``state``; who starts it lets ``state`` follow the ledger."""
+def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: str = "") -> FastAPI:
+    """The HTTP application. It only reads ``state``; who starts it lets ``state`` follow the ledger.
+
+    Args:
+        hosts, token: as for :class:`flows.http.Door`.
+    """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
     waiting = threading.BoundedSemaphore(MOST_WAITING)
     figures = Figures(state)
@@ -65,6 +69,7 @@ def build(state: Live, *, threads: int = 1) -> FastAPI:
 
     app = FastAPIOffline(title="fct serve", description=(__doc__ or "").split("\n\n")[1], lifespan=lifespan, redoc_url=None)
     answer_refusals(app)
+    app.add_middleware(Door, hosts=tuple(hosts), token=token)
 
     @app.exception_handler(FctError)
     async def sentence(_: Request, error: FctError) -> JSONResponse:
@@ -75,13 +80,18 @@ def build(state: Live, *, threads: int = 1) -> FastAPI:
         first = error.errors()[0]
         return problem(422, "bad input", f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}")
 
-    async def in_pool(work: Callable[[], Any]) -> Any:
+    @contextmanager
+    def place() -> Iterator[None]:
+        """One of the places of those that wait; it is taken before anything is read."""
         if not waiting.acquire(blocking=False):
             raise Refused(503, "overloaded", f"more than {MOST_WAITING} queries wait; try again")
         try:
-            return await asyncio.get_running_loop().run_in_executor(pool, work)
+            yield
         finally:
             waiting.release()
+
+    async def in_pool(work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
     def taken() -> Now:
         if state.now is None:
@@ -127,16 +137,17 @@ def build(state: Live, *, threads: int = 1) -> FastAPI:
         begun = time.perf_counter()
         outcome = "failed"
         try:
-            body = await body_of(request, MOST_BYTES, "a query")
             where = {name: wanted for name, wanted in zip(FILTERS, (label, source, origin, native_version), strict=True) if wanted}
             if not 1 <= k <= MOST_RESULTS:
                 raise BadInput("k does not fit", wanted=f"1 to {MOST_RESULTS}", got=k)
-            query = query_of(request.headers.get("content-type", ""), body)
-            now = taken()  # once: everything below is of one release
-            candidate = now.candidate if of == "candidate" else None
-            if of == "candidate" and candidate is None:
-                raise BadInput("there is no candidate to ask", got=state.lacking)
-            hits = await in_pool(lambda: answer(now, query, k, where, candidate))
+            with place():
+                body = await body_of(request, MOST_BYTES, "a query")
+                query = query_of(request.headers.get("content-type", ""), body)
+                now = taken()  # once: everything below is of one release
+                candidate = now.candidate if of == "candidate" else None
+                if of == "candidate" and candidate is None:
+                    raise BadInput("there is no candidate to ask", got=state.lacking)
+                hits = await in_pool(lambda: answer(now, query, k, where, candidate))
             outcome = "ok"
         except (FctError, Refused):
             outcome = "refused"
@@ -156,9 +167,9 @@ def build(state: Live, *, threads: int = 1) -> FastAPI:
     async def image(id: str) -> Response:
         """A small picture of an item, where its image can be read."""
         now = taken().serving
-        return Response(
-            await in_pool(lambda: thumbnail(now, id)), media_type="image/png", headers={"Cache-Control": "private, max-age=600"}
-        )
+        with place():
+            picture = await in_pool(lambda: thumbnail(now, id))
+        return Response(picture, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
     return app
 
@@ -213,7 +224,7 @@ def answer(now: Now, query: bytes | dict[str, Any], k: int, where: dict[str, lis
     """
     release = now.serving.release if candidate is None else candidate.release
     if isinstance(query, bytes):
-        return by_image(now, read_bytes(query, release.size, release.mode), k, where, candidate)
+        return by_image(now, read_bytes(query, release.size, release.mode, MAX_UPLOADED), k, where, candidate)
     target = now.serving if candidate is None else candidate.own
     if target is None and "id" in query:  # through a bridge the candidate looks at the item's image, where it can be read
         uri = str(now.serving.columns["image_uri"][now.serving.row_of(query["id"])])
@@ -309,7 +320,7 @@ def run(workspace: Workspace, *, host: str, port: int, candidate: bool, say: Cal
     """Serve until ended. What serves is opened before the port is; from then on the ledger is followed.
 
     Raises:
-        OperationFailed: the port is taken.
+        BadInput: others could reach ``host``, and no token is set. OperationFailed: the port is taken.
     """
     import socket
 
@@ -319,6 +330,17 @@ def run(workspace: Workspace, *, host: str, port: int, candidate: bool, say: Cal
     from fct.device import use_threads
     from fct.errors import OperationFailed
 
+    token = os.environ.get(running.TOKEN, "")
+    if token and (len(token) < TOKEN_DIGITS or not token.isascii() or not token.isprintable() or " " in token):
+        raise BadInput(
+            f"{running.TOKEN} is no token", wanted=f"at least {TOKEN_DIGITS} printable characters without spaces", got=len(token)
+        )
+    if not token and not is_loopback(host):
+        raise BadInput(
+            f"whoever reaches {host} could search the gallery",
+            wanted=f"a token in the environment variable {running.TOKEN}",
+            todo=f"`export {running.TOKEN}=$(openssl rand -hex 24)`, and let clients send it as `Authorization: Bearer …`",
+        )
     sys.setswitchinterval(SWITCH_S)  # opening the next revision is Python work: queries must not wait 5 ms for each turn
     use_threads(1)  # of one query; several queries are worked on side by side
     index.use_threads(1)
@@ -337,12 +359,16 @@ def run(workspace: Workspace, *, host: str, port: int, candidate: bool, say: Cal
             target=state.follow, args=(stop, EVERY_S, lambda: say(switched(state))), name="follow the ledger", daemon=True
         )
         follower.start()
-        app = build(state, threads=max(1, os.cpu_count() or 1))
-        listening.listen(2048)  # who reads the next line may ask at once
-        say(f"http://{host}:{listening.getsockname()[1]} (page), /docs (API); Ctrl-C ends it")
-        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=10))
+        hosts = (host, *workspace.settings.serve.hosts)
+        app = build(state, threads=max(1, os.cpu_count() or 1), hosts=hosts, token=token)
+        listening.listen(2048)
+        port = listening.getsockname()[1]
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=60))
+        asked = "::1" if host == "::" else "127.0.0.1" if host in ("0.0.0.0", "") else host
         try:
-            server.run(sockets=[listening])
+            with running.serving(workspace.folder, f"http://{f'[{asked}]' if ':' in asked else asked}:{port}"):
+                say(f"http://{host}:{port} (page), /docs (API); Ctrl-C ends it")  # last: who reads it may ask at once, and by any command
+                server.run(sockets=[listening])
         finally:
             stop.set()
 

@@ -8,27 +8,37 @@ from __future__ import annotations
 
 import os
 import secrets
-import signal
 import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fct import children
 from fct.errors import OperationFailed
 from fct.files import whole_file
+from flows import guard
 from registry import lock, running
 from registry.running import Part
 from registry.workspace import QUIET, Workspace
 
 HOST = "127.0.0.1"
-START_S = 180.0
-STOP_S = 15.0
+PREFECT_PASSWORD = "PREFECT_API_AUTH_STRING"  # Prefect's own setting, for who asks; its server has PREFECT_SERVER_API_AUTH_STRING
+PASSWORD_FILE = "prefect.password"
+START_S = 1800.0  # a part that dies is seen at once; one that works is waited for, on whatever machine
+RECORDED = """
+import os, sys
+if not os.read(0, 1):
+    sys.exit("`fct up` ended before it had written down this part")
+os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""  # a part begins once it is recorded: nothing runs that nobody knows of
 Say = Callable[[str], None]
 
 
@@ -77,6 +87,7 @@ def plans(workspace: Workspace) -> list[Plan]:
             [*python, "prefect", "server", "start", "--host", HOST, "--port", str(settings.prefect_port)],
             shared
             | {"PREFECT_LOGGING_LEVEL": "INFO", "PREFECT_SERVER_UI_API_URL": f"{prefect}/api"}
+            | {"PREFECT_SERVER_DATABASE_TIMEOUT": "120", "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60"}  # 10 and 5 s by themselves
             | ({"PREFECT_API_DATABASE_CONNECTION_URL": database} if database else {}),
             settings.prefect_port,
             f"{prefect}/api/health",
@@ -114,55 +125,100 @@ def up(workspace: Workspace, say: Say = print, *, wait_s: float = START_S) -> di
             LockHeld: another ``up`` or ``down`` is at work.
     """
     running.folder_of(workspace.folder).mkdir(parents=True, exist_ok=True)
-    with lock.hold(workspace.locks, "services", "fct up", lease_s=30):
+    with lock.hold(workspace.locks, "services", "fct up", lease_s=60):
         _refuse_elsewhere(workspace)
         todo = plans(workspace)
         for name, part in running.parts(workspace.folder).items():
-            if not part.alive() and part.machine == lock.this_machine() and _members(part.pid):
-                _end(part)  # what its dead leader left behind still holds the port
+            if not part.alive() and part.remains():
+                children.end(part.pid, part.started)  # what its dead leader left behind still holds the port
                 say(f"{name}: its remains are ended")
         alive = {name: part for name, part in running.parts(workspace.folder).items() if part.alive()}
         for plan in todo:  # before anything is started
             if plan.name not in alive and plan.port:
                 _check_free(plan)
-        started: list[Plan] = []
-        for plan in todo:
-            if plan.name in alive:
-                _wait(workspace, plan, lambda _: None, wait_s)
-                say(f"{plan.name}: runs already{_at(plan)}")
-                continue
-            for other in [one for one in started if one.name in plan.needs]:
-                _wait(workspace, other, say, wait_s)
-                started.remove(other)
-            _start(workspace, plan)
-            started.append(plan)
-        for plan in started:
-            _wait(workspace, plan, say, wait_s)
+        with _all_or_nothing(workspace, [plan.name for plan in todo if plan.name not in alive]):
+            _start_all(workspace, todo, set(alive), say, wait_s)
         receiver = next(plan for plan in todo if plan.name == "receiver")
         if not workspace.settings.tracking_uri and not workspace.settings.services.receiver_url:
             workspace.releases.webhook(f"{receiver.url}/webhook", secret(workspace))
     return running.parts(workspace.folder)
 
 
+def _start_all(workspace: Workspace, todo: list[Plan], alive: set[str], say: Say, wait_s: float) -> None:
+    started: list[Plan] = []
+    for plan in todo:
+        if plan.name in alive:
+            _wait(workspace, plan, lambda _: None, wait_s)
+            say(f"{plan.name}: runs already{_at(plan)}")
+            continue
+        for other in [one for one in started if one.name in plan.needs]:
+            _wait(workspace, other, say, wait_s)
+            started.remove(other)
+        _start(workspace, plan)
+        started.append(plan)
+    for plan in started:
+        _wait(workspace, plan, say, wait_s)
+
+
+@contextmanager
+def _all_or_nothing(workspace: Workspace, names: list[str]) -> Iterator[None]:
+    """Interrupted or killed inside the block, this process leaves none of the parts ``names`` running."""
+    me = os.getpid()
+    beside = subprocess.Popen(
+        [sys.executable, "-m", "flows.guard", str(workspace.folder), str(me), children.process_started(me), *names],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    except KeyboardInterrupt:
+        guard.end(workspace.folder, names)
+        raise
+    finally:
+        beside.kill()
+        beside.wait()
+
+
 def down(workspace: Workspace, say: Say = print) -> list[str]:
     """End what ``up`` started, last first, and nothing else. Returns the names of what was ended."""
     ended = []
-    with lock.hold(workspace.locks, "services", "fct down", lease_s=30):
+    with lock.hold(workspace.locks, "services", "fct down", lease_s=60):
         _refuse_elsewhere(workspace)
-        for name, part in reversed(running.parts(workspace.folder).items()):
-            if part.alive() or (part.machine == lock.this_machine() and _members(part.pid)):
-                _end(part)
+        for name in reversed(running.parts(workspace.folder)):
+            if guard.end(workspace.folder, [name]):
                 ended.append(name)
                 say(f"{name}: ended")
-            running.forget(workspace.folder, name)
     return ended
 
 
-def use_prefect(workspace: Workspace) -> None:
-    """Let flows of this process be seen by the Prefect server that runs here, if one does. Before Prefect is imported."""
+def prefect_api(workspace: Workspace) -> str | None:
+    """Where Prefect's server answers: as the environment or the active profile in ``PREFECT_HOME`` says, else that of ``fct up``.
+
+    None where there is no server. Prefect itself would then start a temporary one; we never do.
+    """
     url = running.url(workspace.folder, "prefect")
-    if url is not None:
-        os.environ.setdefault("PREFECT_API_URL", f"{url}/api")
+    return os.environ.get("PREFECT_API_URL") or _profile().get("PREFECT_API_URL") or (f"{url}/api" if url else None)
+
+
+def let_in(workspace: Workspace, api: str) -> None:
+    """Let Prefect's client in this process send the password of ``fct up``'s server, where that is the one at ``api``."""
+    url = running.url(workspace.folder, "prefect")
+    if url is not None and api.rstrip("/") == f"{url}/api":
+        os.environ.setdefault(PREFECT_PASSWORD, prefect_password(workspace))
+
+
+def prefect_password(workspace: Workspace) -> str:
+    """What Prefect's page of ``fct up`` asks for, ``fct:PASSWORD``; made once and kept in the workspace."""
+    return _kept(workspace, PASSWORD_FILE, lambda: f"fct:{secrets.token_urlsafe(24)}")
+
+
+def _profile() -> dict[str, str]:
+    """Settings of Prefect's active profile: what ``prefect config set`` wrote."""
+    try:
+        said = tomllib.loads((Path(os.environ["PREFECT_HOME"]) / "profiles.toml").read_text(encoding="utf-8"))
+        return dict(said["profiles"][os.environ.get("PREFECT_PROFILE") or said["active"]])
+    except (OSError, KeyError, TypeError, ValueError):
+        return {}
 
 
 def secret(workspace: Workspace) -> str:
@@ -203,17 +259,6 @@ def _refuse_elsewhere(workspace: Workspace) -> None:
         raise OperationFailed("the servers of this workspace were started on another machine", got=host, todo=todo)
 
 
-def _members(session: int) -> list[int]:
-    """Processes of the session that a part's leader began, itself left out: its children, also where it has died."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, ValueError, IndexError):
-            rest = path.read_text().rpartition(")")[2].split()
-            if int(rest[3]) == session and rest[0] not in "ZX" and int(path.parent.name) != session:
-                found.append(int(path.parent.name))
-    return found
-
-
 def _check_free(plan: Plan) -> None:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -231,35 +276,47 @@ def _start(workspace: Workspace, plan: Plan) -> None:
     if plan.port == 0:
         Path(plan.ready).unlink(missing_ok=True)
     log = running.folder_of(workspace.folder) / f"{plan.name}.log"
-    clean = {name: value for name, value in os.environ.items() if name not in ("PREFECT_API_URL", "PREFECT_LOGGING_LEVEL")}
-    if plan.name == "mlflow":
-        clean["MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"] = _encryption_key(workspace)
-    path = os.pathsep.join([str(Path(sys.executable).parent), clean.get("PATH", os.defpath)])
+    apart = ("PREFECT_API_URL", "PREFECT_LOGGING_LEVEL", children.OWNER)  # it outlives this process
+    clean = {name: value for name, value in children.environment().items() if name not in apart}
     with open(log, "ab") as out:
         process = subprocess.Popen(
-            plan.command,
+            [sys.executable, "-I", "-S", "-c", RECORDED, *plan.command],
             cwd=workspace.root,
-            env=clean | plan.environment | {"PATH": path},
-            stdin=subprocess.DEVNULL,
+            env=clean | _secrets(workspace, plan.name) | plan.environment,
+            stdin=subprocess.PIPE,
             stdout=out,
             stderr=out,
             start_new_session=True,  # its own group: Ctrl-C in the terminal does not end it, `down` ends all of it
         )
-    running.write(workspace.folder, running.part_of(plan.name, process.pid, plan.url, log))
+        assert process.stdin is not None
+        with process.stdin as go:
+            running.write(workspace.folder, running.part_of(plan.name, process.pid, plan.url, log))
+            go.write(b"!")
+
+
+def _secrets(workspace: Workspace, name: str) -> dict[str, str]:
+    """What a part is given besides its plan: MLflow the key of its webhooks, the others the password of Prefect's server."""
+    if name == "mlflow":
+        return {"MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": _encryption_key(workspace)}
+    password = prefect_password(workspace)
+    return {PREFECT_PASSWORD: password} | ({"PREFECT_SERVER_API_AUTH_STRING": password} if name == "prefect" else {})
 
 
 def _wait(workspace: Workspace, plan: Plan, say: Say, wait_s: float) -> None:
     """Until the part answers; a line when it does."""
-    begun, part = time.monotonic(), running.parts(workspace.folder)[plan.name]
+    begun, part, next_word = time.monotonic(), running.parts(workspace.folder)[plan.name], 15.0
     while not _answers(plan.ready):
         if not part.alive():
             raise OperationFailed(
                 f"{plan.name} ended at once", got=_last_line(part.log), where=part.log, todo="correct it and type `fct up` again"
             )
-        if time.monotonic() - begun > wait_s:
-            raise OperationFailed(
-                f"{plan.name} did not answer in {wait_s:g} s", where=part.log, todo="look at its log, or type `fct up` again"
-            )
+        waited = time.monotonic() - begun
+        if waited > wait_s:
+            todo = "look at its log, and type `fct up` again, which goes on waiting, or `fct down`"
+            raise OperationFailed(f"{plan.name} did not answer in {wait_s:g} s", where=part.log, todo=todo)
+        if waited > next_word:
+            say(f"{plan.name}: starting, {waited:.0f} s so far")
+            next_word *= 2
         time.sleep(0.2)
     say(f"{plan.name}: started{_at(plan)}")
 
@@ -272,7 +329,7 @@ def _answers(ready: str) -> bool:
     if not ready.startswith("http"):
         return Path(ready).exists()
     try:
-        with urllib.request.urlopen(ready, timeout=2) as response:
+        with urllib.request.urlopen(ready, timeout=30) as response:
             return bool(response.status == 200)
     except (OSError, urllib.error.URLError):
         return False
@@ -281,20 +338,3 @@ def _answers(ready: str) -> bool:
 def _last_line(log: str) -> str:
     lines = [line.strip() for line in Path(log).read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
     return lines[-1][:300] if lines else "nothing in its log"
-
-
-def _end(part: Part) -> None:
-    """SIGTERM to the part's whole session, SIGKILL to what is left after :data:`STOP_S`."""
-    begun = time.monotonic()
-    _signal(part, signal.SIGTERM)
-    while (part.alive() or _members(part.pid)) and time.monotonic() - begun < STOP_S:
-        time.sleep(0.1)
-    _signal(part, signal.SIGKILL)
-    with suppress(ChildProcessError):  # where it is a child of this very process
-        os.waitpid(part.pid, os.WNOHANG)
-
-
-def _signal(part: Part, number: int) -> None:
-    for pid in [*([part.pid] if part.alive() else []), *_members(part.pid)]:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)

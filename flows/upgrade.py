@@ -1,29 +1,77 @@
-"""The upgrade as a Prefect flow. It decides when; what a step does is in :mod:`registry.upgrade`."""
+"""The upgrade, step by step. What a step does is in :mod:`registry.upgrade`; here stands in which order, and what is tried again.
+
+Without a Prefect server the steps run in the process of the command (:func:`run`), with one as its flow
+(:mod:`flows.upgrade_flow`): the same list, the same function for a step (docs/decisions/0009-steps-without-a-server.md).
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
-from prefect.cache_policies import NO_CACHE
-
 from fct import audit
-from fct.errors import Unreachable
+from fct.errors import BadInput, NotPermitted, Unreachable
+from flows import services
 from registry import lock, publish
-from registry.releases import plain_name
-from registry.report.description import escape
+from registry.releases import Missing
 from registry.upgrade import Upgrade
-from registry.workspace import Workspace, open_workspace
+from registry.workspace import Workspace
 
 RETRY_AFTER_S: list[float] = [2, 10, 30, 60, 120, 120]  # nearly six minutes
+STEPS = ("contract", "embed", "fit", "transform", "index", "evaluate", "validate", "publish")
 _held: set[str] = set()  # locks of this process
-STEPS = ("contract", "embed", "fit", "transform", "index", "evaluate", "validate")
+
+
+def do(upgrade: Upgrade, step: str, *arguments: Any) -> Any:
+    """One step; finished ones are recognised and not done again.
+
+    Raises:
+        Unreachable: the registry does not answer, also at the last of several tries. Bad input and full disks are not tried again.
+    """
+    print(f"{upgrade.workspace.settings.model} v{upgrade.version}: {step}", file=sys.stderr, flush=True)
+    pauses = iter(RETRY_AFTER_S)
+    while True:
+        try:
+            return publish.publish(upgrade, *arguments) if step == "publish" else getattr(upgrade, step)()
+        except Unreachable as error:
+            pause = next(pauses, None)
+            if pause is None:
+                raise
+            print(f"{error}; trying again in {pause:g} s", file=sys.stderr, flush=True)
+            time.sleep(pause)
+
+
+def carry(workspace: Workspace, version: int, step: Callable[..., Any] = do) -> dict[str, Any]:
+    """Carry the gallery to a registered version and put the candidate before people. Running it again continues.
+
+    Args:
+        step: does one step, given the upgrade, its name and what only this step is given.
+
+    Returns:
+        the verdict, and of the candidate ``run_id`` and ``gallery_images_read``.
+    """
+    upgrade = Upgrade(workspace, version)
+    with alone(workspace, version), audit.opened_below(image_folders(workspace)) as opened:
+        verdict: dict[str, Any] = {}
+        for name in STEPS[:-1]:
+            verdict = step(upgrade, name)
+        candidate = step(upgrade, STEPS[-1], len(opened))
+    return verdict | {"run_id": candidate["run_id"], "gallery_images_read": len(opened)}
+
+
+def fetch(workspace: Workspace, version: int) -> None:
+    """Have the files of a release here before the model's lock is taken: a store may be slow. What is wrong with them the step *contract* says.
+
+    Raises:
+        OperationFailed: the store does not give them now.
+    """
+    with suppress(Missing, Unreachable, NotPermitted, BadInput):
+        workspace.releases.folder_of(version)
 
 
 def image_folders(workspace: Workspace) -> list[str]:
@@ -33,32 +81,6 @@ def image_folders(workspace: Workspace) -> list[str]:
     items = workspace.gallery.items()
     pairs = zip(items["role"], items["image_uri"], strict=True)
     return sorted({str(Path(uri).parent) for role, uri in pairs if role == "item" and uri})
-
-
-def worth_retrying(task: Any, run: Any, state: Any) -> bool:
-    """Whether a step failed for a reason that passes by itself (the registry is down). Bad input and full disks do not."""
-    try:
-        state.result()
-    except Unreachable as error:
-        print(f"{error}; trying again", file=sys.stderr)
-        return True
-    except BaseException:
-        return False
-    return False
-
-
-@task(
-    task_run_name="{step}",
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=len(RETRY_AFTER_S),
-    retry_delay_seconds=RETRY_AFTER_S,
-    retry_condition_fn=worth_retrying,
-)
-def run_step(upgrade: Upgrade, step: str, *arguments: Any) -> Any:
-    """One step; finished ones are recognised and not done again."""
-    print(f"{upgrade.workspace.settings.model} v{upgrade.version}: {step}", file=sys.stderr)
-    return publish.publish(upgrade, *arguments) if step == "publish" else getattr(upgrade, step)()
 
 
 @contextmanager
@@ -77,46 +99,6 @@ def alone(workspace: Workspace, version: int) -> Iterator[None]:
             _held.discard(key)
 
 
-@flow(name="upgrade", flow_run_name="{name}", persist_result=False)
-def upgrade_flow(params: str, version: int, name: str) -> dict[str, Any]:
-    """Carry the gallery to a registered version and put the candidate before people. Running it again continues."""
-    workspace = open_workspace(params)
-    upgrade = Upgrade(workspace, version)
-    with (
-        alone(workspace, version),
-        audit.opened_below(image_folders(workspace)) as opened,
-    ):
-        result: Any = None
-        for step in STEPS:
-            result = run_step(upgrade, step)
-        candidate: dict[str, Any] = run_step(upgrade, "publish", len(opened))  # type: ignore[assignment]
-    _artifacts(workspace, version, name, result, candidate)
-    return {
-        "outcome": result["outcome"],
-        "digest": result["digest"],
-        "problems": result["problems"],
-        "run_id": candidate["run_id"],
-        "gallery_images_read": len(opened),
-    }
-
-
-def _artifacts(workspace: Workspace, version: int, name: str, verdict: dict[str, Any], candidate: dict[str, Any]) -> None:
-    """What people see in Prefect's UI: where the candidate is, and a table of its gates."""
-    key = f"{plain_name(workspace.settings.model)}-v{version}".lower()
-    where = workspace.releases.page_of(version)
-    create_markdown_artifact(
-        key=key,
-        markdown=f"**{verdict['outcome']}**: {escape(name, 200)}, verdict `{verdict['digest'][:12]}`\n\n"
-        + (f"[The candidate in MLflow]({where}): read its description, then approve or reject there.\n\n" if where else "")
-        + f"MLflow run `{candidate['run_id']}`",
-    )
-    rows = [
-        {"gate": gate["gate"], "of what": gate["subject"], "value": gate["value"], "bound": gate["bound"], "outcome": gate["outcome"]}
-        for gate in verdict["gates"]
-    ]
-    create_table_artifact(key=f"{key}-gates", table=rows, description=f"Gates of {escape(name, 200)}")
-
-
 def name_of(workspace: Workspace, version: int) -> str:
     """What people call this upgrade: ``icons: v1 → v2``."""
     serving = workspace.ledger.serving()
@@ -124,7 +106,29 @@ def name_of(workspace: Workspace, version: int) -> str:
     return f"{workspace.settings.model}: {steps}"
 
 
-def run(workspace: Workspace, version: int) -> dict[str, Any]:
-    """Run the flow for one version. The lock comes first: who is refused need not wait for Prefect to start."""
+def run(workspace: Workspace, version: int, api: str | None = None) -> dict[str, Any]:
+    """The whole upgrade to one version, in this process. The lock comes first: who is refused waits for nothing.
+
+    Args:
+        api: of the Prefect server that is to see it as a run; without one Prefect is not imported.
+
+    Returns:
+        ``outcome``, ``digest`` and ``problems`` of the verdict, ``run_id`` of the candidate in MLflow, ``gallery_images_read``.
+
+    Raises:
+        LockHeld: another process works on the model. OperationFailed: the Prefect server does not answer.
+    """
+    fetch(workspace, version)
     with alone(workspace, version):
-        return upgrade_flow(str(workspace.params), version, name_of(workspace, version))  # type: ignore[no-any-return]
+        if api is None:
+            return outcome(carry(workspace, version))
+        os.environ["PREFECT_API_URL"] = api  # Prefect reads it when it is imported
+        services.let_in(workspace, api)
+        from flows.upgrade_flow import seen_by_prefect
+
+        return seen_by_prefect(workspace, version, api)
+
+
+def outcome(carried: dict[str, Any]) -> dict[str, Any]:
+    """What :func:`carry` returned, in a few words."""
+    return {name: carried[name] for name in ("outcome", "digest", "problems", "run_id", "gallery_images_read")}

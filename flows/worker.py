@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,15 +20,17 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.deployments import run_deployment
 from prefect.states import Crashed
 
-from flows import reconcile
+from fct import children
+from flows import reconcile, services
 from flows.receiver import EVENT, resource_of
-from flows.upgrade import name_of, upgrade_flow
+from flows.upgrade import name_of
+from flows.upgrade_flow import upgrade_flow
 from registry import lock, running
 from registry.releases import plain_name
 from registry.workspace import Workspace, open_workspace
 
 MOST_TRIES = 3  # an upgrade that fails is begun again by reconcile, so often in all
-STARTING_S = 90.0  # what a run takes at most from being fetched to holding its lock
+STARTING_S = 900.0  # what a run takes at most from being fetched to holding its lock, on a slow and busy machine
 GOING = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
 WAITING = (StateType.SCHEDULED, StateType.PAUSED)
 
@@ -35,6 +38,7 @@ WAITING = (StateType.SCHEDULED, StateType.PAUSED)
 @flow(name="reconcile", persist_result=False)
 def reconcile_flow(params: str) -> list[dict[str, Any]]:
     """Look at the registry: carry out decisions, schedule upgrades, let MLflow's tags and alias follow. See flows/reconcile.py."""
+    children.watch()
     results = reconcile.once(open_workspace(params), schedule)
     for one in results:
         where = f"version {one['version']}: " if one["version"] is not None else ""
@@ -155,6 +159,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.worker", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--params", default="params.yaml")
     workspace = open_workspace(parser.parse_args().params)
+    if services.prefect_api(workspace) is None:
+        parser.error("PREFECT_API_URL is not set: where does the Prefect server answer?")
+    os.environ.update(children.environment())  # the runs that Prefect's runner starts work for this process
     clear(workspace)
     asyncio.run(serve(workspace))
 

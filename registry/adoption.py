@@ -19,7 +19,6 @@ from fct.files import whole_folder
 from fct.gallery import features_name
 from registry import lock
 from registry.decisions import ledger_lock
-from registry.ingest import record
 from registry.workspace import Workspace
 
 ROWS = 16_384  # a commit
@@ -82,6 +81,8 @@ def adopt(
         if given is not None:  # last: what came before may fail, and earlier pairs are as good as ever
             with whole_folder(place) as part:
                 given.save(part)
+    from registry.ingest import record
+
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
         entry = record(workspace, added, version, None, by=by, why=why, check=held.check)
     return said | {"added": added, "unchanged": unchanged, "conflicts": conflicts, "entry": None if entry is None else entry.number}

@@ -1,7 +1,9 @@
 """What people write on a version in the MLflow UI: ``fct.approve`` and ``fct.reject``.
 
-An approval is for one verdict: its tag ends with the first 12 digits of that verdict's digest, so it cannot be carried over to a later
-measurement by accident. A tag that does not fit is never half believed: it is ignored, with a sentence that says why.
+An approval is for one verdict: its tag ends with the digits of that verdict's digest, all 64 or the first of them, at least 32, so that it
+cannot be carried over to another measurement, by accident or on purpose. Of 12 digits, which an earlier release asked for, two verdicts can
+be made that agree in minutes; such a tag counts only where the ledger holds the whole digest that was approved with it.
+A tag that does not fit is never half believed: it is ignored, with a sentence that says why.
 MLflow does not prove who wrote a tag; a name counts as much as the write access to the registry does.
 """
 
@@ -15,17 +17,18 @@ from fct.errors import BadInput
 
 APPROVE = "fct.approve"
 REJECT = "fct.reject"
-DIGITS = 12
+LEAST_DIGITS = 32
+OLD_DIGITS = 12  # what a tag carried before
 MAX_NAME = 100
 MAX_WHY = 1000
 
 
 @dataclass(frozen=True)
 class Approval:
-    """``by`` approves the verdict whose digest starts with ``digest12``."""
+    """``by`` approves the verdict with this ``digest``, 64 digits."""
 
     by: str
-    digest12: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ def expected_value(by: str, verdict_digest: str) -> str:
     Raises:
         BadInput: the name is empty, too long or not printable, or the digest is not a SHA-256 in hexadecimal.
     """
-    return f"{_good_name(by)} {_first_digits(verdict_digest)}"
+    return f"{_good_name(by)} {_whole(verdict_digest)}"
 
 
 def rejection_value(by: str, why: str) -> str:
@@ -60,13 +63,16 @@ def rejection_value(by: str, why: str) -> str:
     return f'"{name}" {why}' if " " in name else f"{name} {why}"
 
 
-def read(tags: Mapping[str, str], verdict_digest: str | None, approvers: Collection[str] = ()) -> Approval | Ignored | None:
+def read(
+    tags: Mapping[str, str], verdict_digest: str | None, approvers: Collection[str] = (), recorded: str | None = None
+) -> Approval | Ignored | None:
     """The approval of exactly this verdict, None without a tag, or :class:`Ignored` saying why the tag does not count.
 
     Args:
         tags: all tags of the version.
         verdict_digest: 64 hexadecimal digits, or None when there is no verdict yet.
         approvers: whose approval counts (params.yaml, ``promote.approvers``); empty = anybody's.
+        recorded: digest of the verdict that the ledger's latest decision about the version approves, None where it is no approval.
     """
     value = tags.get(APPROVE)
     if value is None:
@@ -74,19 +80,21 @@ def read(tags: Mapping[str, str], verdict_digest: str | None, approvers: Collect
     shown = f"the tag {APPROVE} = {_shown(value)} is ignored"
     if verdict_digest is None:
         return Ignored(f"{shown}: this version has no verdict yet that could be approved.")
-    digest12 = _first_digits(verdict_digest)
-    todo = f"to approve this verdict write your name, a space and {digest12}"
+    digest = _whole(verdict_digest)
+    todo = f"to approve this verdict write your name, a space and {digest}"
     name, _, digits = value.strip().rpartition(" ")
-    if not re.fullmatch(f"[0-9a-f]{{{DIGITS}}}", digits):
-        return Ignored(f"{shown}: it does not end with the first {DIGITS} digits of a verdict's digest; {todo}.")
+    if not re.fullmatch(f"[0-9a-f]{{{OLD_DIGITS},64}}", digits):
+        return Ignored(f"{shown}: it does not end with the digits of a verdict's digest; {todo}.")
     problem = _problem(name.strip())
     if problem:
         return Ignored(f"{shown}: {problem}; {todo}.")
-    if digits != digest12:
-        return Ignored(f"{shown}: it approves another verdict, {digits}, and this version's verdict is {digest12}; read it, and {todo}.")
+    if not digest.startswith(digits):
+        return Ignored(f"{shown}: it approves another verdict, and this version's verdict is {digest}; read it, and {todo}.")
+    if len(digits) < LEAST_DIGITS and recorded != digest:
+        return Ignored(f"{shown}: {len(digits)} digits do not tell one verdict from all others; {todo}.")
     if approvers and name.strip() not in approvers:
         return Ignored(f"{shown}: {_shown(name.strip())} is not among promote.approvers in params.yaml, only they can approve.")
-    return Approval(name.strip(), digits)
+    return Approval(name.strip(), digest)
 
 
 def read_rejection(tags: Mapping[str, str]) -> Rejection | Ignored | None:
@@ -127,10 +135,10 @@ def _good_name(name: str) -> str:
     return name
 
 
-def _first_digits(digest: str) -> str:
+def _whole(digest: str) -> str:
     if not re.fullmatch("[0-9a-f]{64}", digest):
         raise BadInput("this is not the digest of a verdict", wanted="64 hexadecimal digits", got=_shown(digest))
-    return digest[:DIGITS]
+    return digest
 
 
 def _shown(value: str) -> str:

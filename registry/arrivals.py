@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from fct.datasets.images import SUFFIXES, read_bytes
+from fct.datasets.images import read_bytes
 from fct.datasets.manifest import read_manifest
+from fct.datasets.walk import OUTSIDE, Left, Walk, walk
 from fct.errors import BadInput
 
 GALLERY_SPLITS = ("gallery", "gallery_unseen")
@@ -21,13 +22,17 @@ COLUMNS = ("label", "source")
 
 @dataclass(frozen=True)
 class Arrival:
-    """One image that wants to become an item. ``data``: bytes of the image file where they came with the table, else None."""
+    """One image that wants to become an item.
+
+    ``data``: bytes of the image file where they came with the table, else None. ``problem``: why its file may not be read.
+    """
 
     id: str
     label: str
     source: str
     uri: str
     data: bytes | None = None
+    problem: str | None = None
 
     def read(self, size: int, mode: str) -> tuple[np.ndarray, str]:
         """The image as uint8 (C, size, size), and the SHA-256 of its file's bytes.
@@ -42,6 +47,13 @@ class Arrival:
         if not self.id or "\0" in self.id or length > LONGEST_ID:
             raise BadInput("an id cannot be stored", wanted=f"1 to {LONGEST_ID} bytes without NUL", got=f"{len(self.id)} characters")
         data = self.data
+        if self.problem is not None:
+            todo = (
+                "if it is meant to be read, name that place with --root or in data.roots of params.yaml"
+                if self.problem == OUTSIDE
+                else None
+            )
+            raise BadInput(f"an image file is left out: {self.problem}", where=self.uri, todo=todo)
         if data is None:
             try:
                 data = Path(self.uri).read_bytes()
@@ -50,35 +62,45 @@ class Arrival:
         return read_bytes(data, size, mode), hashlib.sha256(data).hexdigest()
 
 
-def find(place: Path) -> tuple[int, Iterator[list[Arrival]]]:
-    """How many images there are, and the images in parts of at most 1,024.
+def find(place: Path, project: Path, roots: Sequence[str | Path] = ()) -> tuple[int, Iterator[list[Arrival]], Left]:
+    """How many images there are, the images in parts of at most 1,024, and what of a folder was left out, by reason.
 
     A folder with a manifest gives its gallery splits; another folder every image file below it (id: its path; label: its folder's
     name). A ``.parquet`` file has the columns ``id`` and either ``image_uri`` (a path, relative to the file) or ``image`` (bytes, or
-    a struct with ``bytes`` and ``path``), and, where it likes, ``label`` and ``source``.
+    a struct with ``bytes`` and ``path``), and, where it likes, ``label`` and ``source``. Which files may be read :mod:`fct.datasets.walk`
+    says; a table's and a manifest's that may not are arrivals with a problem.
+
+    Args:
+        project: whose DVC cache files may be links to. roots: further places.
 
     Raises:
         BadInput: nothing there, nothing in it, or an id twice.
     """
+    walked = walk(place.parent if place.is_file() else place, project, roots)
     if place.suffix == ".parquet" and place.is_file():
-        return _parquet(place)
+        return *_parquet(place, walked), walked.left
     if not place.is_dir():
         raise BadInput("there is no such folder or Parquet file", where=place)
     if (place / "manifest.csv").exists():
         rows = read_manifest(place).rows(*GALLERY_SPLITS)
-        columns = (rows.id.tolist(), rows.label.tolist(), rows.source.tolist(), map(str, rows.files))
-        found = [Arrival(*one) for one in zip(*columns, strict=True)]
+        columns = (rows.id.tolist(), rows.label.tolist(), rows.source.tolist(), rows.files)
+        found = [_from_file(*one, walked) for one in zip(*columns, strict=True)]
     else:
-        files = sorted(path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        files = sorted(walked.below(place))
         found = [
             Arrival(path.relative_to(place).as_posix(), path.parent.name if path.parent != place else "", "", str(path)) for path in files
         ]
     if not found:
         raise BadInput("there are no images to ingest", wanted="image files, or a manifest with gallery splits", where=place)
-    return len(found), (found[start : start + PART] for start in range(0, len(found), PART))
+    return len(found), (found[start : start + PART] for start in range(0, len(found), PART)), walked.left
 
 
-def _parquet(path: Path) -> tuple[int, Iterator[list[Arrival]]]:
+def _from_file(one: str, label: str, source: str, path: Path, walked: Walk) -> Arrival:
+    there = path.exists() or path.is_symlink()  # what is not there is said when it is read
+    return Arrival(one, label, source, str(path), problem=walked.problem(path) if there else None)
+
+
+def _parquet(path: Path, walked: Walk) -> tuple[int, Iterator[list[Arrival]]]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -99,12 +121,12 @@ def _parquet(path: Path) -> tuple[int, Iterator[list[Arrival]]]:
 
     def parts() -> Iterator[list[Arrival]]:
         for batch in file.iter_batches(PART, columns=columns):
-            yield [_arrival(path, row, image) for row in batch.to_pylist()]
+            yield [_arrival(path, row, image, walked) for row in batch.to_pylist()]
 
     return len(ids), parts()
 
 
-def _arrival(path: Path, row: dict[str, object], image: str) -> Arrival:
+def _arrival(path: Path, row: dict[str, object], image: str, walked: Walk) -> Arrival:
     one = "" if row["id"] is None else str(row["id"])
     label, source = (str(row.get(name) or "") for name in COLUMNS)
     value = row[image]
@@ -112,7 +134,7 @@ def _arrival(path: Path, row: dict[str, object], image: str) -> Arrival:
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
         return Arrival(one, label, source, f"{path}#{one}", value)
-    return Arrival(one, label, source, str(path.parent / str(value or "")))
+    return _from_file(one, label, source, path.parent / str(value or ""), walked)
 
 
 def _twice(values: list[object]) -> object:

@@ -20,7 +20,7 @@ from fct import evaluation, metrics, order, pairs, vectors
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED
-from registry import lock
+from registry import lock, rereading
 from registry.arrivals import Arrival
 from registry.decisions import ledger_lock
 from registry.ledger import Entry
@@ -202,6 +202,10 @@ class _State:
             names = np.array(good, dtype=str)[living]
             self.gallery.add_features(
                 self.number, self.release.fingerprint, names, phi[living], psi[living], psi_bits=self.release.side_bits
+            )
+            program = self.program
+            rereading.check_features(
+                self.gallery, self.number, names, np.stack(images)[living], lambda some: programs.embed(program, some, device=self.device)
             )
             good = names.tolist()
         return ids[np.isin(ids, known) | np.isin(ids, good)], len(good)

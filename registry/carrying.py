@@ -10,11 +10,11 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import forward, preview
+from fct import digests, forward, preview
 from fct import program as programs
 from fct.errors import NotPermitted
-from fct.gallery import NATIVE, forward_origin
-from registry import expectations
+from fct.gallery import NATIVE, Batch, forward_origin
+from registry import expectations, rereading
 from registry.workspace import Workspace
 
 
@@ -27,23 +27,47 @@ class Carried:
     suites: list[dict[str, Any]] = field(default_factory=list)
 
 
+class Maker:
+    """Makes rows of a space of φ_version from features.
+
+    Args:
+        forwards: native version → h(m→version).
+    """
+
+    def __init__(self, workspace: Workspace, version: int, forwards: dict[int, forward.Forward]):
+        self.workspace, self.version, self.forwards = workspace, version, forwards
+        self._new, self._device = workspace.releases.release(version, check=False), devices.pick(workspace.settings.device)
+        self._look: programs.Embed | None = None
+
+    def make(self, m: int, batch: Batch) -> tuple[np.ndarray, np.ndarray, str]:
+        """Vectors (N, E) float32, uncertainty (N,) and origin of items native to ``m``. Uncertainty is 0 where h predicts none."""
+        if m == self.version:
+            return batch.phi.astype(np.float32), np.zeros(len(batch.ids), dtype=np.float32), NATIVE
+        h = self.forwards[m]
+        if self._look is None and h.side_dim > batch.psi.shape[1]:
+            self._look = self._new.program(self._device)
+        old = self.workspace.releases.release(m, check=False)
+        side = preview.side_of(old, self._new, batch.psi, side_dim=h.side_dim, device=self._device, program=self._look)
+        rows, sigma = h.transform(batch.phi, side if h.side_dim else None, device=self.workspace.settings.device)
+        return rows, np.nan_to_num(sigma, nan=0.0), forward_origin(m, self.version)
+
+
 def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, forward.Forward]) -> Carried:
     """Write every item that the space lacks: what version itself computed as it is, others through the h of their own native version.
 
-    Each batch is a commit; running it again continues. Uncertainty is 0 for native rows and where h predicts none. Items native to a
-    later version cannot be carried back and are left out. Rows whose item was deleted meanwhile leave the space.
+    Each batch is a commit, of which some rows are read back and computed again; running it again continues. Items native to a later
+    version cannot be carried back and are left out. Rows whose item was deleted meanwhile leave the space.
 
     Args:
         space: name of an existing space of φ_version. forwards: native version → h(m→version).
 
     Raises:
-        BadInput: a batch that Great Expectations refuses. NotPermitted: items of an earlier native version without an h.
+        BadInput: a batch that Great Expectations refuses. NotPermitted: items of an earlier native version without an h, or rows that
+            are not what their features give (:mod:`registry.rereading`).
     """
     gallery, settings = workspace.gallery, workspace.settings
     done = gallery.space_ids(space)
-    result = Carried()
-    new, device = workspace.releases.release(version, check=False), devices.pick(settings.device)
-    look: programs.Embed | None = None
+    result, maker = Carried(), Maker(workspace, version, forwards)
     with tqdm(total=len(gallery.item_ids()), initial=len(done), desc="transform", unit="row", mininterval=1) as bar:
         for m, todo in lacking(workspace, version, done).items():
             if m != version and m not in forwards:
@@ -64,17 +88,10 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                 )
                 result.suites.append(suite)
                 started = time.perf_counter()
-                if m == version:
-                    rows, sigma, origin = batch.phi.astype(np.float32), np.zeros(len(batch.ids), dtype=np.float32), NATIVE
-                else:
-                    h = forwards[m]
-                    if look is None and h.side_dim > info.psi_dim:
-                        look = new.program(device)
-                    side = preview.side_of(old, new, batch.psi, side_dim=h.side_dim, device=device, program=look)
-                    rows, sigma = h.transform(batch.phi, side if h.side_dim else None, device=settings.device)
-                    origin = forward_origin(m, version)
+                rows, sigma, origin = maker.make(m, batch)
                 result.seconds += time.perf_counter() - started
-                result.changed += gallery.append_space(space, batch.ids, rows, origin, np.nan_to_num(sigma, nan=0.0))
+                result.changed += gallery.append_space(space, batch.ids, rows, origin, sigma)
+                rereading.check(maker, space, rereading.chosen(batch.ids, digests.of_rows(batch.ids, v=rows)))
                 bar.update(len(batch.ids))
     gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
     return result

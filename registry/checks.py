@@ -30,6 +30,9 @@ from registry.settings import GateSettings, Settings
 
 CANARY_DEPTH = 5
 QUERIES = 500
+FILTERED = 100  # queries of each kind with a filter
+SHARES = (0.5, 0.05, 0.02, 0.005, 0.001)
+LABELS = 5
 
 
 def fitting_rows(pairs: Path, limit: int = 20000) -> np.ndarray:
@@ -80,10 +83,27 @@ def ask(
     )
 
 
-def index_recall(searcher: indexes.Searcher, rows: np.ndarray, sample: Sample) -> np.ndarray:
-    """(Q,) recall@10 of the index against exact search, for at most 500 native new queries of the evaluation sample."""
-    queries = sample.new[np.random.default_rng(0).permutation(len(sample.new))[:QUERIES]]
-    return indexes.recall(searcher, rows, queries, 10)
+def index_recall(searcher: indexes.Searcher, rows: np.ndarray, sample: Sample, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Kind of question → (Q,) recall@10 of the index against exact search, for native new queries of the evaluation sample.
+
+    Asked as a search asks: without a filter, within some labels, and where by lot a share of the rows may be answers, as filters and deleted
+    rows leave it.
+
+    Args:
+        rows: (N, E) in the order of the index. labels: (N,) of its rows, where they are known.
+    """
+    rng = np.random.default_rng(0)
+    queries = sample.new[rng.permutation(len(sample.new))[:QUERIES]]
+    found = {"without a filter": indexes.recall(searcher, rows, queries, 10)}
+    some = queries[:FILTERED]
+    for share in SHARES:
+        if round(share * len(rows)) >= 1:
+            keep = np.zeros(len(rows), dtype=bool)
+            keep[rng.permutation(len(rows))[: round(share * len(rows))]] = True
+            found[f"where {100 * share:g} % may be answers"] = indexes.recall(searcher, rows, some, 10, keep)
+    names = np.unique(labels) if labels is not None else np.empty(0, dtype=str)
+    within = [indexes.recall(searcher, rows, some, 10, labels == name) for name in rng.permutation(names[names != ""])[:LABELS]]
+    return found | ({"within one label": np.concatenate(within)} if within else {})
 
 
 def canary_json(promise: CanaryPromise, result: CanaryResult) -> dict[str, Any]:
@@ -172,6 +192,7 @@ def measure(
     settings: Settings,
     *,
     space_fingerprint: str,
+    labels: np.ndarray | None = None,
 ) -> tuple[LiveChecks, dict[str, Any], dict[int, Coverage]]:
     """Measure a gallery in its new space.
 
@@ -179,7 +200,7 @@ def measure(
         natives: native version → what its h is judged on.
         ids: (M,) sorted ids of the space; rows: (M, E) their vectors. searcher: the index of them.
         data: folder with the evaluation sample's images, for new/new.
-        space_fingerprint: of the embedder that the space says its vectors belong to.
+        space_fingerprint: of the embedder that the space says its vectors belong to. labels: (M,) of the rows, where they are known.
 
     Returns:
         the checks, the canaries' promise and answers as JSON, coverage by native version.
@@ -205,7 +226,7 @@ def measure(
     intact = fingerprint == new.fingerprint == space_fingerprint
     live = LiveChecks(
         coverage_of,
-        index_recall(searcher, aligned, sample),
+        index_recall(searcher, aligned, sample, None if labels is None else labels[np.searchsorted(ids, searcher.ids)]),
         result,
         promise.rate,
         intact,

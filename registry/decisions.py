@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from fct import digests
 from fct.errors import BadInput, LockHeld, NotPermitted
 from fct.files import read_json
-from registry import approval, lock
+from registry import approval, formats, lock, seen
 from registry.facts import readable_verdict
-from registry.ledger import DECISIONS, Entry
-from registry.upgrade import mark
+from registry.ledger import Entry, approved_verdict, decided
 from registry.verdict import digest_of
 from registry.workspace import Workspace
 
@@ -41,6 +41,7 @@ def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
             where=path,
             todo=f"delete the folder {path.parent} and run `fct reconcile --once` to measure again",
         )
+    formats.readable("verdict", verdict, formats.VERDICT, path)
     return verdict
 
 
@@ -68,8 +69,9 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: b
     with deciding(workspace, f"{by}: approve {version}"):
         workspace.releases.tag(version, approval.APPROVE, value)
         workspace.releases.untag(version, approval.REJECT)
-        _decide(workspace, "approve", by, why, {"version": version, "verdict": verdict["digest"]})
-    mark(workspace, version, "approved")
+        _decide(workspace, "approve", by, why, _approved(workspace, version, verdict))
+    workspace.releases.mark(version, "approved")
+    seen.ask(workspace.releases)
     return verdict
 
 
@@ -87,7 +89,8 @@ def reject(workspace: Workspace, version: int, *, by: str, why: str, dry_run: bo
         workspace.releases.tag(version, approval.REJECT, value)  # first: it outranks an approval, whatever comes after
         workspace.releases.untag(version, approval.APPROVE)
         _decide(workspace, "reject", by, why, {"version": version})
-    mark(workspace, version, "rejected")
+    workspace.releases.mark(version, "rejected")
+    seen.ask(workspace.releases)
 
 
 def record(workspace: Workspace) -> list[str]:
@@ -104,29 +107,33 @@ def record(workspace: Workspace) -> list[str]:
 
 
 def _record(workspace: Workspace) -> list[str]:
-    last: dict[int, Entry] = {}
-    for entry in workspace.ledger.entries():
-        if entry.action in DECISIONS:
-            last[int(entry.detail["version"])] = entry
-    said = []
+    last, said = decided(workspace.ledger.entries()), []
     for version in workspace.releases.versions():
         n, before = version.number, last.get(version.number)
         verdict = readable_verdict(workspace, n)
         rejection = approval.read_rejection(version.tags)
-        approved = approval.read(version.tags, verdict["digest"], workspace.settings.promote.approvers) if verdict else None
+        approvers, recorded = workspace.settings.promote.approvers, approved_verdict(before)
+        approved = approval.read(version.tags, verdict["digest"], approvers, recorded) if verdict else None
         if isinstance(rejection, approval.Rejection):
             if before is None or before.action != "reject" or before.by != rejection.by:
                 _decide(workspace, "reject", rejection.by, rejection.why, {"version": n, "via": approval.REJECT})
                 said.append(f"version {n} is rejected by {rejection.by}")
         elif verdict and verdict["outcome"] == "passed" and isinstance(approved, approval.Approval):
-            if before is None or before.action != "approve" or (before.by, before.detail["verdict"]) != (approved.by, verdict["digest"]):
-                _decide(workspace, "approve", approved.by, "", {"version": n, "verdict": verdict["digest"], "via": approval.APPROVE})
+            if before is None or (before.by, recorded) != (approved.by, verdict["digest"]):
+                _decide(workspace, "approve", approved.by, "", _approved(workspace, n, verdict) | {"via": approval.APPROVE})
                 said.append(f"version {n} is approved by {approved.by}")
         elif before is not None and before.action != "withdraw":
             why = f"the tag of the decision '{before.action}' by {before.by} is gone or counts no more"
             _decide(workspace, "withdraw", "registry", why, {"version": n})
             said.append(f"version {n}: {why}")
     return said
+
+
+def _approved(workspace: Workspace, version: int, verdict: dict[str, Any]) -> dict[str, Any]:
+    """What an approval is for: the verdict, and candidate.json with the digest of every file that the promotion will read."""
+    candidate = workspace.upgrade_folder(version) / "candidate.json"
+    published = {"candidate": digests.of_file(candidate)} if candidate.is_file() else {}
+    return {"version": version, "verdict": verdict["digest"]} | published
 
 
 @contextmanager

@@ -69,7 +69,10 @@ def delete(
         gallery.delete(names.tolist())
         if purge:
             forgetting.compact(gallery)
-        entry = _record(workspace, head, entries, serving, names, known, damaged, by=by, why=why, rebuilt=purge, check=mine.check)
+        rewritten = forgetting.rewritten(workspace, names, latest(entries)) if purge else {}
+        entry = _record(
+            workspace, head, entries, serving, names, known, damaged, rewritten, by=by, why=why, rebuilt=purge, check=mine.check
+        )
         result: dict[str, Any] = {"deleted": known, "unknown": len(names) - known, "entry": None if entry is None else entry.number}
         result["damaged"] = damaged
         if purge:
@@ -107,6 +110,7 @@ def _record(
     names: np.ndarray,
     known: int,
     damaged: dict[int, str],
+    rewritten: dict[str, dict[str, str]],
     *,
     by: str,
     why: str,
@@ -139,10 +143,11 @@ def _record(
     ]
     now = anew(serving)
     changed = [one for one in earlier if one is not None]
-    if now is None and not changed:
+    if now is None and not changed and not rewritten:
         return None
     check()
     detail = {"items": known, "purged": rebuilt, "earlier": changed} | ({"damaged": sorted(damaged)} if damaged else {})
+    detail |= {"rewritten": rewritten} if rewritten else {}
     return workspace.ledger.append(
         head, action="delete", by=by, why=why, model=workspace.settings.model, serving=now or serving, detail=detail
     )

@@ -8,16 +8,19 @@ from typing import Any
 from fct.errors import BadInput
 from fct.files import read_json
 from registry import approval
+from registry.ledger import approved_verdict, decided
+from registry.releases import Version
 from registry.status import Facts, Status, derive
 from registry.verdict import digest_of
 from registry.workspace import Workspace
 
 
-def gather(workspace: Workspace) -> dict[int, Facts]:
-    """Version → what is known about it."""
-    versions = workspace.releases.versions()
+def gather(workspace: Workspace, versions: list[Version] | None = None) -> dict[int, Facts]:
+    """Version → what is known about it; of ``versions`` as MLflow said them, by default as it says now."""
+    versions = workspace.releases.versions() if versions is None else versions
     approvers = workspace.settings.promote.approvers
     entries = workspace.ledger.entries()
+    decisions = decided(entries)
     served = {int(e.serving["release"]) for e in entries if e.serving}
     serving = entries[-1].serving if entries else None
     now = None if serving is None else int(serving["release"])
@@ -37,7 +40,10 @@ def gather(workspace: Workspace) -> dict[int, Facts]:
             problems=tuple(contracts[n]["problems"]),
             forward_ready=(folder / "transform.json").exists(),
             verdict=verdict["outcome"] if verdict else None,
-            approved=verdict is not None and isinstance(approval.read(version.tags, verdict["digest"], approvers), approval.Approval),
+            approved=verdict is not None
+            and isinstance(
+                approval.read(version.tags, verdict["digest"], approvers, approved_verdict(decisions.get(n))), approval.Approval
+            ),
             rejected=isinstance(approval.read_rejection(version.tags), approval.Rejection),
             is_serving=now == n,
             was_serving=n in served,
@@ -71,13 +77,14 @@ def _unpublished(workspace: Workspace, version: int) -> bool:
         return True
 
 
-def ignored(workspace: Workspace) -> dict[int, str]:
-    """Version → why a decision that stands on it as a tag does not count."""
-    found = {}
-    for version in workspace.releases.versions():
+def ignored(workspace: Workspace, versions: list[Version] | None = None) -> dict[int, str]:
+    """Version → why a decision that stands on it as a tag does not count; ``versions`` as of :func:`gather`."""
+    found, decisions = {}, decided(workspace.ledger.entries())
+    for version in workspace.releases.versions() if versions is None else versions:
         verdict = readable_verdict(workspace, version.number)
         tags, digest = version.tags, str(verdict["digest"]) if verdict else None
-        said = approval.read(tags, digest, workspace.settings.promote.approvers), approval.read_rejection(tags)
+        recorded = approved_verdict(decisions.get(version.number))
+        said = approval.read(tags, digest, workspace.settings.promote.approvers, recorded), approval.read_rejection(tags)
         sentences = [one.sentence for one in said if isinstance(one, approval.Ignored)]
         if isinstance(said[0], approval.Approval) and verdict and verdict["outcome"] != "passed":
             sentences.append(f"the tag {approval.APPROVE} is ignored: the verdict is {verdict['outcome']}, and no approval lifts that.")
@@ -86,9 +93,9 @@ def ignored(workspace: Workspace) -> dict[int, str]:
     return found
 
 
-def statuses(workspace: Workspace) -> dict[int, Status]:
-    """Version → status."""
-    return {version: derive(facts) for version, facts in gather(workspace).items()}
+def statuses(workspace: Workspace, versions: list[Version] | None = None) -> dict[int, Status]:
+    """Version → status; ``versions`` as of :func:`gather`."""
+    return {version: derive(facts) for version, facts in gather(workspace, versions).items()}
 
 
 def waiting(workspace: Workspace) -> list[int]:

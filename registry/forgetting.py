@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fct import tables, vectors
+from fct import digests, tables, vectors
 from fct.errors import BadInput
 from fct.files import read_json, whole_file, whole_folder
 from fct.gallery import Gallery
@@ -175,14 +175,34 @@ def _scrub_adopted(pairs: Path, ids: np.ndarray) -> None:
                 vectors.save(part / name, rows[keep])
 
 
+def rewritten(workspace: Workspace, ids: np.ndarray, kept: Iterable[int]) -> dict[str, dict[str, str]]:
+    """What :func:`scrub` will change of what people have approved: version → file → digest of its bytes afterwards.
+
+    The purge's entry in the ledger names it, so that a promotion takes these bytes and no others.
+    """
+    found = {}
+    for version in kept:
+        page = workspace.upgrade_folder(version) / "report.html"
+        if page.exists():
+            text = page.read_text(encoding="utf-8")
+            if (after := _without(text, ids)) != text:
+                found[str(version)] = {page.name: digests.of_bytes(after.encode())}
+    return found
+
+
 def _scrub_report(page: Path, ids: Iterable[str]) -> bool:
+    text = page.read_text(encoding="utf-8")
+    after = _without(text, ids)
+    if after == text:
+        return False
+    with whole_file(page) as part:
+        part.write_text(after, encoding="utf-8")
+    return True
+
+
+def _without(text: str, ids: Iterable[str]) -> str:
     """Blank the ids in the table of the least certain items, the one place where a report names gallery items."""
-    text = before = page.read_text(encoding="utf-8")
     for one in ids:
         for shown in {html.escape(plain(str(one), 200)), html.escape(plain(str(one), 200), quote=False)}:
             text = text.replace(f'<td class="mono">{shown}</td>', GONE)
-    if text == before:
-        return False
-    with whole_file(page) as part:
-        part.write_text(text, encoding="utf-8")
-    return True
+    return text

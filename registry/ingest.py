@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import Ingested
 from fct.release import Release
-from registry import lock
+from registry import lock, rereading
 from registry.arrivals import Arrival, find
 from registry.carrying import carry, lacking
 from registry.decisions import ledger_lock
@@ -46,7 +46,14 @@ def default_version(workspace: Workspace) -> int:
 
 
 def ingest(
-    workspace: Workspace, place: str | Path, *, version: int | None = None, by: str, why: str = "", dry_run: bool = False
+    workspace: Workspace,
+    place: str | Path,
+    *,
+    version: int | None = None,
+    roots: Sequence[str | Path] = (),
+    by: str,
+    why: str = "",
+    dry_run: bool = False,
 ) -> dict[str, Any]:
     """Embed images with a release and store φ and ψ; running it again changes nothing, and finishes what was cut short.
 
@@ -56,11 +63,12 @@ def ingest(
 
     Args:
         place: folder, folder with a manifest, or Parquet file (:func:`registry.arrivals.find`).
+        roots: where files may lie besides, as links or as a table names them; ``data.roots`` count anyway.
         dry_run: read every image and write nothing; pictures are not compared with those that are there.
 
     Returns:
         added, unchanged, version; broken: (id, why) of images that cannot be read, conflicts: (id, why) of ids that are there with
-        another content (both are left out, the rest is ingested); duplicates: (id, id of an image with the same bytes before it);
+        another content (both are left out, the rest is ingested); left: reason → files of a folder that were passed over; duplicates: (id, id of an image with the same bytes before it);
         entry: number of the ledger entry, None where nothing changed; serves: whether a release serves, so that they are found.
 
     Raises:
@@ -72,7 +80,7 @@ def ingest(
     if serving is not None and number != serving["release"]:
         raise BadInput(f"release {serving['release']} serves, so new items are embedded by it", wanted=serving["release"], got=number)
     release, twin = workspace.releases.release(number), _twin(workspace, ledger.entries(), number)
-    count, parts = find(Path(place).absolute())
+    count, parts, left = find(Path(place).absolute(), workspace.root, (*settings.data.roots, *roots))
     known = {} if "items" not in gallery.tables() else gallery.items()
     if serving is None and known and bool((known["native_version"] != number).any()):
         raise BadInput(
@@ -83,7 +91,7 @@ def ingest(
     if release.adopted:
         release.program()  # which says that there is none
     if dry_run:
-        return _foreseen(release, count, parts, known, number)
+        return _foreseen(release, count, parts, known, number) | {"left": left.by_reason}
     device = devices.pick(settings.device)
     broken, conflicts, duplicates, seen = Listed(), Listed(), Listed(), dict[str, str]()
     added = unchanged = 0
@@ -104,6 +112,7 @@ def ingest(
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
         entry = record(workspace, added, number, twin, by=by, why=why, check=held.check)
     said = {
+        "left": left.by_reason,
         "broken": broken,
         "conflicts": conflicts,
         "duplicates": duplicates,
@@ -205,6 +214,8 @@ def _write(workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.n
     found = Ingested(0, 0)
     if new.any():
         found = gallery.ingest(*own.of, ids[new], phi[new], psi[new], *(text[new] for text in texts), psi_bits=bits)
+        pixels = np.stack([image for _, image in whole])[new[differs == ""]]  # `whole` is without conflicts by now
+        rereading.check_features(gallery, own.version, ids[new], pixels, own.embed)
     later = (differs == "") & (natives > own.version)  # embedded by a release that was rolled back: this one has nothing of them yet
     again = gallery.add_features(*own.of, ids[later], phi[later], psi[later], psi_bits=bits).added if later.any() else 0
     return found.added + again, int((differs == "").sum()) - found.added - again

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ from obstore.store import LocalStore, from_url
 from fct import digests
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.files import disk_errors
+from registry import formats
 
 ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "gc", "approve", "reject", "withdraw")
 DECISIONS = ("approve", "reject", "withdraw")  # a person's word: recorded, changes nothing that serves
@@ -36,7 +37,13 @@ T = TypeVar("T")
 Json = dict[str, Any]  # an object of plain JSON
 
 _FILE = re.compile(r"(\d{7,})\.json", re.ASCII)
-_TYPES: dict[str, tuple[type, ...]] = {"number": (int,), "previous": (str, type(None)), "serving": (dict, type(None)), "detail": (dict,)}
+_TYPES: dict[str, tuple[type, ...]] = {
+    "number": (int,),
+    "previous": (str, type(None)),
+    "serving": (dict, type(None)),
+    "detail": (dict,),
+    "format": (int,),
+}
 
 
 class Overtaken(OperationFailed):
@@ -56,6 +63,7 @@ class Entry:
             but for its integers ``release`` and ``revision``.
         detail: plain JSON about the operation.
         token: random; tells apart two writers that would write the same words at the same instant.
+        format: 1 where the file does not say (:mod:`registry.formats`).
     """
 
     number: int
@@ -68,6 +76,7 @@ class Entry:
     serving: Json | None
     detail: Json = field(default_factory=dict)
     token: str = ""
+    format: int = 1
 
     @property
     def digest(self) -> str:
@@ -75,14 +84,21 @@ class Entry:
         return digests.of_json(self.to_json())
 
     def to_json(self) -> Json:
-        return asdict(self)
+        """As it stands in its file: an entry without a number has none here either, or its digest would be another."""
+        value = asdict(self)
+        if self.format == 1:
+            del value["format"]
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> Entry:
         """Build an entry from parsed JSON; missing, unknown or ill-typed keys are :class:`~fct.errors.BadInput`."""
         keys = sorted(value) if isinstance(value, dict) else type(value).__name__
-        if keys != sorted(item.name for item in fields(cls)):
-            raise BadInput("this is not a ledger entry", wanted=f"the keys {[item.name for item in fields(cls)]}", got=keys)
+        if isinstance(value, dict):
+            formats.readable("ledger entry", value, formats.ENTRY)
+        wanted = [item.name for item in fields(cls) if item.name != "format" or (isinstance(value, dict) and "format" in value)]
+        if keys != sorted(wanted) or value.get("format") == 1:  # of format 1 no entry says so
+            raise BadInput("this is not a ledger entry", wanted=f"the keys {wanted}", got=keys)
         for name in keys:
             if type(value[name]) not in _TYPES.get(name, (str,)):
                 raise BadInput("a ledger entry has a key of the wrong type", got=repr(value[name]), where=name)
@@ -118,6 +134,16 @@ def follows(entry: Entry, before: Entry | None) -> str | None:
     if old and new and old != new and (old["release"], old["revision"]) == (new["release"], new["revision"]):
         return f"revision {new['release']}.{new['revision']} is taken by another content"
     return None
+
+
+def decided(entries: Iterable[Entry]) -> dict[int, Entry]:
+    """Version → the latest decision about it."""
+    return {int(entry.detail["version"]): entry for entry in entries if entry.action in DECISIONS}
+
+
+def approved_verdict(decision: Entry | None) -> str | None:
+    """Digest of the verdict that a decision approves; None where it approves nothing."""
+    return None if decision is None or decision.action != "approve" else str(decision.detail.get("verdict"))
 
 
 def flush(path: Path) -> None:
@@ -170,7 +196,7 @@ class Ledger:
         number, previous = (expected.number + 1, expected.digest) if expected else (1, None)
         at = datetime.now(UTC).isoformat(timespec="microseconds")
         draft: Json = {"number": number, "previous": previous, "action": action, "at": at, "by": by, "why": why, "model": model}
-        draft |= {"serving": serving, "detail": detail or {}, "token": secrets.token_hex(8)}
+        draft |= {"serving": serving, "detail": detail or {}, "token": secrets.token_hex(8), "format": formats.ENTRY}
         try:
             data = json.dumps(draft, indent=2, allow_nan=False, ensure_ascii=False).encode() + b"\n"
         except (TypeError, ValueError) as error:

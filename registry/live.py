@@ -161,10 +161,10 @@ def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
     if verdict is not None and verdict["outcome"] == "passed" and verdict["from"] == serving and path.exists():
         revision = read_json(path) | {"revision": 0}
         if there is not None and there.own is not None and there.own.revision == revision:
-            return replace(there, own=without_deleted(there.own, now.serving))
+            return replace(there, own=without_deleted(workspace, there.own, now.serving))
         own = open_revision(workspace, revision)
         warm(own)
-        return Candidate(version, own.release, own.program or own.release.program(), without_deleted(own, now.serving), None)
+        return Candidate(version, own.release, own.program or own.release.program(), without_deleted(workspace, own, now.serving), None)
     if there is not None and there.version == version and there.bridge is not None:
         return there
     release = workspace.releases.release(version)  # first: without it the work of fitting would be for nothing
@@ -172,9 +172,13 @@ def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
     return None if bridge is None else Candidate(version, release, release.program(), None, bridge)
 
 
-def without_deleted(own: Serving, serving: Serving) -> Serving:
-    """The candidate's gallery without items that what serves has lost since: its tables stay at the version that was measured."""
-    living = serving.columns["id"][serving.shown]
+def without_deleted(workspace: Workspace, own: Serving, serving: Serving) -> Serving:
+    """The candidate's gallery without items that what serves has lost since: its tables stay at the version that was measured.
+
+    An id that was deleted and came again is another picture: a deletion took its row from the candidate's space, and only a promotion puts
+    the new one there.
+    """
+    living = np.intersect1d(serving.columns["id"][serving.shown], workspace.gallery.space_ids(own.revision["space"]))
     shown = own.shown & np.isin(own.columns["id"], living)
     return own if (shown == own.shown).all() else replace(own, shown=shown)
 

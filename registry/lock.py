@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from fct.children import process_started
 from fct.errors import BadInput, FctError, LockHeld
 from fct.files import disk_errors, write_json
 
@@ -131,21 +133,24 @@ def hold(folder: str | Path, name: str, holder: str, *, lease_s: float = 60.0) -
 
 
 @contextmanager
-def wait(folder: str | Path, name: str, holder: str, *, lease_s: float = 60.0, patience_s: float = 60.0) -> Iterator[Held]:
+def wait(folder: str | Path, name: str, holder: str, *, lease_s: float = 60.0, patience_s: float = 600.0) -> Iterator[Held]:
     """:func:`hold`, tried again for ``patience_s`` seconds: for locks that are held for moments, where giving up would lose work.
 
     Raises:
         LockHeld: it is still held by somebody else then.
     """
-    end = time.monotonic() + patience_s
+    end, said = time.monotonic() + patience_s, False
     with ExitStack() as stack:
         while True:
             try:
                 held = stack.enter_context(hold(folder, name, holder, lease_s=lease_s))
                 break
-            except LockHeld:
+            except LockHeld as error:
                 if time.monotonic() >= end:
                     raise
+                if not said:
+                    print(f"{error}; waiting up to {patience_s:g} s", file=sys.stderr)
+                    said = True
                 time.sleep(0.2)
         yield held
 
@@ -226,22 +231,6 @@ def this_machine() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip() + " " + os.readlink("/proc/self/ns/pid")
     except OSError:
         return ""
-
-
-def process_started(pid: int) -> str:
-    """When a process of this machine started, in its own clock's ticks; empty where unknown, ``gone`` for a dead one."""
-    try:
-        rest = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return "gone" if rest[0] in "ZX" else rest[19]  # Z: killed, and not yet collected by its parent
-    except (OSError, IndexError):
-        pass
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return "gone"
-    except OSError:
-        pass
-    return ""
 
 
 def _clock(seconds: float) -> str:

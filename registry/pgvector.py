@@ -85,7 +85,7 @@ def _connected(url: str) -> Iterator[Any]:
     except ModuleNotFoundError as error:
         raise BadInput("the driver for PostgreSQL is not installed", todo="pip install psycopg2-binary (the extra `postgres`)") from error
     try:
-        connection = psycopg2.connect(url, connect_timeout=10)
+        connection = psycopg2.connect(url, connect_timeout=60)
     except psycopg2.Error as error:
         raise OperationFailed(
             "the database does not answer", got=str(error).splitlines()[0], todo="check the address and the server"

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fct import adopted, augment, coverage, evaluation, forward, pairs, preview, vectors
+from fct import adopted, augment, children, coverage, evaluation, forward, pairs, preview, vectors
 from fct import device as devices
 from fct import index as indexes
 from fct import program as programs
@@ -115,7 +114,7 @@ def plan(workspace: Workspace, what: int | Path | None = None, *, said: Callable
         raise BadInput("the gallery has nothing to carry over", todo="`fct ingest` or `fct adopt` first")
     with tempfile.TemporaryDirectory() as place:
         said("starting up")
-        found.steps.append(("starting", _starting(), "Python, torch, MLflow, Prefect"))
+        found.steps.append(("starting", _starting(), "Python, torch, MLflow"))
         for m in natives:
             said(f"items native to version {m}")
             with redirect_stderr(io.StringIO()):  # progress bars of what is only tried
@@ -138,8 +137,8 @@ def plan(workspace: Workspace, what: int | Path | None = None, *, said: Callable
 
 def _starting() -> float:
     """Seconds until the command is at work: what it imports, in a process of its own."""
-    code = "import torch, mlflow, prefect, great_expectations, faiss, lance, flows.upgrade"
-    return timed(lambda: subprocess.run([sys.executable, "-c", code], capture_output=True, check=False))
+    code = "import torch, mlflow, great_expectations, faiss, lance, flows.upgrade"
+    return timed(lambda: children.run([sys.executable, "-c", code], capture=True))
 
 
 class _Native:

@@ -1,4 +1,4 @@
-"""Promotion and rollback: model and gallery together, by one ledger entry.
+"""Promotion: model and gallery together, by one ledger entry. The way back is :mod:`registry.rollback`.
 
 Everything before the entry can be done again, everything after it only follows (the alias, the tags). A crash at any instant
 leaves the old entry or the new one, each whole.
@@ -16,17 +16,18 @@ import numpy as np
 from fct import digests, vectors
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.files import read_json
+from fct.forward import Forward
 from fct.gallery import Gallery
 from fct.tables import TableState
-from registry import approval, checks, lock
-from registry.carrying import carry, lacking
-from registry.decisions import ledger_lock, read_verdict, unreadable_is_altered
+from registry import approval, checks, lock, rereading, seen
+from registry.carrying import Maker, carry, lacking
+from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
 from registry.facts import ignored, statuses
-from registry.ledger import Entry
+from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
-from registry.revision import Revision, align, before, latest, masked, next_number, open_index, pin, verify
+from registry.revision import Revision, align, latest, next_number, open_index, pin, verify
 from registry.status import Status
-from registry.upgrade import Upgrade, mark
+from registry.upgrade import Upgrade
 from registry.verdict import digest_of
 from registry.workspace import Workspace
 
@@ -42,6 +43,38 @@ def _published(workspace: Workspace, version: int, verdict: dict[str, Any]) -> N
         raise NotPermitted(
             f"the verdict of version {version} in MLflow is not the one that was reached", todo="restore it or measure again"
         )
+    _as_approved(workspace, version, verdict)
+
+
+def _as_approved(workspace: Workspace, version: int, verdict: dict[str, Any]) -> None:
+    """Compare every file that this promotion reads, and the report in MLflow, with the bytes that were approved.
+
+    The ledger's entry *approve* names the digest of candidate.json, that one the files'. What a purge rewrote since stands in its own
+    entry. An approval, and a candidate, from before there were such digests count as they did.
+    """
+    entries, folder = workspace.ledger.entries(), workspace.upgrade_folder(version)
+    approved = decided(entries).get(version)
+    if approved is None or "candidate" not in approved.detail:
+        return
+    path = folder / "candidate.json"
+    if digests.of_file(path) != approved.detail["candidate"]:
+        raise NotPermitted(
+            "the candidate was published again, or altered, since it was approved",
+            where=path,
+            todo=f"read its report, and approve it anew: `fct approve {version} --by NAME --why TEXT`",
+        )
+    candidate = read_json(path)
+    if "files" not in candidate:
+        return
+    purges = [entry.detail.get("rewritten", {}).get(str(version), {}) for entry in entries if entry.number > approved.number]
+    report = workspace.releases.candidate_file(candidate["run_id"], "report.html")
+    for name, digest in candidate["files"].items():
+        wanted = [digest, *(purge[name] for purge in purges if name in purge)][-1]
+        for file in (folder / name, *((report,) if name == report.name else ())):
+            if not file.is_file() or digests.of_file(file) != wanted:
+                raise NotPermitted(
+                    f"{name} of version {version} is not the file that was approved", where=file, todo="restore it, or measure again"
+                )
 
 
 def carry_out(workspace: Workspace) -> dict[int, Entry | FctError]:
@@ -64,12 +97,18 @@ def carry_out(workspace: Workspace) -> dict[int, Entry | FctError]:
     return done
 
 
-def _approval(workspace: Workspace, version: int, verdict: dict[str, Any]) -> approval.Approval:
+def _approval(workspace: Workspace, version: int, verdict: dict[str, Any], *, entered: bool) -> approval.Approval:
+    """The approval of exactly this verdict, by tag and by the ledger (``entered``), which holds the digest as it was approved."""
+    recorded = approved_verdict(decided(workspace.ledger.entries()).get(version))
     tags = workspace.releases.version(version).tags
     if isinstance(approval.read_rejection(tags), approval.Rejection):
         raise NotPermitted(f"version {version} was rejected: {tags[approval.REJECT]}", todo="remove the tag fct.reject or approve it anew")
-    found = approval.read(tags, verdict["digest"], workspace.settings.promote.approvers)
+    found = approval.read(tags, verdict["digest"], workspace.settings.promote.approvers, recorded)
     if isinstance(found, approval.Approval):
+        if entered and recorded != verdict["digest"]:
+            raise NotPermitted(
+                f"the approval of version {version} is not in the ledger", todo="run `fct reconcile --once`, which records it"
+            )
         return found
     if found is None:
         raise NotPermitted(
@@ -115,6 +154,15 @@ def _all_have_an_h(upgrade: Upgrade, base: Revision) -> None:
             )
 
 
+def _read_back(workspace: Workspace, version: int, revision: Revision, forwards: dict[int, Forward], delta: np.ndarray) -> None:
+    """Rows of the delta and of the whole are what their features give, and what the index holds. NotPermitted where one is not."""
+    state, maker = revision["tables"][revision["space"]], Maker(workspace, version, forwards)
+    searcher = open_index(workspace, revision, workspace.releases.release(version, check=False).metric)
+    ids = np.intersect1d(searcher.ids, workspace.gallery.space_ids(revision["space"]))
+    for some, least in ((np.intersect1d(delta, ids), rereading.EACH), (ids, rereading.LEAST)):
+        rereading.check(maker, revision["space"], rereading.chosen(some, state["content"], least), searcher)
+
+
 def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -> str:
     """Ask the canaries in the table and through the index as served. NotPermitted when they fail; returns what they said."""
     folder = workspace.upgrade_folder(version)
@@ -144,8 +192,8 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
     return result.why
 
 
-def _allowed(workspace: Workspace, version: int) -> tuple[dict[str, Any], approval.Approval, int | None]:
-    """Verdict, approval and champion of a promotion that verdict and approval allow."""
+def _allowed(workspace: Workspace, version: int, *, entered: bool) -> tuple[dict[str, Any], approval.Approval, int | None]:
+    """Verdict, approval and champion of a promotion that verdict and approval allow; ``entered`` as for :func:`_approval`."""
     workspace.releases.version(version)
     serving = workspace.ledger.serving()
     if serving is not None and serving["release"] == version:
@@ -155,7 +203,7 @@ def _allowed(workspace: Workspace, version: int) -> tuple[dict[str, Any], approv
         raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once` first")
     if verdict["outcome"] != "passed":
         raise NotPermitted(f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]))
-    approved = _approval(workspace, version, verdict)
+    approved = _approval(workspace, version, verdict, entered=entered)
     champion = None if serving is None else int(serving["release"])
     if verdict["from"] != champion:
         raise NotPermitted(
@@ -195,7 +243,7 @@ def _prepared(
 
 def foresee(workspace: Workspace, version: int) -> dict[str, Any]:
     """What :func:`promote` would do, by the same checks up to the first thing that it writes: from, approved_by, rows, delta_rows."""
-    verdict, approved, champion = _allowed(workspace, version)
+    verdict, approved, champion = _allowed(workspace, version, entered=False)
     with unreadable_is_altered(f"the candidate {version}"):
         _, _, base, delta, _ = _prepared(workspace, version, verdict, workspace.ledger.head())
     rows = base["tables"][base["space"]]["rows"]
@@ -212,8 +260,10 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         NotPermitted: verdict, approval, a digest or a canary forbids it. LockHeld: another upgrade works on the model.
         BadInput: unknown version, or it serves already.
     """
-    verdict, approved, champion = _allowed(workspace, version)
+    record(workspace)  # an approval by tag that nobody has looked at yet
+    verdict, approved, champion = _allowed(workspace, version, entered=True)
     ledger, settings = workspace.ledger, workspace.settings
+    workspace.releases.folder_of(version)  # before the lock: a store may be slow
     holder, lease = f"{by or approved.by}: promote {version}", settings.promote.lock_lease_s
     with (
         lock.hold(workspace.locks, settings.model, holder, lease_s=lease),
@@ -224,16 +274,18 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         upgrade, evaluated, base, delta, other = _prepared(workspace, version, verdict, head)
         gallery, space = workspace.gallery, base["space"]
         gallery.drop_rows(space, other)  # made anew from features, by the h's of the verdict
-        carry(workspace, space, version, upgrade.forwards(map(int, evaluated["forward"])))
+        forwards = upgrade.forwards(map(int, evaluated["forward"]))
+        carry(workspace, space, version, forwards)
         revision = base
         if base.get("masked") or any(gallery.snapshot(name).content != base["tables"][name]["content"] for name in ("items", space)):
             revision = pin(workspace, version, space, upgrade.new, evaluated["forward"])
             if revision["index"]["build"] != evaluated["index"]["build"]:
                 raise NotPermitted("the index settings changed since the verdict", todo=f"measure again with `fct upgrade {version}`")
         _same_rows(gallery, base, delta)
+        _read_back(workspace, version, revision, forwards, delta)
         said = ask_canaries(workspace, version, revision)
         held.check()
-        approved = _approval(workspace, version, verdict)  # once more: it may have been withdrawn while all this was checked
+        approved = _approval(workspace, version, verdict, entered=True)  # once more: it may have been withdrawn while all this was checked
         entry = ledger.append(
             head,
             action="promote",
@@ -257,6 +309,8 @@ def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade
         "rows": evaluated["tables"][evaluated["space"]]["content"],
         "index": evaluated["index"]["identity"],
     }
+    if "canaries" in covers:  # verdicts of earlier code do not cover them
+        found["canaries"] = digests.of_json(read_json(upgrade.folder / "verdict" / "canaries.json")["promised"])
     for name, value in found.items():
         if covers[name] != value:
             raise NotPermitted(
@@ -271,86 +325,6 @@ def follow_later(workspace: Workspace) -> None:
         follow(workspace)
     except Exception as error:
         print(f"done; MLflow will follow at the next `fct reconcile --once` ({error})", file=sys.stderr)
-
-
-def _before(workspace: Workspace) -> tuple[Entry, Revision]:
-    """The ledger's head and what a rollback returns to, every file of it verified."""
-    head = workspace.ledger.head()
-    if head is None or head.serving is None:
-        raise BadInput("nothing serves, so there is nothing to roll back to")
-    current, target = head.serving["release"], before(workspace.ledger.entries(), head.serving["release"])
-    if target is None:
-        raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
-    if target["space"] not in workspace.gallery.tables():
-        raise NotPermitted(
-            f"release {target['release']} was dropped by `fct gc`", todo="gc.keep_releases in params.yaml says how many stay"
-        )
-    with unreadable_is_altered(f"release {target['release']}"):
-        verify(workspace, target)
-    return head, target
-
-
-def _missing(workspace: Workspace, head: Entry, target: Revision, without_missing: bool) -> int:
-    """How many items serve now and are unknown to ``target``. NotPermitted where there are any and nobody said that they may be missing."""
-    gallery, serving = workspace.gallery, head.serving or target
-    served, known = (gallery.space_ids(one["space"], at=one["tables"][one["space"]]["version"]) for one in (serving, target))
-    missing = np.setdiff1d(np.intersect1d(served, gallery.item_ids()), known)
-    if len(missing) and not without_missing:
-        raise NotPermitted(
-            f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
-            todo="`fct rollback --without-missing` serves without them; `fct ingest` of their images then embeds them with"
-            f" release {target['release']} (promote.double_embed_days does so beforehand)",
-        )
-    return len(missing)
-
-
-def foresee_rollback(workspace: Workspace, *, without_missing: bool = False) -> dict[str, Any]:
-    """What :func:`rollback` would do, by the same checks: from, to (release and revision), rows, missing."""
-    head, target = _before(workspace)
-    missing = _missing(workspace, head, target, without_missing)
-    rows = target["tables"][target["space"]]["rows"]
-    current = head.serving["release"] if head.serving else None
-    return {"from": current, "to": target["release"], "revision": target["revision"], "rows": rows, "missing": missing}
-
-
-def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool = False) -> Entry:
-    """Return to the release that served before, at its last revision, minus every item deleted since.
-
-    Where nothing was deleted its tables and its index were never touched, so the answers are the same bit for bit.
-
-    Args:
-        without_missing: return even though some items that serve now were embedded by the later release alone. They serve again when
-            that release does, or when they are ingested anew.
-
-    Raises:
-        BadInput: nothing served before. NotPermitted: a file of it was altered since, or items would be missing.
-    """
-    ledger, settings = workspace.ledger, workspace.settings
-    with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
-        head, target = _before(workspace)
-        target = current_of(workspace, target, ledger.entries())
-        missing = _missing(workspace, head, target, without_missing)
-        assert head.serving is not None  # or there were nothing before it
-        current = head.serving["release"]
-        held.check()
-        detail = {"from": current, "to": target["release"], "missing": missing}
-        entry = ledger.append(head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail=detail)
-    follow_later(workspace)
-    return entry
-
-
-def current_of(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision:
-    """The revision without items that are gone: as it is where none is, else a new one. A deletion that was cut short hides nothing."""
-    gallery, space = workspace.gallery, revision["space"]
-    ids = gallery.space_ids(space, at=revision["tables"][space]["version"])
-    if not len(np.setdiff1d(ids, gallery.item_ids())):
-        return revision
-    number = int(revision["release"])
-    gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
-    now = masked(workspace, revision)
-    if now is None:
-        now = pin(workspace, number, space, workspace.releases.release(number, check=False), revision["forward"])
-    return now | {"revision": next_number(entries, number), "verdict": revision.get("verdict")}
 
 
 def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})) -> list[str]:
@@ -368,7 +342,7 @@ def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})
     for version, status in statuses(workspace).items():
         tags = workspace.releases.version(version).tags
         if tags.get(STATUS_TAG) != status.value:
-            mark(workspace, version, status.value)
+            workspace.releases.mark(version, status.value)
             said.append(f"version {version} is now {status.value}")
         if tags.get(NOTE_TAG) != silent.get(version):
             if version in silent:
@@ -376,4 +350,5 @@ def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})
                 said.append(f"version {version}: {silent[version]}")
             else:
                 workspace.releases.untag(version, NOTE_TAG)
+    seen.ask(workspace.releases)
     return said

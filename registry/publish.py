@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fct import evaluation, pairs, vectors
+from fct import digests, evaluation, pairs, vectors
 from fct.datasets import manifest as manifests
 from fct.files import read_json, whole_file, write_json
 from registry import report
 from registry.report.description import escape
 from registry.steps import once
-from registry.upgrade import Upgrade, mark
+from registry.upgrade import Upgrade
 
 
 def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.Review:
@@ -57,7 +57,7 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
         image_of=lambda one: _readable(files.get(one)),
         costs=costs,
         provenance=provenance,
-        approve_value=f"<your name> {verdict['digest'][:12]}",
+        approve_value=f"<your name> {verdict['digest']}",
         served=served,
         auto=settings.promote.auto,
     )
@@ -149,13 +149,27 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
             f"v{m}": releases.publish_forward(upgrade.forward_folder(m), h.digest, m, upgrade.version, card(upgrade, m))
             for m, h in upgrade.forwards().items()
         }
-        result = {"run_id": run_id, "verdict": verdict["digest"], "forwards": forwards}
+        result = {"run_id": run_id, "verdict": verdict["digest"], "forwards": forwards, "files": approved_files(upgrade.folder)}
         write_json(target, result)
         return result
 
-    result, _ = once(target, {"verdict": verdict["digest"]}, make)
-    mark(upgrade.workspace, upgrade.version, verdict["outcome"], verdict["digest"])
+    measured = {name: digest for name, digest in approved_files(upgrade.folder).items() if name != "report.html"}
+    result, _ = once(target, {"verdict": verdict["digest"], "files": measured}, make)
+    upgrade.workspace.releases.mark(upgrade.version, verdict["outcome"], verdict["digest"])
     return dict(result)
+
+
+READ = ("contract.json", "revision.json", "verdict/verdict.json", "verdict/canaries.json", "report.html")
+READ_BELOW = ("h-v*/**/*", "pairs-v*/canaries/*", "evaluation-*/**/*")
+
+
+def approved_files(folder: Path) -> dict[str, str]:
+    """Path below an upgrade's folder → digest of its bytes, for every file that a promotion reads there, and for the report that people read.
+
+    The ledger's entry *approve* names the digest of candidate.json, which holds this.
+    """
+    paths = [folder / name for name in READ] + [path for pattern in READ_BELOW for path in folder.glob(pattern)]
+    return {path.relative_to(folder).as_posix(): digests.of_file(path) for path in sorted(paths) if path.is_file()}
 
 
 def flat_metrics(verdict: dict[str, Any]) -> dict[str, float]:

@@ -7,17 +7,22 @@ import os
 import re
 import shutil
 import tempfile
+import threading
+import time
 import warnings
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlparse
+from typing import TYPE_CHECKING, Any
 
 from fct import digests
 from fct.errors import BadInput, NotPermitted, OperationFailed, Unreachable
 from fct.files import whole_folder
-from fct.release import Release, open_release, problems
+from registry import sources
+
+if TYPE_CHECKING:
+    from fct.release import Release
 
 GALLERY_TAG = "fct.gallery"
 STATUS_TAG = "fct.status"
@@ -37,6 +42,10 @@ WEBHOOK_EVENTS = (
 )
 CHAMPION = "champion"
 DESCRIPTION_LIMIT = 4500  # PostgreSQL's column holds 5,000
+SQLITE = "sqlite:///"
+SILENCE_S = 60.0  # without a further byte of a download
+LOOK_S = 0.05
+WRITES = ("create_", "set_", "delete_", "update_")
 
 
 def plain_name(model: str) -> str:
@@ -76,16 +85,40 @@ class Releases:
     Args:
         uri: of the tracking server or store. model: name of the registered model.
         folder: the workspace; artifacts of an embedded store go below it.
+        artifact_roots: where artifacts may lie besides (:mod:`registry.sources`). approved: as of :class:`fct.release.Release`.
     """
 
-    def __init__(self, uri: str, model: str, folder: Path):
-        self.uri, self.model, self.folder = uri, model, folder
+    def __init__(
+        self,
+        uri: str,
+        model: str,
+        folder: Path,
+        artifact_roots: tuple[str, ...] = (),
+        approved: Callable[[str], bool] = lambda _: False,
+    ):
+        self.uri, self.model, self.folder, self._approved = uri, model, folder, approved
+        self._roots = sources.roots(uri, folder, artifact_roots)
+        self._fetched: dict[int, str] = {}  # version → source whose files are in the cache
+
+    @property
+    def file(self) -> Path | None:
+        """MLflow's own store, where it is a file that we open ourselves."""
+        return Path(self.uri.removeprefix(SQLITE)) if self.uri.startswith(SQLITE) else None
+
+    @property
+    def copy(self) -> Path:
+        """Where :mod:`registry.seen` keeps what MLflow said last."""
+        return self.folder / "seen" / f"{self.model}.json"
+
+    @property
+    def _nothing_there(self) -> bool:
+        """Whether nobody ever wrote to the store; asking MLflow would only make it."""
+        return self.file is not None and not self.file.exists()
 
     @cached_property
     def client(self) -> Any:
         if self.uri.startswith("http"):
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-            os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+            os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # where nobody listens this is soon over
         else:
             self.folder.mkdir(parents=True, exist_ok=True)
         logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -100,6 +133,8 @@ class Releases:
         """One MLflow call; an unreachable server, and one that does not let us, become one sentence."""
         from mlflow.exceptions import MlflowException, RestException
 
+        if method.startswith(WRITES):
+            self.copy.unlink(missing_ok=True)
         try:
             return getattr(self.client, method)(*args, **kwargs)
         except MlflowException as error:
@@ -128,7 +163,8 @@ class Releases:
 
     def _experiment(self) -> str:
         found = self._call("get_experiment_by_name", self.model)
-        if found is not None:
+        if found is not None:  # somebody else may have made it: what is written there is read again, and is not everybody's to have
+            sources.admit(str(found.artifact_location), self._roots, f"the MLflow experiment {self.model}")
             return str(found.experiment_id)
         artifacts = None if self.uri.startswith("http") else (self.folder / "artifacts" / self.model).as_uri()
         return str(self._call("create_experiment", self.model, artifact_location=artifacts))
@@ -154,6 +190,8 @@ class Releases:
         Raises:
             BadInput: a piece of the contract is missing, by name. Unreachable: MLflow cannot be reached.
         """
+        from fct.release import open_release
+
         release = open_release(folder)
         for version in self.versions():
             if version.tags.get(RELEASE_TAG) == release.digest():
@@ -174,6 +212,8 @@ class Releases:
 
     def would_become(self, folder: str | Path) -> int:
         """The number that :meth:`register` would give a release folder, after the same checks; nothing is written."""
+        from fct.release import open_release
+
         digest = open_release(folder).digest()
         versions = self.versions()
         same = [one.number for one in versions if one.tags.get(RELEASE_TAG) == digest]
@@ -191,12 +231,16 @@ class Releases:
 
     def versions(self) -> list[Version]:
         """All versions, ascending; none when the model is not registered."""
+        if self._nothing_there:
+            return []
         found = self._call("search_model_versions", f"name = '{self.model}'")
         described = [Version(int(v.version), v.run_id, v.source, dict(v.tags or {}), v.description or "") for v in found]
         return sorted(described, key=lambda v: v.number)
 
     def is_ours(self) -> bool:
         """Whether the registered model exists and carries our gallery tag."""
+        if self._nothing_there:
+            return False
         from mlflow.exceptions import MlflowException
 
         try:
@@ -219,31 +263,74 @@ class Releases:
         )
 
     def folder_of(self, number: int) -> Path:
-        """The version's artifacts as a local folder: the store's own files where it is local, else a fresh download."""
-        source = self.version(number).source
-        parsed = urlparse(source)
-        if parsed.scheme in ("", "file"):
-            return Path(unquote(parsed.path))
-        if parsed.scheme == "mlflow-artifacts" and not self.uri.startswith("http"):
+        """The version's artifacts as a local folder: the store's own files where it is local, else a download, once a process.
+
+        Raises:
+            NotPermitted: they lie where nothing is fetched from. Missing: there are none. OperationFailed: they cannot be had now.
+        """
+        from fct.release import FILES
+
+        source = sources.resolved(self.client, self.version(number).source)
+        if source.startswith(f"{sources.PROXY}:") and not self.uri.startswith("http"):
             raise Unreachable(
                 "the MLflow server that keeps the release's artifacts does not run", where=source, todo="start it with `fct up`"
             )
-        import mlflow
+        sources.admit(source, self._roots, f"version {number} of {self.model}")
+        folder = sources.local(source)
+        if folder is not None:
+            root = next(Path(sources.local(root) or "") for root in self._roots if sources.below(source, root))
+            sources.contained(folder, FILES, root)
+            return self._found(number, folder)
+        target = self.folder / "cache" / f"{self.model}-v{number}"
+        if self._fetched.get(number) == source and target.is_dir():
+            return target
         from mlflow.exceptions import MlflowException
 
-        target = self.folder / "cache" / f"{self.model}-v{number}"
         try:
-            with tempfile.TemporaryDirectory(dir=_made(target.parent)) as place:
-                fresh = Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=place, tracking_uri=self.uri))
+            with tempfile.TemporaryDirectory(dir=_made(target.parent), ignore_cleanup_errors=True) as place:
+                fresh = self._download(source, Path(place))
                 if _tree(fresh) != _tree(target):  # others may be reading it: what is the same stays
                     with whole_folder(target) as part:
                         shutil.copytree(fresh, part, dirs_exist_ok=True)
-                return target
+                self._fetched[number] = source
+                return self._found(number, target)
         except (MlflowException, OSError) as error:  # requests' errors are OSErrors
             self._raise_if_unreachable(error)
             text = str(error)
             kind = Missing if any(word in text for word in NOT_THERE) else OperationFailed
             raise kind("the release cannot be downloaded", got=text.splitlines()[0], where=source, todo="try again") from error
+
+    def _download(self, source: str, place: Path) -> Path:
+        """Artifacts below ``place``. A store that says nothing for :data:`SILENCE_S` is given up; what it was asked with ends by itself."""
+        import mlflow
+
+        done: list[Any] = []
+
+        def fetch() -> None:
+            try:
+                done.append(Path(mlflow.artifacts.download_artifacts(artifact_uri=source, dst_path=str(place), tracking_uri=self.uri)))
+            except BaseException as error:
+                done.append(error)
+
+        worker = threading.Thread(target=fetch, name="download", daemon=True)
+        worker.start()
+        had, since = -1, time.monotonic()
+        while worker.is_alive():
+            worker.join(LOOK_S)
+            now = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+            if now != had:
+                had, since = now, time.monotonic()
+            elif worker.is_alive() and time.monotonic() - since > SILENCE_S:
+                raise OperationFailed("the release cannot be downloaded: its store says nothing", where=source, todo="try again")
+        if isinstance(done[0], BaseException):
+            raise done[0]
+        return Path(done[0])
+
+    def _found(self, number: int, folder: Path) -> Path:
+        from registry import kept
+
+        kept.remember(self.folder, self.model, number, folder)
+        return folder
 
     def contract_problems(self, number: int) -> list[str]:
         """What a version lacks to be a release, one sentence each; artifacts that cannot be had are a problem too.
@@ -251,10 +338,12 @@ class Releases:
         Raises:
             OperationFailed: the artifacts cannot be had now (which says nothing about the release).
         """
+        from fct.release import problems
+
         version = self.version(number)
         try:
             folder = self.folder_of(version.number)
-        except Missing as error:
+        except (Missing, NotPermitted) as error:
             return [str(error)]
         except OperationFailed:
             raise  # a full disk or a store's bad moment says nothing about the release
@@ -266,6 +355,8 @@ class Releases:
 
     def release(self, number: int, *, check: bool = True) -> Release:
         """Open the release of a version. NotPermitted when it is not the one that was registered."""
+        from fct.release import open_release
+
         version = self.version(number)
         release = open_release(self.folder_of(number), check=check)
         declared = version.tags.get(RELEASE_TAG)
@@ -276,7 +367,7 @@ class Releases:
                 got=release.digest()[:12],
                 todo="restore its artifacts or register a new version",
             )
-        return release
+        return replace(release, approved=self._approved)
 
     def tag(self, number: int, key: str, value: str) -> None:
         self._call("set_model_version_tag", self.model, str(number), key, value)
@@ -285,6 +376,12 @@ class Releases:
         if key in self.version(number).tags:
             self._call("delete_model_version_tag", self.model, str(number), key)
 
+    def mark(self, number: int, status: str, digest: str | None = None) -> None:
+        """Copy a status, and the digest of a verdict, for people."""
+        self.tag(number, STATUS_TAG, status)
+        if digest is not None:
+            self.tag(number, VERDICT_TAG, digest)
+
     def describe(self, number: int, text: str) -> None:
         if len(text) > DESCRIPTION_LIMIT:
             raise BadInput("the description is too long for MLflow", wanted=f"at most {DESCRIPTION_LIMIT} characters", got=len(text))
@@ -292,6 +389,8 @@ class Releases:
 
     def champion(self) -> int | None:
         """The version that the alias ``champion`` points at; for people, it decides nothing."""
+        if self._nothing_there:
+            return None
         from mlflow.exceptions import MlflowException
 
         try:
@@ -372,9 +471,10 @@ class Releases:
     def candidate_file(self, run_id: str, name: str) -> Path:
         """A file of a candidate's run, from the store."""
         uri = self._call("get_run", run_id).info.artifact_uri
-        parsed = urlparse(uri)
-        if parsed.scheme in ("", "file"):
-            return Path(unquote(parsed.path)) / name
+        sources.admit(uri, self._roots, f"the candidate's run {run_id}")
+        folder = sources.local(uri)
+        if folder is not None:
+            return folder / name
         from mlflow.exceptions import MlflowException
 
         target = self.folder / "cache" / f"run-{run_id}"

@@ -1,6 +1,6 @@
 """A revision n.r: the immutable set that a ledger entry names. Release, h's, every table at one version with its digests, the index.
 
-A revision is plain JSON: release, fingerprint, release_digest, forward (native version → digest of h), space, tables (name → state),
+A revision is plain JSON: format, release, fingerprint, release_digest, forward (native version → digest of h), space, tables (name → state),
 index, and, where rows were deleted since the index was built, masked: how many of its rows are answers no more. In the ledger it
 also has its number ``revision`` and the digest of the ``verdict`` it was promoted by.
 
@@ -10,7 +10,6 @@ detail as ``earlier``, so that a rollback always finds what it may return to (:f
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +17,12 @@ import numpy as np
 
 from fct import digests
 from fct import index as indexes
-from fct.errors import BadInput, NotPermitted
+from fct.errors import NotPermitted
 from fct.files import read_json
 from fct.gallery import SpaceRows, features_name
 from fct.release import Release
 from fct.tables import TableState
+from registry import formats, kept
 from registry.ledger import Entry
 from registry.workspace import Workspace
 
@@ -58,12 +58,13 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
     """Build the index of a space, unless a whole one is there, and describe the revision: every table as it is now, and the index."""
     states = _states(workspace, space)
     content, settings = states[space].content, workspace.settings.index
-    folder = workspace.index_folder(digests.of_json({"content": content, "settings": asdict(settings), "metric": release.metric}))
+    folder = workspace.index_folder(digests.of_json({"content": content, "settings": settings.of_building(), "metric": release.metric}))
     about = _whole_index(folder, release.metric, content)
     if about is None:
         rows = workspace.gallery.read_space(space, at=states[space].version)
         about = indexes.save(indexes.build(rows.vectors, release.metric, settings), rows.ids, folder, content, settings, release.metric)
     return {
+        "format": formats.REVISION,
         "release": version,
         "fingerprint": release.fingerprint,
         "release_digest": release.digest(),
@@ -117,7 +118,8 @@ def open_index(workspace: Workspace, revision: Revision, metric: str) -> indexes
     content = state["content"] if not gone else recorded["content"]
     if recorded["rows"] != state["rows"] + gone:
         raise NotPermitted("the index is not of the space that serves", wanted=f"{state['rows'] + gone} rows", got=recorded["rows"])
-    return indexes.open_index(workspace.folder / revision["index"]["folder"], metric, content, recorded)
+    folder, few = workspace.folder / revision["index"]["folder"], workspace.settings.index.exact_below
+    return indexes.open_index(folder, metric, content, recorded, exact_below=few)
 
 
 def align(searcher: indexes.Searcher, rows: SpaceRows) -> np.ndarray:
@@ -134,17 +136,9 @@ def verify(workspace: Workspace, revision: Revision, beside: Revision | None = N
     Raises:
         NotPermitted: something was altered or deleted since; nothing was changed.
     """
+    formats.readable("revision", revision, formats.REVISION)
     beside = beside or {}
-    try:
-        release = workspace.releases.release(int(revision["release"]))
-    except BadInput as error:
-        raise NotPermitted(f"release {revision['release']} is not whole any more: {error}") from error
-    if release.digest() != revision["release_digest"]:
-        raise NotPermitted(
-            f"release {revision['release']} is not the one that was measured",
-            wanted=revision["release_digest"][:12],
-            got=release.digest()[:12],
-        )
+    release = kept.release(workspace, revision)
     for name, state in revision["tables"].items():
         if state != beside.get("tables", {}).get(name):
             workspace.gallery.verify(TableState.from_json(state))

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fct import device as devices
-from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.index import Searcher
 from fct.release import Release
+from fct.tables import TableState
+from registry import kept
 from registry.revision import open_index
 from registry.workspace import Workspace
+
+if TYPE_CHECKING:
+    from fct import program as programs
 
 FILTERS = ("label", "source", "origin", "native_version")
 Where = Mapping[str, str | Sequence[str]]
@@ -36,7 +39,7 @@ class Serving:
     """A revision opened for searching.
 
     Attributes:
-        program: None where the release was adopted without its embedder; then vectors can be asked, images cannot.
+        program: None where it is loaded with the first image, or cannot be: a release that was adopted without its embedder is asked with vectors.
         columns: of the N rows of the index, in its order: id, label, source, image_uri, origin (N,) str, native_version (N,) int.
         shown: (N,) bool, the rows that may be answers: no canary, and not deleted since the index was built.
     """
@@ -59,6 +62,9 @@ class Serving:
         """
         if k < 1:
             raise BadInput("k is too small", wanted="at least 1", got=k)
+        from fct import device as devices
+        from fct import program as programs
+
         program = self.release.program() if self.program is None else self.program  # which says why there is none
         query, _ = programs.embed(program, images, device=devices.pick("cpu"))
         return self.search_vectors(query, k, where=where)
@@ -114,7 +120,7 @@ class Serving:
 
 
 def open_serving(workspace: Workspace, release: int | None = None) -> Serving:
-    """Open the revision that serves.
+    """Open the revision that serves, for few queries: its program is loaded when an image is asked.
 
     Args:
         release: insist on this release; another one than the ledger's is refused, so that model and gallery never mix.
@@ -125,17 +131,25 @@ def open_serving(workspace: Workspace, release: int | None = None) -> Serving:
     serving = workspace.ledger.serving()
     if serving is None:
         raise BadInput("nothing serves yet", todo="promote a release: see `fct status`")
-    return open_revision(workspace, serving, release)
+    return open_revision(workspace, serving, release, trace=False)
 
 
 def open_revision(
-    workspace: Workspace, revision: dict[str, Any], release: int | None = None, beside: Serving | None = None, *, check: bool = True
+    workspace: Workspace,
+    revision: dict[str, Any],
+    release: int | None = None,
+    beside: Serving | None = None,
+    *,
+    check: bool = True,
+    trace: bool = True,
 ) -> Serving:
     """Open a revision (a dict of the ledger) for searching, after its release, space and index were compared.
 
     Args:
         beside: what is open already; its program is used again where the embedder is the same.
-        check: load and run the release's program to see that it is whole; leave out only right after :func:`registry.revision.verify`.
+        check: compare the release's files, and those of the tables that are read, with their digests; leave out only right after
+            :func:`registry.revision.verify`. The index always is.
+        trace: load the program now, and make it quick at many queries.
     """
     number = int(revision["release"])
     if release is not None and release != number:
@@ -143,9 +157,11 @@ def open_revision(
             f"release {release} does not serve, release {number} does", todo="queries and gallery must be of the same release"
         )
     same = beside is not None and beside.revision["release"] == number and beside.release.fingerprint == revision["fingerprint"]
-    opened = beside.release if same and beside is not None else workspace.releases.release(number, check=check)
+    opened = beside.release if same and beside is not None else kept.release(workspace, revision, check=check)
     gallery = workspace.gallery
     space = revision["space"]
+    for name in ("items", space) if check else ():
+        gallery.verify(TableState.from_json(revision["tables"][name]))
     found = gallery.space_info(space).fingerprint
     if not opened.fingerprint == revision["fingerprint"] == found:
         raise NotPermitted(
@@ -162,13 +178,11 @@ def open_revision(
     columns = {name: items[name][in_items] for name in ("label", "source", "image_uri", "native_version")}
     columns |= {"id": searcher.ids, "origin": origins[in_space]}
     shown = there & (items["role"][in_items] != "canary")
-    program = (
-        beside.program
-        if same and beside is not None
-        else None
-        if opened.adopted
-        else programs.traced(opened.program(), opened.canaries()[1])
-    )
+    program = beside.program if same and beside is not None else None
+    if program is None and trace and not opened.adopted:
+        from fct import program as programs
+
+        program = programs.traced(opened.program(), opened.canaries()[1])
     return Serving(revision, opened, program, searcher, columns, shown)
 
 

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import math
+from copy import deepcopy
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_type_hints
+from typing import Any, ClassVar, Literal, get_type_hints
 
+from fct import operators, sandbox
 from fct.datasets.settings import DataSettings
 from fct.errors import BadInput, FctError
 from fct.forward.settings import FitSettings
-from fct.index import IndexSettings
-from fct.pairs import EmbedSettings
-from fct.side import SideSettings
-from fct.training import EmbedderSettings
+from fct.settings import EXACT_BELOW, EmbedderSettings, EmbedSettings, IndexSettings, SideSettings
+from registry.sources import place_of
+from registry.titles import GATES
 
 _FORBID: dict[str, object] = {"extra": "forbid"}
+# Keys that came later, and what a params.yaml without them means: nobody's project stops for a new setting.
+ADDED: dict[str, Any] = {
+    "data.roots": [],
+    "index.exact_below": EXACT_BELOW,
+    "fit.precision": "auto",
+    "program": {"operators": [], "unapproved": "sandbox"},
+    "program.unapproved": "sandbox",
+    "registry": {"artifact_roots": []},
+    "serve": {"hosts": []},
+}
 
 
 @dataclass(frozen=True)
@@ -75,8 +86,6 @@ class GateSettings:
     must_apply: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        from registry.gates import GATES  # which imports these settings
-
         unknown = [gate for gate in self.must_apply if gate not in GATES]
         if unknown:
             raise BadInput("validate.must_apply names a gate that does not exist", wanted=" ".join(GATES), got=" ".join(unknown))
@@ -185,6 +194,45 @@ class ServicesSettings:
 
 
 @dataclass(frozen=True)
+class RegistrySettings:
+    """``artifact_roots``: where artifacts of MLflow may lie besides its own store and proxy: folders and ``s3://bucket/prefix``."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    artifact_roots: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        odd = [root for root in self.artifact_roots if place_of(root) is None]
+        if odd:
+            raise BadInput("registry.artifact_roots has an address that is none", wanted="/a/folder or s3://bucket/prefix", got=odd[0])
+
+
+@dataclass(frozen=True)
+class ServeSettings:
+    """``hosts``: names under which people reach ``fct serve`` and the receiver, besides this machine's own and bare addresses."""
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ProgramSettings:
+    """What a release's program may do.
+
+    Attributes:
+        operators: what it may call beside the list of :mod:`fct.operators`, as ``torch.ops.aten.erfinv.default``.
+        unapproved: of a release that has not served: ``sandbox`` runs it with what the kernel offers (:mod:`fct.sandbox`), ``refuse`` not
+            at all where that is not everything.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, object]] = _FORBID
+
+    operators: tuple[str, ...]
+    unapproved: Literal["sandbox", "refuse"]
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything in params.yaml. Paths are relative to the file's folder, which is ``root``."""
 
@@ -195,7 +243,7 @@ class Settings:
     tracking_uri: str
     seed: int
     device: str
-    threads: int
+    threads: int | Literal["auto"]
     data: DataSettings
     train: dict[str, ReleaseSettings]
     embed: EmbedSettings
@@ -209,6 +257,9 @@ class Settings:
     gc: GcSettings
     plan: PlanSettings
     services: ServicesSettings
+    registry: RegistrySettings
+    serve: ServeSettings
+    program: ProgramSettings
 
     def __post_init__(self) -> None:
         name = self.model
@@ -247,7 +298,9 @@ def read(path: str | Path = "params.yaml") -> Settings:
 
     path = Path(path)
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(
+            path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        )  # libyaml, where it is there: a tenth of the time
     except FileNotFoundError as error:
         raise BadInput(
             "there is no params.yaml here",
@@ -261,6 +314,7 @@ def read(path: str | Path = "params.yaml") -> Settings:
         raise BadInput("params.yaml cannot be read", wanted="a text file in UTF-8", got=str(error), where=path) from error
     if not isinstance(raw, dict):
         raise BadInput("params.yaml is not a mapping", got=type(raw).__name__, where=path)
+    _fill(raw)
     odd = _odd(raw, "")
     if odd is not None:
         raise BadInput(f"params.yaml, {odd[0]}: not a plain number or text", got=repr(odd[1]), where=path, todo="put quotes around text")
@@ -280,7 +334,20 @@ def read(path: str | Path = "params.yaml") -> Settings:
         kinds = {"unexpected_keyword_argument": "is not a known key", "extra_forbidden": "is not a known key"}
         problem = kinds.get(first["type"], first["msg"][0].lower() + first["msg"][1:])
         raise BadInput(f"params.yaml, {key}: {problem}", got=repr(first["input"]), where=path) from error
+    operators.admit(settings.program.operators)
+    sandbox.insist(settings.program.unapproved == "refuse")
     return settings
+
+
+def _fill(raw: dict[str, Any]) -> None:
+    """Give an older params.yaml the keys of :data:`ADDED` that it lacks."""
+    for path, value in ADDED.items():
+        *blocks, key = path.split(".")
+        place: Any = raw
+        for block in blocks:
+            place = place.get(block) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.setdefault(key, deepcopy(value))
 
 
 def _unknown(kind: Any, value: Any, where: str) -> str | None:

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from fct import adopted, digests, evaluation, forward, pairs, preview, vectors
+from fct import adopted, digests, evaluation, forward, pairs, preview, sandbox, vectors
 from fct import device as devices
+from fct import index as indexes
 from fct import program as programs
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
@@ -23,10 +24,10 @@ from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
 from fct.gallery import features_name, space_name
 from fct.release import Release
-from registry import checks, verdict
-from registry.carrying import carry
+from registry import checks, rereading, verdict
+from registry.carrying import Maker, carry
 from registry.fitting import fit_closed, fit_pairs, is_closed
-from registry.releases import STATUS_TAG, VERDICT_TAG
+from registry.releases import STATUS_TAG
 from registry.revision import open_index, pin
 from registry.steps import once
 from registry.workspace import Workspace
@@ -131,6 +132,7 @@ class Upgrade:
             )
         self.__dict__["champion"] = champion
         result = {"ok": True, "problems": [], "champion": champion, "release": self.new.digest(), "fingerprint": self.new.fingerprint}
+        result["sealed"] = sandbox.used()
         write_json(path, result)
         return result
 
@@ -205,6 +207,7 @@ class Upgrade:
                 "pairs": digests.of_file(self.pairs_folder(m) / "pairs.json"),
                 "vectors": self._pairs_digest(m),
                 "settings": asdict(settings.fit),
+                "precision": devices.precision(settings.fit.precision, devices.pick(settings.device)),
                 "seed": settings.seed,
             }
 
@@ -403,7 +406,15 @@ class Upgrade:
         searcher = open_index(ws, revision, self.new.metric)
         fingerprint = ws.gallery.space_info(self.space).fingerprint
         live, canaries, covered = checks.measure(
-            natives, rows.ids, rows.vectors, searcher, self.new, ws.data, settings, space_fingerprint=fingerprint
+            natives,
+            rows.ids,
+            rows.vectors,
+            searcher,
+            self.new,
+            ws.data,
+            settings,
+            space_fingerprint=fingerprint,
+            labels=self._labels(rows.ids),
         )
         live = replace(live, rollback=rehearsal.after(self))
         values = {f"v{m}→v{self.version}": evaluation.load(self.folder / f"evaluation-v{m}") for m in self.natives()}
@@ -419,8 +430,12 @@ class Upgrade:
             "rows": revision["tables"][self.space]["content"],
             "index": revision["index"]["identity"],
             "recipe": digests.of_json([asdict(settings.fit), asdict(settings.embed), settings.seed]),
+            "canaries": digests.of_json(canaries["promised"]),
+            "values": digests.of_json({name: {one: digests.of_array(v) for one, v in kept.items()} for name, kept in values.items()}),
             "evaluated": {name: digests.of_array(value["rows"]) for name, value in values.items()},
             "bounds": digests.of_json(asdict(settings.validate)),
+            "rows read back": self._reread(forwards, revision, searcher),
+            "program sealed from": self._sealed(),
         }
         reached = verdict.reach(
             model=settings.model,
@@ -444,6 +459,27 @@ class Upgrade:
             sigma = np.where(rows.ids[place] == items, rows.uncertainty[place], np.nan)  # a row may be missing: then the canaries refuse
             np.savez(part / "items.npz", ids=items, sigma=sigma, far=far)
         return reached
+
+    def _labels(self, ids: np.ndarray) -> np.ndarray:
+        """(N,) labels of sorted ids; empty where an item was deleted meanwhile."""
+        items = self.workspace.gallery.items()
+        at = np.searchsorted(items["id"], ids).clip(max=len(items["id"]) - 1)
+        return np.where(items["id"][at] == ids, items["label"][at], "")
+
+    def _reread(self, forwards: dict[int, forward.Forward], revision: dict[str, Any], searcher: indexes.Searcher) -> str:
+        """Rows of the whole space, made again and compared, as the verdict says it."""
+        state = revision["tables"][self.space]
+        ids = self.workspace.gallery.space_ids(self.space, at=state["version"])
+        wanted = rereading.chosen(ids, state["content"], rereading.LEAST)
+        compared = rereading.check(Maker(self.workspace, self.version, forwards), self.space, wanted, searcher)
+        return f"{compared} of {len(ids)}, all right: at most {100 * rereading.bound(compared):.1f} % can be wrong (95 %)"
+
+    def _sealed(self) -> str:
+        """What the program had not got while it ran before anybody approved it, as the step *contract* found."""
+        sealed = read_json(self.folder / "contract.json").get("sealed")
+        if sealed is None:
+            return "nothing: it has served" if self.workspace.has_served(self.new.digest()) else "not known"
+        return ", ".join(sealed) or "nothing"
 
     def _items(self, revision: dict[str, Any], native: int | None = None) -> np.ndarray:
         """Ids of the items (no canaries) as they were when the space was pinned; ingest may go on meanwhile."""
@@ -472,10 +508,3 @@ def adopted_before(workspace: Workspace, version: int) -> None:
                 f"the gallery was adopted as version {m} and is served by version {champion} now: given pairs lead one version on, not two",
                 todo=f"roll back to version {m} and adopt pairs that lead to version {version}; or begin a gallery of version {champion}'s own with `fct ingest`",
             )
-
-
-def mark(workspace: Workspace, version: int, status: str, digest: str | None = None) -> None:
-    """Copy a status to MLflow for people."""
-    workspace.releases.tag(version, STATUS_TAG, status)
-    if digest is not None:
-        workspace.releases.tag(version, VERDICT_TAG, digest)

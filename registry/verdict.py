@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fct import digests
-from registry import expectations, gates
-from registry.gates import LiveChecks, Measurement
-from registry.settings import GateSettings
+from registry import formats
+
+if TYPE_CHECKING:  # to compare digests needs none of it
+    import numpy as np
+
+    from registry.gates import LiveChecks, Measurement
+    from registry.settings import GateSettings
 
 
 def reach(
@@ -35,6 +37,9 @@ def reach(
         a JSON object with ``outcome`` (passed, refused, inconclusive), ``gates``, ``problems``, ``suite`` and ``digest``. Two runs that
         measured the same have the same digest: it holds no time and no random id.
     """
+    from registry import expectations, gates
+    from registry.measurement import Measurement
+
     found: list[Measurement] = []
     for name, values in per_forward.items():
         for m in gates.measure(values, live, settings, seed=seed):
@@ -46,6 +51,7 @@ def reach(
     decided = gates.decide(found, kept)
     outcome, problems = gates.overall(decided, settings.must_apply, first=champion is None)
     verdict = {
+        "format": formats.VERDICT,
         "model": model,
         "version": version,
         "from": champion,

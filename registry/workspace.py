@@ -28,7 +28,7 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "180",  # 20 s are not enough on a busy machine
+    "PREFECT_SERVER_EPHEMERAL_ENABLED": "false",  # no server appears that nobody started
 }
 
 
@@ -75,6 +75,13 @@ class Workspace:
 
         return Ledger(self.folder / "ledger" / self.settings.model)
 
+    def has_served(self, digest: str) -> bool:
+        """Whether a release ever served: somebody has approved it."""
+        serving = self.ledger.serving()
+        if serving is not None and serving.get("release_digest") == digest:
+            return True
+        return any(entry.serving is not None and entry.serving.get("release_digest") == digest for entry in self.ledger.entries())
+
     @property
     def releases(self) -> Releases:
         """The door to MLflow; another one when its server came or went meanwhile."""
@@ -82,7 +89,9 @@ class Workspace:
 
         uri, found = self.tracking_uri, self.__dict__.get("_releases")
         if found is None or found.uri != uri:
-            found = self.__dict__["_releases"] = Releases(uri, self.settings.model, self.folder)
+            found = self.__dict__["_releases"] = Releases(
+                uri, self.settings.model, self.folder, self.settings.registry.artifact_roots, self.has_served
+            )
         return found  # type: ignore[no-any-return]
 
     @property

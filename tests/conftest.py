@@ -1,4 +1,4 @@
-"""What tests share: one torch thread, no telemetry, a tiny data set and two tiny releases made once a session."""
+"""What tests share: one torch thread, no telemetry, workers, a tiny data set and two tiny releases made once for all workers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 os.environ["DVC_NO_ANALYTICS"] = "true"
 os.environ["TQDM_DISABLE"] = "1"
 
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -29,10 +32,53 @@ SIZE = 16
 CLASSES = tuple(f"class-{letter}" for letter in "abcdefghij")
 
 
+WORKER_BYTES = 2 * 2**30  # torch, MLflow and a tiny project
+LONGEST = ("test_operations.py", "test_kills.py", "test_dvc.py", "test_gallery_lives.py")
+Once = Callable[[str, Callable[[Path], object]], Path]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: a worker for each core that this process may use, as far as the memory goes."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(1, min(cores, memory // WORKER_BYTES))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files begin, so that no worker waits for another's last one."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
-def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """``once(name, make)``: the folder that ``make`` fills, made by the first worker that asks. Nobody changes what is in it."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / "once" / name, root / "once" / f"{name}.done"
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(root / "once" / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of a worker that failed
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def image_folder(once: Once) -> Path:
     """``root/class/image.png``: ten classes of twelve grey 16 × 16 images, a pattern a class and noise over it."""
-    root = tmp_path_factory.mktemp("folder") / "images"
+    return once("images", draw) / "images"
+
+
+def draw(folder: Path) -> None:
+    root = folder / "images"
     rng = np.random.default_rng(0)
     for name in CLASSES:
         pattern = rng.integers(0, 256, (4, 4)).repeat(4, 0).repeat(4, 1)
@@ -40,47 +86,42 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for number in range(12):
             pixels = (0.5 * pattern + 0.5 * rng.integers(0, 256, (SIZE, SIZE))).astype(np.uint8)
             Image.fromarray(pixels).save(root / name / f"{number:02}.png")
-    return root
 
 
 @pytest.fixture(scope="session")
-def data(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(image_folder: Path, once: Once) -> Path:
     """A data folder with manifest: every split has images."""
     from fct.datasets.settings import DataSettings
     from fct.datasets.stage import prepare
 
-    out = tmp_path_factory.mktemp("data") / "data"
-    prepare(
-        DataSettings(
-            source=str(image_folder),
-            image_size=SIZE,
-            mode="L",
-            known_min_packs=1,
-            unseen_min_packs=1,
-            max_drawings=1,
-            near_duplicate_cosine=0.99,
-            pool_images=1000,
-            canaries=8,
-            known_classes=0,
-            unseen_classes=0,
-            packs=(),
-            unseen_fraction=0.4,
-            pool_fraction=0.2,
-            fitting_fraction=0.2,
-            evaluation_fraction=0.2,
-            seed=0,
-        ),
-        out,
+    settings = DataSettings(
+        source=str(image_folder),
+        image_size=SIZE,
+        mode="L",
+        known_min_packs=1,
+        unseen_min_packs=1,
+        max_drawings=1,
+        near_duplicate_cosine=0.99,
+        pool_images=1000,
+        canaries=8,
+        known_classes=0,
+        unseen_classes=0,
+        packs=(),
+        unseen_fraction=0.4,
+        pool_fraction=0.2,
+        fitting_fraction=0.2,
+        evaluation_fraction=0.2,
+        seed=0,
     )
-    return out
+    return once("data", lambda folder: prepare(settings, folder / "data")) / "data"
 
 
 @pytest.fixture(scope="session")
-def v1(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Release:
+def v1(data: Path, once: Once) -> Release:
     """A small-cnn of one epoch on half of the known classes, with both kinds of side-information."""
     from fct.making import make_release
-    from fct.side import SideSettings
-    from fct.training import EmbedderSettings
+    from fct.release import open_release
+    from fct.settings import EmbedderSettings, SideSettings
 
     embedder = EmbedderSettings(
         "small-cnn", dim=8, classes=0.5, epochs=1, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1
@@ -88,15 +129,19 @@ def v1(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Release:
     side = SideSettings(
         ("simclr", "pca"), dims=8, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002
     )
-    return make_release("v1", data, tmp_path_factory.mktemp("v1") / "release", embedder, side, size=SIZE, mode="L", seed=0, device="cpu")
+
+    def make(folder: Path) -> None:
+        make_release("v1", data, folder / "release", embedder, side, size=SIZE, mode="L", seed=0, device="cpu")
+
+    return open_release(once("v1", make) / "release")
 
 
 @pytest.fixture(scope="session")
-def v2(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Release:
+def v2(data: Path, once: Once) -> Release:
     """A small-cnn of two epochs on all known classes, 12 dimensions."""
     from fct.making import make_release
-    from fct.side import SideSettings
-    from fct.training import EmbedderSettings
+    from fct.release import open_release
+    from fct.settings import EmbedderSettings, SideSettings
 
     embedder = EmbedderSettings(
         "small-cnn", dim=12, classes=1.0, epochs=2, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1
@@ -104,4 +149,8 @@ def v2(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Release:
     side = SideSettings(
         ("pca",), dims=8, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002
     )
-    return make_release("v2", data, tmp_path_factory.mktemp("v2") / "release", embedder, side, size=SIZE, mode="L", seed=1, device="cpu")
+
+    def make(folder: Path) -> None:
+        make_release("v2", data, folder / "release", embedder, side, size=SIZE, mode="L", seed=1, device="cpu")
+
+    return open_release(once("v2", make) / "release")

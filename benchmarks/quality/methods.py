@@ -13,7 +13,7 @@ from benchmarks.quality.fits import SAMPLES, SHIPPED, Recipe, World, carry, nati
 from benchmarks.quality.lab import Lab
 from benchmarks.quality.models import ModelSpec, model, new_spec, old_spec, phi
 from benchmarks.quality.sides import PICTURE, SIMCLR, SideSpec, codes, drawn_ink, pixels, preview
-from fct.forward.bridge import blend, bridge
+from fct.forward.bridging import blend, bridge
 
 Numbers = dict[str, Any]
 PUBLISHED_OVER_BCT = {"ImageNet": 0.181, "Places-365": 0.054, "VGGFace2": 0.083}  # FCT + side − BCT, top-1, arXiv 2112.02805

@@ -49,6 +49,8 @@ class Cell:
     def spec(self, lab: Lab) -> dict[str, Any]:
         """Everything that the numbers depend on but the code."""
         recipes = {"shipped": asdict(FitSettings()), "published": asdict(published("fct", FitSettings(), lab.effort.views))}
+        for recipe in recipes.values():
+            del recipe["precision"]  # of the machine: h differs by less than between seeds (benchmarks/precision.py)
         return {
             "function": self.function,
             "arguments": self.arguments,

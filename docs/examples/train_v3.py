@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from fct import release, side
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
+from fct.device import use_threads
 from fct.making import measure
 from fct.training import train_embedder
 from registry.settings import read
@@ -46,7 +47,7 @@ class Together(nn.Module):
 
 def main() -> None:
     settings, manifest, cpu = read(), read_manifest(DATA), torch.device("cpu")
-    torch.set_num_threads(settings.threads)
+    use_threads(settings.threads)
     size, mode, recipe = settings.data.image_size, settings.data.mode, settings.train["v2"]
     classes = sorted(set(manifest.rows("train").label.tolist()))
     trained = []
@@ -54,7 +55,7 @@ def main() -> None:
         rows = manifest.rows(*splits)
         images, labels = read_images(rows.files, size, mode), np.searchsorted(classes, rows.label)
         title = f"network {number} of {len(NETWORKS)}"
-        trained.append(train_embedder(images, labels, replace(recipe.embedder, loss=loss), seed=seed, device=cpu, title=title)[0])
+        trained.append(train_embedder(images, labels, replace(recipe.embedder, loss=loss, epochs=60), seed=seed, device=cpu, title=title)[0])
     network = Together(trained).eval()
     unlabelled = read_images(manifest.rows("train", "pool").files, size, mode)
     canaries = manifest.rows("canary")

@@ -76,7 +76,7 @@ def main() -> None:
         say("its gallery is carried over, its gates have passed, its review page is in the MLflow UI; no command was typed")
     with browser.opened() as driver:
         text = browser.read_version(driver, url, model, int(version), place / "review.png")
-        value = re.search(r"<your name> ([0-9a-f]{12})", text)
+        value = re.search(r"<your name> ([0-9a-f]{64})", text)
         assert value is not None, text
         say(f"a person has read the page and sets fct.approve = Ana Diaz {value[1]}")
         browser.set_tag(driver, "fct.approve", f"Ana Diaz {value[1]}", place / "approved.png")

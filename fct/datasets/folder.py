@@ -17,6 +17,7 @@ from fct.datasets.images import SUFFIXES, read_image
 from fct.datasets.items import Item, lot
 from fct.datasets.names import spellings
 from fct.datasets.settings import DataSettings
+from fct.datasets.walk import Walk, walk
 from fct.errors import BadInput
 
 LEAST_KNOWN = 2
@@ -25,22 +26,14 @@ CANARY_SPARE = 6
 PARTS = frozenset({"train", "val", "validation", "valid", "test"})
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-
-
-def _folders(place: Path) -> list[Path]:
-    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
-
-
-def parts(root: Path) -> list[Path]:
+def parts(root: Path, walked: Walk) -> list[Path]:
     """``root`` itself, or its ``train``, ``val`` … where it has nothing but such parts and their folders are the classes.
 
     Raises:
         BadInput: a part other than ``test`` has images and no class folders.
     """
-    found = _folders(root)
-    nested = [place for place in found if _folders(place)]
+    found = walked.look(root)[1]
+    nested = [place for place in found if walked.look(place)[1]]
     if not nested or not {place.name for place in found} <= PARTS:
         return [root]
     for place in found:
@@ -49,17 +42,18 @@ def parts(root: Path) -> list[Path]:
     return nested
 
 
-def read_folder(root: Path) -> dict[str, list[Path]]:
-    """Class → its image files, part by part, sorted by name. Hidden files and files that are no images by their suffix are passed over.
+def read_folder(root: Path, walked: Walk | None = None) -> dict[str, list[Path]]:
+    """Class → its image files, part by part, sorted by name. What ``walked`` leaves out is listed there.
 
     Raises:
         BadInput: no such folder, fewer than two classes, a class without images, two files of one class with the same stem.
     """
     if not root.is_dir():
         raise BadInput("there is no such folder of images", wanted="root/class/image.png", where=root, todo="set data.source")
+    walked = walked or walk(root, None)
     found: dict[str, list[Path]] = {}
-    for place in [place for part in parts(root) for place in _folders(part)]:
-        files = sorted(path for path in place.iterdir() if _is_image(path))
+    for place in [place for part in parts(root, walked) for place in walked.look(part)[1]]:
+        files = walked.look(place)[0]
         if not files:
             raise BadInput("a class has no images", wanted=" ".join(sorted(SUFFIXES)), where=place, todo="add images or remove the folder")
         stems: dict[str, Path] = {}
@@ -126,14 +120,16 @@ def candidates(root: Path, settings: DataSettings) -> tuple[list[Item], dict[str
     Raises:
         BadInput: see :func:`read_folder`; also a known class with too few images to be split.
     """
-    found = read_folder(root)
-    nested = parts(root) != [root]
+    walked = walk(root, Path.cwd(), settings.roots)
+    found = read_folder(root, walked)
+    nested = parts(root, walked) != [root]
 
     def name(path: Path) -> str:
         return f"{path.parent.parent.name}-{path.name}" if nested else path.name
 
     items, notes = assign({label: [name(path) for path in files] for label, files in found.items()}, settings, root)
-    return items, {image_id(label, name(path)): path for label, files in found.items() for path in files}, notes
+    files = {image_id(label, name(path)): path for label, files in found.items() for path in files}
+    return items, files, [*notes, *walked.left.sentences()]
 
 
 def image_id(label: str, name: str) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,9 @@ def candidates(packs: dict[str, Pack], settings: DataSettings) -> list[Item]:
     other: dict[str, list[tuple[int, str, Item]]] = {"pool": [], "canary": []}
 
     def item(pack: str, icon: str, concept: str, split: str) -> Item:
-        return Item(f"{pack}:{icon}", concept, pack, split, packs[pack].licence, f"images/{split}/{concept}/{pack}--{icon}.png")
+        # by class where classes count; ten thousand folders with one image each cost every tool that walks through them
+        place = f"{pack}/{icon}" if split in other else f"{concept}/{pack}--{icon}"
+        return Item(f"{pack}:{icon}", concept, pack, split, packs[pack].licence, f"images/{split}/{place}.png")
 
     known_set, halves = set(known), (set(unseen[0]), set(unseen[1]))
     for concept, by_pack in drawn.items():
@@ -149,9 +152,9 @@ def candidates(packs: dict[str, Pack], settings: DataSettings) -> list[Item]:
     return items
 
 
-def draw(packs: dict[str, Pack], item: Item, size: int, mode: str) -> np.ndarray:
-    """Draw one icon in black on white, centred in a square: uint8 (C, size, size)."""
-    return render(*packs[item.source].icons[item.id.split(":", 1)[1]], size, mode)
+def drawing(packs: dict[str, Pack], item: Item, size: int, mode: str) -> Callable[[], np.ndarray]:
+    """What draws one icon (:func:`render`); another process can be given it, for it holds no more than that icon."""
+    return partial(render, *packs[item.source].icons[item.id.split(":", 1)[1]], size, mode)
 
 
 def render(body: str, view: Box, size: int, mode: str) -> np.ndarray:

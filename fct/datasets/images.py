@@ -7,39 +7,94 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from threading import Condition
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
+from fct.device import memory
 from fct.errors import BadInput
-from fct.files import whole_file
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
-MAX_PIXELS = 64_000_000  # a small file can unpack to gigabytes
+# What is opened, by content. Pillow knows forty kinds more; EPS among them starts another program.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
+MAX_PIXELS = 128_000_000  # of a file; a small one can unpack to gigabytes
+MAX_UPLOADED = 16_000_000  # of what is sent to a server
+STRIP = 1 << 20  # pixels that are converted at once
 CHANNELS = {"L": 1, "RGB": 3}
+# Bytes a pixel that reading takes at its height, decoder and conversion together (`python -m benchmarks.images`)
+COST = {"PNG": 10, "JPEG": 10, "WEBP": 18, "GIF": 10, "BMP": 10, "TIFF": 12, "AVIF": 12, "JPEG2000": 30}
+ROOM = 0.25  # share of this machine's memory that all images being read may take together
+
+
+class Room:
+    """Memory that threads share: a piece is begun when what it needs is free. What needs more than there is, is worked on alone."""
+
+    def __init__(self, size: int):
+        self._size, self._taken, self._change = size, 0, Condition()
+
+    @contextmanager
+    def take(self, count: int) -> Iterator[None]:
+        """Hold ``count`` bytes, or all there are."""
+        count = min(count, self._size)
+        with self._change:
+            self._change.wait_for(lambda: self._taken + count <= self._size)
+            self._taken += count
+        try:
+            yield
+        finally:
+            with self._change:
+                self._taken -= count
+                self._change.notify_all()
+
+
+@cache
+def _room() -> Room:
+    return Room(round(ROOM * memory()))
 
 
 def from_pil(image: Image.Image, size: int, mode: str) -> np.ndarray:
-    """Convert an opened image: turned as its EXIF says, put on white, centre square, resized. uint8 (C, size, size)."""
-    image = ImageOps.exif_transpose(image)
+    """Convert an opened image: turned as its EXIF says, centre square, put on white, resized. uint8 (C, size, size)."""
+    ImageOps.exif_transpose(image, in_place=True)
+    side = min(image.size)
+    if image.size != (size, size) and image.width != image.height:
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        image = image.crop((left, top, left + side, top + side))
+    image = _on_white(image, mode)
+    if image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BICUBIC)
+    array = np.asarray(image, dtype=np.uint8)
+    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _on_white(image: Image.Image, mode: str) -> Image.Image:
+    """Of a large image one strip after the other, since each of Pillow's conversions is another image."""
+    if image.mode == mode and not image.has_transparency_data:
+        return image
+    rows = max(1, STRIP // image.width)
+    if rows >= image.height:
+        return _strip_on_white(image, mode)
+    whole = Image.new(mode, image.size)
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+        whole.paste(_strip_on_white(strip, mode), (0, top))
+    return whole
+
+
+def _strip_on_white(image: Image.Image, mode: str) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip everything above 255 to white
-        image = Image.fromarray((np.clip(np.asarray(image, dtype=np.int64), 0, 65535) // 257).astype(np.uint8))
+        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8))
     elif image.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    image = image.convert(mode) if image.mode in ("L", "RGB", "1") else image.convert("RGB").convert(mode)
-    if image.size != (size, size):
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BICUBIC)
-    array = np.asarray(image, dtype=np.uint8)
-    return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (255, 255, 255, 255)), image)
+    return image.convert(mode) if image.mode in ("L", "RGB", "1") else image.convert("RGB").convert(mode)
 
 
 def read_image(path: str | Path, size: int, mode: str) -> np.ndarray:
@@ -56,23 +111,28 @@ def read_image(path: str | Path, size: int, mode: str) -> np.ndarray:
     return _read(path, path, size, mode)
 
 
-def read_bytes(data: bytes, size: int, mode: str) -> np.ndarray:
-    """As :func:`read_image`, from the bytes of an image file."""
+def read_bytes(data: bytes, size: int, mode: str, most: int = MAX_PIXELS) -> np.ndarray:
+    """As :func:`read_image`, from the bytes of an image file, of at most ``most`` pixels."""
     if not data:
         raise BadInput("an image is empty (0 bytes)")
-    return _read(io.BytesIO(data), None, size, mode)
+    return _read(io.BytesIO(data), None, size, mode, most)
 
 
-def _read(source: Path | io.BytesIO, where: Path | None, size: int, mode: str) -> np.ndarray:
+def _read(source: Path | io.BytesIO, where: Path | None, size: int, mode: str, most: int = MAX_PIXELS) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sizes and metadata; what matters is checked below
-            with Image.open(source) as image:
-                if image.width * image.height > MAX_PIXELS:
+            with Image.open(source, formats=FORMATS) as image:
+                pixels = image.width * image.height
+                if pixels > most:
                     raise Image.DecompressionBombError
-                return from_pil(image, size, mode)
+                if pixels > MAX_UPLOADED:  # a JPEG unpacks to an eighth of its side at the least, and many times quicker
+                    image.draft(None, (8 * size, 8 * size))
+                    pixels = image.width * image.height
+                with _room().take(pixels * COST[str(image.format)]):
+                    return from_pil(image, size, mode)
     except Image.DecompressionBombError as error:
-        raise BadInput("an image is too large to unpack safely", wanted=f"at most {MAX_PIXELS} pixels", where=where) from error
+        raise BadInput("an image is too large to unpack safely", wanted=f"at most {most} pixels", where=where) from error
     except Exception as error:  # Pillow's readers raise almost anything on damaged bytes
         said = "it is no image of a known kind" if isinstance(error, UnidentifiedImageError) and where is None else str(error)
         todo = "remove or replace it" if where is not None else None
@@ -88,10 +148,10 @@ def read_images(paths: Sequence[str | Path], size: int, mode: str, title: str = 
 
 
 def write_image(path: str | Path, pixels: np.ndarray) -> None:
-    """Write uint8 (C, H, W) as an 8-bit PNG, whole or not at all."""
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    with whole_file(path) as part:
-        image.save(part, format="PNG")
+    """Write uint8 (C, H, W) as an 8-bit PNG. Its folder is made; an interruption may leave half a file there."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(path, format="PNG")
 
 
 def ink(pixels: np.ndarray, side: int = 32) -> np.ndarray:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fct import digests
+from fct import children, digests
 from fct.errors import BadInput, OperationFailed
 from fct.files import read_json, whole_folder
 
@@ -68,7 +67,7 @@ def fetch_packs(cache: Path = DEFAULT_CACHE) -> Path:
         print("fetching the icon packs with npm", file=sys.stderr)
         command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
         try:
-            done = subprocess.run(command, cwd=part, env={**os.environ, "PATH": search}, capture_output=True, text=True, check=False)
+            done = children.run(command, cwd=part, more={"PATH": search}, capture=True)
         except OSError as error:
             raise OperationFailed("npm cannot be run", got=error.strerror, where=npm, todo="run `make install`") from error
         if done.returncode:

@@ -33,6 +33,7 @@ class DataSettings:
         fitting_fraction: share of a known class's images in the split ``fitting``. Not for icons.
         evaluation_fraction: share of them in ``validation``, and the same again in ``gallery``. Not for icons.
         seed: orders everything that is drawn by lot.
+        roots: folders that images may be links to, besides the source itself and DVC's cache (:mod:`fct.datasets.walk`).
 
     Raises:
         BadInput: a value is out of its range.
@@ -55,6 +56,7 @@ class DataSettings:
     fitting_fraction: float
     evaluation_fraction: float
     seed: int
+    roots: tuple[str, ...] = ()
 
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fct import digests
+from fct import children, digests
 from fct.datasets import folder, icons, splits, torchsets
 from fct.datasets.images import ink, write_image
 from fct.datasets.items import EVALUATED, SPLITS, Item
@@ -19,8 +21,12 @@ from fct.datasets.manifest import FILE, write_manifest
 from fct.datasets.packs import DEFAULT_CACHE, fetch_packs
 from fct.datasets.settings import DIGITS, ICONS, TORCHVISION, DataSettings
 from fct.datasets.sheet import contact_sheet
+from fct.device import cores
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
+
+WORTH_PROCESSES = 2000  # icons: starting processes takes as long as drawing so many
+AT_ONCE = 64  # images that a process is given at a time
 
 
 def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) -> dict[str, Any]:
@@ -39,21 +45,21 @@ def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) 
     out = Path(out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / FILE).is_file())):
         raise BadInput("the output folder holds something else, which would be lost", where=out, todo="choose a new or empty folder")
-    draw: Callable[[Item], np.ndarray]
+    drawing: Callable[[Item], Callable[[], np.ndarray]]
     notes: list[str] = []
     from_icons = settings.source == ICONS
     if from_icons:
         packs = icons.read_packs(fetch_packs(npm_cache), settings.packs)
         items = icons.candidates(packs, settings)
-        draw = partial(icons.draw, packs, size=settings.image_size, mode=settings.mode)
+        drawing = partial(icons.drawing, packs, size=settings.image_size, mode=settings.mode)
     elif settings.source == DIGITS or settings.source.startswith(TORCHVISION):
         items, pictures, notes = torchsets.candidates(settings)
-        draw = partial(torchsets.convert, pictures, size=settings.image_size, mode=settings.mode)
+        drawing = partial(partial, torchsets.convert, pictures, size=settings.image_size, mode=settings.mode)
     else:
         items, paths, notes = folder.candidates(Path(settings.source), settings)
-        draw = partial(folder.convert, paths, size=settings.image_size, mode=settings.mode)
+        drawing = partial(partial, folder.convert, paths, size=settings.image_size, mode=settings.mode)
     with whole_folder(out) as part:
-        inks, pixels = _write_images(part, items, draw)
+        inks, pixels = _write_images(part, items, drawing, beside=from_icons)
         keep, removed = splits.clean(
             items,
             inks,
@@ -83,20 +89,38 @@ def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) 
     return summary
 
 
-def _write_images(part: Path, items: list[Item], draw: Callable[[Item], np.ndarray]) -> tuple[np.ndarray, list[str]]:
+def _write_images(
+    part: Path, items: list[Item], drawing: Callable[[Item], Callable[[], np.ndarray]], *, beside: bool
+) -> tuple[np.ndarray, list[str]]:
+    """Ink (N, 1024) and digests of the pixels of all images, once they are written.
+
+    Args:
+        drawing: item → what makes its picture; ``beside``: in processes of its own, as what draws icons lets no other thread go on.
+    """
     inks = np.empty((len(items), 1024), np.uint8)
     pixels: list[str] = []
-    for row, item in enumerate(tqdm(items, "drawing", unit="image", leave=False)):
-        image = draw(item)
-        inks[row] = ink(image)
-        pixels.append(digests.of_bytes(image.tobytes()))
-        write_image(part / item.file, image)
+    many = cores() > 1 and len(items) > WORTH_PROCESSES
+    with children.workers(cores()) if beside and many else ThreadPoolExecutor(cores(), "drawing") as pool:
+        found = _made(pool, [part / item.file for item in items], map(drawing, items))
+        for row, (dark, digest) in enumerate(tqdm(found, "drawing", len(items), unit="image", leave=False)):
+            inks[row] = dark
+            pixels.append(digest)
     return inks, pixels
+
+
+def _made(pool: Executor, files: list[Path], drawings: Iterable[Callable[[], np.ndarray]]) -> Iterator[tuple[np.ndarray, str]]:
+    return pool.map(_make, files, drawings, chunksize=AT_ONCE)
+
+
+def _make(file: Path, draw: Callable[[], np.ndarray]) -> tuple[np.ndarray, str]:
+    image = draw()
+    write_image(file, image)
+    return ink(image), digests.of_bytes(image.tobytes())
 
 
 def _remove(path: Path) -> None:
     path.unlink()
-    if not any(path.parent.iterdir()):
+    with suppress(OSError):  # other images are there
         path.parent.rmdir()
 
 

@@ -70,6 +70,7 @@ def fit(
     for sentence in given.warnings:
         warnings.warn(sentence, stacklevel=2)
     chosen = devices.pick(device)
+    wanted = replace(wanted, precision=devices.precision(wanted.precision, chosen))  # the manifest says what was used
     validation: dict[str, Any] | None = None
     if name == AUTO:
         choice = ladder.choose(given, wanted, seed=seed, device=chosen)

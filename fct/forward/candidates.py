@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from fct import device as devices
 from fct.errors import BadInput
 from fct.forward import closed
 from fct.forward.fitting import fit_network
-from fct.forward.network import ForwardEnsemble
+from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.rows import Pairs, parts
 from fct.forward.settings import CLOSED, UNCERTAIN, FitSettings
 from fct.forward.transformation import Forward
@@ -136,8 +137,9 @@ def fit_candidate(method: str, material: Material, settings: FitSettings, title:
         return Forward(method, old, side, new, weight=weight, bias=bias, uncertainty=_closed_uncertainty(method, material), about=about)
     head = material.head if settings.head_weight > 0 and bool((material.pairs.labels[material.pairs.rows] >= 0).any()) else None
     pool = material.pool if method == "fastfill-pool" and settings.pool_share > 0 else None
-    members = [
-        fit_network(
+
+    def member(number: int) -> ForwardNetwork:
+        return fit_network(
             material.pairs,
             pool,
             head,
@@ -147,8 +149,8 @@ def fit_candidate(method: str, material: Material, settings: FitSettings, title:
             title=f"{title} {number + 1}/{settings.members}" if settings.members > 1 else title,
             most_steps=most_steps,
         )
-        for number in range(settings.members)
-    ]
+
+    members = list(devices.spread(member, range(settings.members), material.device) if settings.members > 1 else map(member, [0]))
     h = Forward(method, old, side, new, network=ForwardEnsemble(members).eval(), about=about)
     if method == "fastfill-pool" and settings.linear_member:
         weight, bias = _affine("ridge", material, -1)

@@ -6,12 +6,14 @@ Legend: N labelled pairs, M pool pairs, D old, P side, E new dimensions, K class
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from fct import device as devices
 from fct.forward.losses import loss
 from fct.forward.network import ForwardNetwork
 from fct.forward.rows import Pairs
@@ -19,6 +21,8 @@ from fct.forward.settings import PUBLISHED, FitSettings
 
 IN_MEMORY_BYTES = 1 << 30  # larger sets of pairs are gathered batch by batch from their memory maps
 CAPPED_PAIRS = 50_000  # an epoch of the shipped recipe counts as at most so many pairs, however many there are
+
+_turn = Lock()  # members are fitted side by side, and first weights come from torch's one generator
 
 Batch = tuple[Tensor, Tensor, Tensor, Tensor]
 
@@ -34,7 +38,7 @@ def fit_network(
     title: str,
     most_steps: int | None = None,
 ) -> ForwardNetwork:
-    """Train h with Adam, one warm-up and a cosine; bfloat16 autocast halves the time of a step within the noise of seeds.
+    """Train h with Adam, one warm-up and a cosine, in the precision of the settings (:func:`fct.device.precision`).
 
     Published methods use Adam with L2 penalty, others AdamW. For more than 50,000 pairs the shipped recipe draws from all of them,
     but takes no more steps than for 50,000.
@@ -45,7 +49,7 @@ def fit_network(
     Returns:
         the network on the CPU in eval mode. Same seed, same machine: same bytes.
     """
-    with torch.random.fork_rng(devices=[]):
+    with _turn, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         twice = settings.method in PUBLISHED
         net = ForwardNetwork(pairs.old.shape[1], pairs.side.shape[1], pairs.new.shape[1], settings.width, twice)
@@ -64,6 +68,7 @@ def fit_network(
     batches = _batches(pairs, pool, from_pairs, from_pool, torch.Generator().manual_seed(seed), device)
     kind = torch.optim.Adam if settings.method in PUBLISHED else torch.optim.AdamW
     optimiser = kind(net.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    half = devices.precision(settings.precision, device) == devices.BFLOAT16
     warm = max(1, steps // 16)  # FCT: 5 of 80 epochs
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
@@ -75,9 +80,10 @@ def fit_network(
                 for module in net.modules():
                     if isinstance(module, torch.nn.BatchNorm1d):
                         module.eval()
+            devices.go_on()
             old, side, new, labels = next(batches)
             native = new.float()
-            with torch.autocast(device.type, dtype=torch.bfloat16):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=half):
                 predicted, log_variance = net(old, side)
             predicted, log_variance = predicted.float(), log_variance.float()
             target = (native - net.new_mean) / net.new_scale

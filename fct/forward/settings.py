@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from fct.device import PRECISIONS
 from fct.errors import BadInput
 
 CLOSED = ("none", "mean-shift", "procrustes", "ridge", "low-rank")  # in order of simplicity
@@ -18,7 +19,7 @@ UNCERTAIN = ("fastfill", "fastfill-pool")  # they learn a log-variance; the othe
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How h is fitted (params.yaml, ``fit``; the defaults are the shipped recipe for files without a params.yaml).
+    """How h is fitted (params.yaml, ``fit``; the defaults are for files without a params.yaml).
 
     ``method``: one of METHODS, or ``auto``. ``members``: networks fitted alike and averaged. ``linear_member``: fastfill-pool's mean
     has the ridge map of the same pairs and pool as one more member. ``epochs``: passes over the labelled
@@ -26,7 +27,7 @@ class FitSettings:
     cross-entropy through the frozen head of the new model (needs labels and head). ``label_smoothing``: of that cross-entropy.
     ``pool_share``: part of every batch that is drawn from the unlabelled pool. ``freeze_norm``: BatchNorm keeps its statistics
     fixed in the second half (FCT's recipe). ``uncertainty``: fastfill-pool predicts a log-variance (FastFill, arXiv 2303.04766,
-    eq. 3); without it σ comes from held-out residuals.
+    eq. 3); without it σ comes from held-out residuals. ``precision``: of the networks' training, see :func:`fct.device.precision`.
 
     Raises:
         BadInput: an unknown method or a value out of range; the sentence names the key.
@@ -47,6 +48,7 @@ class FitSettings:
     pool_share: float = 0.75
     uncertainty: bool = True
     freeze_norm: bool = False
+    precision: str = AUTO
 
     def __post_init__(self) -> None:
         if self.method not in (AUTO, *METHODS):
@@ -63,6 +65,8 @@ class FitSettings:
             value = getattr(self, key)
             if not low < value <= high or value < 0:
                 raise BadInput(f"fit.{key} is out of range", wanted=bounds, got=value)
+        if self.precision not in PRECISIONS:
+            raise BadInput("fit.precision has an unusable value", wanted=" or ".join(PRECISIONS), got=self.precision)
         for key in ("label_smoothing", "pool_share"):
             if not 0 <= getattr(self, key) < 1:
                 raise BadInput(f"fit.{key} is out of range", wanted="0 or more and below 1", got=getattr(self, key))

@@ -6,6 +6,7 @@ Data goes to stdout (``--json`` where offered), progress to stderr.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import warnings
@@ -13,12 +14,17 @@ import warnings
 
 def main() -> None:
     """Run the command; every expected error becomes one sentence and an exit code."""
+    gc.set_threshold(50_000)  # most of a short command is importing, whose objects stay: to look through them for garbage is a tenth of it
     warnings.filterwarnings("ignore")
     os.environ.setdefault("TQDM_MININTERVAL", "1")
+    from fct import children
     from fct.errors import FctError
-    from flows.cli.app import app
 
     try:
+        children.interruptible()
+        children.watch()
+        from flows.cli.app import app
+
         code = app(standalone_mode=False)
         if code == 130:
             print("fct: interrupted; run the same command again to continue", file=sys.stderr)

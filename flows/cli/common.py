@@ -10,6 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
+from fct.errors import printable
+
 VECTORS = "Any vectors: files in, files out"
 DEFAULT = Path("params.yaml")
 Out = Annotated[Path, typer.Option("--out", help="Where the result goes; whole or not at all.")]
@@ -23,12 +25,17 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 
 def say(text: str = "") -> None:
     """A sentence for people, on stderr."""
-    print(text, file=sys.stderr)
+    print(_lines(text), file=sys.stderr)
 
 
 def give(value: Any, as_json: bool, text: str) -> None:
     """The result: JSON or a text, on stdout."""
-    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) if as_json else text)
+    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) if as_json else _lines(text))
+
+
+def _lines(text: str) -> str:
+    """Ids, labels and names of files come from others: what would move the terminal's cursor is shown as an escape."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def workspace(params: Path) -> Any:
@@ -39,9 +46,10 @@ def workspace(params: Path) -> Any:
 
 
 def set_threads(settings: Any) -> None:
-    """Let torch use the CPU threads of params.yaml."""
-    from fct.device import use_threads
+    """Let torch use the CPU threads of params.yaml, and keep the memory that it frees."""
+    from fct.device import keep_memory, use_threads
 
+    keep_memory()
     use_threads(settings.threads)
 
 

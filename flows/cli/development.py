@@ -59,6 +59,7 @@ def train(
         mode=settings.data.mode,
         seed=settings.seed,
         device=settings.device,
+        precision=settings.fit.precision,
     )
     say(f"{target}: φ {release.dim}-d, ψ {release.side_bytes} bytes an item. Next: fct register {target}")
 

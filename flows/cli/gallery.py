@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from fct.errors import BadInput
-from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say
+from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say, workspace
 
 GALLERY = "The gallery"
 SHOWN = 10
@@ -19,6 +19,10 @@ def ingest(
         Path, typer.Argument(help="Images (any tree of folders), a folder with a manifest, or a .parquet with id and image_uri or image.")
     ],
     version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.", min=1)] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(help="A further place that images may be links to, or a table may name; several times. See data.roots."),
+    ] = None,
     dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
@@ -33,9 +37,11 @@ def ingest(
     """
     from registry.ingest import ingest as run
 
-    result = run(opened(params), place, version=version, by=by, why=why, dry_run=dry_run)
+    result = run(opened(params), place, version=version, roots=root or (), by=by, why=why, dry_run=dry_run)
     done = ("would be added", "are there") if dry_run else ("added", "were there")
     give(result, json, f"{result['added']} items {done[0]}, {result['unchanged']} {done[1]}, embedded by version {result['version']}")
+    for reason, paths in result["left"].items():
+        listing("files are left out", [(path, reason) for path in paths])
     listing("images cannot be read", result["broken"])
     listing("images are there with another content", result["conflicts"])
     listing("images have the same bytes as another", result["duplicates"])
@@ -85,7 +91,7 @@ def adopt(
         raise BadInput("this is no version", wanted="v1", got=as_version)
     if (pairs is None) != (labels is None):
         raise BadInput("pairs and their labels belong together", wanted="--pairs OLD.npy NEW.npy --labels LABELS", todo="give both")
-    ws = opened(params)
+    ws = workspace(params) if dry_run else opened(params)
     rows = adopted.read_rows(vectors, ids=ids, side=side)
     given = None if pairs is None or labels is None else adopted.read_given(*pairs, labels, side=pairs_side)
     result = run(ws, rows, given, version=int(number), metric=metric, normalised=normalised, mixed=mixed, by=by, why=why, dry_run=dry_run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,6 +10,8 @@ import typer
 from fct.errors import BadInput
 from flows.cli import gallery
 from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say, workspace
+from flows.cli.searching import search
+from flows.cli.status import status
 
 OPS = "The life of a release"
 Version = Annotated[int, typer.Argument(help="Version of the registered model.", min=1)]
@@ -26,8 +27,12 @@ def register(
 
     Example: fct register build/releases/v2
     """
+    from registry import seen
+
     ws = workspace(params)
     number = ws.releases.would_become(folder) if dry_run else ws.releases.register(folder, str(ws.settings.workspace))
+    if not dry_run:
+        seen.ask(ws.releases)
     verb = "would be " if dry_run else ""
     give({"model": ws.settings.model, "version": number}, json, f"{verb}{ws.settings.model} version {number}")
     say("Next: fct ingest build/data, then fct reconcile --once" if ws.ledger.serving() is None else "Next: fct reconcile --once")
@@ -98,52 +103,6 @@ def upgrade(version: Version, dry_run: DryRun = False, params: Params = DEFAULT,
     _report(ws, [result])
 
 
-def status(params: Params = DEFAULT, json: Json = False) -> None:
-    """What serves, what waits, and what to do next.
-
-    Example: fct status
-    """
-    from flows.cli import services
-    from registry import facts, look, running
-    from registry.status import next_step
-
-    ws = workspace(params)
-    model = ws.settings.model
-    found = facts.statuses(ws)
-    serving = ws.ledger.serving()
-    now = (
-        "nothing serves"
-        if serving is None
-        else f"{model} {serving['release']}.{serving['revision']} serves (space {serving['space']}, {serving['tables'][serving['space']]['rows']} rows)"
-    )
-    steps = {version: next_step(one, version, model) for version, one in found.items()}
-    table = {
-        "model": model,
-        "serving": None if serving is None else {"release": serving["release"], "revision": serving["revision"]},
-        "versions": {str(v): {"status": s.value, "next": steps[v]} for v, s in found.items()},
-    }
-    lines = [now] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
-    if not found:
-        lines.append(f"  no version of {model} is registered; type `fct register build/releases/v1`")
-    champion = ws.releases.champion() if found else None
-    if serving is not None and champion != serving["release"]:
-        lines.append(
-            f"  the MLflow alias champion points at {champion}: it was moved by hand and decides nothing; `fct reconcile --once` puts it back"
-        )
-    silent = facts.ignored(ws)
-    lines += [f"  version {v}: {sentence}" for v, sentence in silent.items()]
-    latest = look.last(ws)
-    if latest is not None and (stuck := look.in_the_way(latest, look.STUCK + look.WAITS)):
-        ago = max(0, round((datetime.now(UTC) - latest["at"]).total_seconds()))
-        lines.append(f"  the last look at the registry, {ago} s ago:")
-        lines += [f"    {sentence}" for sentence in stuck]
-    parts = running.parts(ws.folder)
-    table["look"] = None if latest is None else latest | {"at": latest["at"].isoformat()}
-    table["ignored"] = {str(v): sentence for v, sentence in silent.items()}
-    table["services"] = {name: {"alive": part.alive(), "url": part.url, "log": part.log} for name, part in parts.items()}
-    give(table, json, "\n".join(lines + services.lines_of(ws)))
-
-
 def approve(version: Version, by: By, why: Why, dry_run: DryRun = False, params: Params = DEFAULT) -> None:
     """Approve exactly the verdict that was reached. The same as setting the tag fct.approve in the MLflow UI as the description shows.
 
@@ -211,15 +170,15 @@ def rollback(
 
     Example: fct rollback --by ana --why "customers complain"
     """
-    from registry import promotion
+    from registry import rollback as back
 
-    ws = opened(params)
+    ws = workspace(params)
     if dry_run:
-        seen = promotion.foresee_rollback(ws, without_missing=without_missing)
+        seen = back.foresee_rollback(ws, without_missing=without_missing)
         text = f"{ws.settings.model} {seen['to']}.{seen['revision']} would serve again in place of {seen['from']}: {seen['rows']} rows, {seen['missing']} items missing"
         give(seen, json, text)
         return
-    entry = promotion.rollback(ws, by=by, why=why, without_missing=without_missing)
+    entry = back.rollback(ws, by=by, why=why, without_missing=without_missing)
     assert entry.serving is not None
     give(
         entry.to_json(),
@@ -230,37 +189,7 @@ def rollback(
         say(
             f"{entry.detail['missing']} items do not serve: release {entry.serving['release']} has never seen them. `fct ingest` embeds them."
         )
-    say("Next: fct status")
-
-
-def search(
-    image: Annotated[Path, typer.Argument(help="Any image file.")],
-    k: Annotated[int, typer.Option("-k", "--top", help="How many answers.")] = 10,
-    release: Annotated[int | None, typer.Option(help="Insist on this release; refused when another one serves.")] = None,
-    params: Params = DEFAULT,
-    json: Json = False,
-) -> None:
-    """Search the gallery that serves with the model that serves.
-
-    Example: fct search query.png -k 5
-    """
-    from dataclasses import asdict
-
-    from fct.datasets.images import read_image
-    from registry.serving import open_serving
-
-    ws = opened(params)
-    serving = open_serving(ws, release)
-    hits = serving.search(read_image(image, serving.release.size, serving.release.mode)[None], k)[0]
-    number = serving.revision["release"]
-    give(
-        {"release": number, "revision": serving.revision["revision"], "hits": [asdict(hit) for hit in hits]},
-        json,
-        "\n".join(
-            [f"release {number}.{serving.revision['revision']}"]
-            + [f"{rank:>3}  {hit.score:7.4f}  {hit.label:<20} {hit.id:<45} {hit.origin}" for rank, hit in enumerate(hits, 1)]
-        ),
-    )
+    say("MLflow's alias and tags follow at the next look at the registry. Next: fct reconcile --once")
 
 
 def log(params: Params = DEFAULT, json: Json = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -27,6 +27,7 @@ def up(params: Params = DEFAULT, json: Json = False) -> None:
     if ws.settings.tracking_uri:
         urls = {"mlflow": ws.settings.tracking_uri} | urls
     give({"urls": urls}, json, "\n".join(f"{name:<10}{url}" for name, url in urls.items()))
+    say(f"Prefect's page asks for a password: it stands in {ws.folder / 'services' / services.PASSWORD_FILE}")
     say(
         f"logs: {ws.folder / 'services'}. Next: register a version (`fct register`, or plain MLflow against {urls['mlflow']}). `fct down` ends all."
     )
@@ -77,27 +78,13 @@ def serve(
     """Serve searches over HTTP: what the ledger says, through promotions and rollbacks without a gap. A page for people is at /.
 
     A candidate answers from its own carried gallery once its gates have passed, and before that through a bridge from the gallery that
-    serves.
+    serves. Where others can reach the host, everybody must send the token in the environment variable FCT_SERVE_TOKEN.
 
     Example: fct serve --candidate
     """
     from flows import serve as server
 
     server.run(workspace(params), host=host, port=port, candidate=candidate, say=say)
-
-
-def lines_of(ws: Any) -> list[str]:
-    """What `fct status` says about the parts; nothing where none was ever started."""
-    from registry import running
-
-    found = running.parts(ws.folder)
-    lines = []
-    for part in found.values():
-        if part.alive():
-            lines.append(f"  {part.name:<11}runs{', ' + part.url if part.url else ''}")
-        else:
-            lines.append(f"  {part.name:<11}ended by itself, see {part.log}; `fct up` starts it again")
-    return lines
 
 
 def add_to(app: typer.Typer) -> None:

@@ -60,7 +60,7 @@ def _table(head: list[str], rows: list[list[str]]) -> list[str]:
 
 def _approve_value(review: Review) -> str:
     """The value to copy; if it is too long to be a tag that counts, the form of it."""
-    return review.approve_value if len(review.approve_value) <= 130 else f"<your name> {plain(review.verdict['digest'])[:12]}"
+    return review.approve_value if len(review.approve_value) <= 170 else f"<your name> {plain(review.verdict['digest'])}"
 
 
 def decisions(review: Review) -> list[tuple[str, str]]:

@@ -34,8 +34,10 @@ def open_image(path: Path, most: int, *, enlarge: bool = False) -> Image | None:
     """
     from PIL import Image, ImageOps
 
+    from fct.datasets.images import FORMATS
+
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             image = ImageOps.exif_transpose(file)
             grey = image.mode in ("1", "L")
             if image.has_transparency_data:

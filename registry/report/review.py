@@ -17,7 +17,7 @@ import numpy as np
 
 from fct.evaluation import ROWS
 from fct.pairs import Sample
-from registry.gates import TITLES
+from registry.titles import TITLES
 
 NAMES = {"top1": "top-1", "mAP": "mAP", "top5": "top-5"}
 POPULATIONS = {"known": "known classes", "unseen": "unseen classes"}
@@ -97,8 +97,15 @@ class Review:
 
 def plain(text: object, most: int = 2000) -> str:
     """One line of printable text: white space collapsed, invisible and direction-changing characters shown as �, the rest cut at ``most``."""
-    line = " ".join(str(text).split())
-    line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line[: most + 1])
+    words, length = [], 0
+    for word in re.finditer(r"\S+", str(text)):  # no further than is shown: a text may be long
+        words.append(word[0])
+        length += len(word[0]) + 1
+        if length > most + 1:
+            break
+    line = " ".join(words)[: most + 1]
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in line)
     return line if len(line) <= most else line[: most - 1].rstrip() + "…"
 
 

@@ -72,7 +72,7 @@ def set_tag(driver: Any, key: str, value: str, shot: Path) -> None:
     name.send_keys(key)
     driver.find_element(By.CSS_SELECTOR, "[data-testid='tags-form-input-value']").send_keys(value)
     driver.find_element(By.CSS_SELECTOR, "[data-testid='add-tag-button']").click()
-    WebDriverWait(driver, 30).until(lambda d: value in d.find_element(By.TAG_NAME, "body").text)
+    WebDriverWait(driver, 600).until(lambda d: value in d.find_element(By.TAG_NAME, "body").text)
     driver.save_screenshot(str(shot))
 
 

@@ -8,17 +8,22 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+if TYPE_CHECKING:
+    from conftest import Once
+
 REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 900  # on no machine is this a measure: after so long something hangs
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ def command(folder: Path, *args: str) -> Ran:
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_HOME"} | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
     ran = subprocess.run(
-        [sys.executable, "-m", "flows.cli", *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, "-m", "flows.cli", *args], cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S
     )
     return Ran(ran.returncode, ran.stdout, ran.stderr)
 
@@ -91,7 +96,8 @@ def tiny_params(images: Path) -> dict[str, Any]:
     v2["embedder"] |= {"architecture": "small-cnn", "dim": 16, "epochs": 30, "batch": 32}
     v2["side"] |= {"kinds": ["pca"], "dims": 16}
     params["embed"] |= {"views": 4, "pool_views": 2}
-    params["fit"] |= {"members": 1, "width": 128, "epochs": 25, "batch": 128}
+    # float32: another processor then makes the same networks up to the last bits
+    params["fit"] |= {"members": 1, "width": 128, "epochs": 25, "batch": 128, "precision": "float32"}
     params["transform"] |= {"batch_rows": 64}
     params["validate"] |= {
         "recovered_top1": 0.0,
@@ -123,6 +129,15 @@ def make_project(folder: Path) -> Path:
     return folder
 
 
+def wait_for(what: Callable[[], object], why: Callable[[], str] = lambda: "", every_s: float = 0.05) -> float:
+    """Wait until it holds; the seconds that it took. ``why`` says what there is to see where it never does."""
+    begun = time.monotonic()
+    while not what():
+        assert time.monotonic() - begun < PATIENCE_S, why()
+        time.sleep(every_s)
+    return time.monotonic() - begun
+
+
 @dataclass
 class Project:
     """A project folder with the command in it."""
@@ -141,56 +156,97 @@ class Project:
         return open_workspace(self.folder / "params.yaml")
 
 
+Copies = Callable[[], Project]
+FIRST = (
+    ("register", "build/releases/v1"),
+    ("ingest", "build/data"),
+    ("reconcile", "--once"),
+    ("approve", "1", "--by", "ana", "--why", "first"),
+    ("promote", "1"),
+)
+
+
+def having(project: Project, *commands: tuple[str, ...]) -> Project:
+    """The project after these commands."""
+    for args in commands:
+        ran = project.fct(*args)
+        assert ran.code == 0, f"{args}: {ran.out}{ran.err}"
+    return project
+
+
+def copied(original: Path, target: Path) -> Project:
+    """A project of one's own as the original is; the images of what was ingested stay where they are."""
+    shutil.copytree(original, target, symlinks=True)
+    if (target / "workspace/mlflow.db").exists():
+        moved(Project(original), Project(target))
+    return Project(target)
+
+
+# Four states of one project, each made once for all workers; a test that changes something takes a copy.
+
+
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Project:
+def trained_folder(once: Once) -> Path:
+    commands = (("data",), ("train", "v1"), ("train", "v2"))
+    return once("trained", lambda folder: having(Project(make_project(folder / "project")), *commands)) / "project"
+
+
+@pytest.fixture(scope="session")
+def serving_folder(trained_folder: Path, once: Once) -> Path:
+    return once("serving", lambda folder: having(copied(trained_folder, folder / "project"), *FIRST)) / "project"
+
+
+@pytest.fixture(scope="session")
+def waiting_folder(serving_folder: Path, once: Once) -> Path:
+    commands = (("register", "build/releases/v2"), ("reconcile", "--once"))
+    return once("waiting", lambda folder: having(copied(serving_folder, folder / "project"), *commands)) / "project"
+
+
+@pytest.fixture(scope="session")
+def promoted_folder(waiting_folder: Path, once: Once) -> Path:
+    commands = (("approve", "2", "--by", "ana", "--why", "fine"), ("promote", "2"))
+    return once("promoted", lambda folder: having(copied(waiting_folder, folder / "project"), *commands)) / "project"
+
+
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Project]:
+    return lambda original: copied(original, tmp_path_factory.mktemp("copy") / "project")
+
+
+@pytest.fixture(scope="session")
+def copy_of(trained_folder: Path, copies: Callable[[Path], Project]) -> Copies:
+    """Fresh copies of a project with data and two releases, each with an empty workspace."""
+    return lambda: copies(trained_folder)
+
+
+@pytest.fixture(scope="session")
+def copy_serving(serving_folder: Path, copies: Callable[[Path], Project]) -> Copies:
+    """Fresh copies of a project in which version 1 serves."""
+    return lambda: copies(serving_folder)
+
+
+@pytest.fixture(scope="session")
+def copy_waiting(waiting_folder: Path, copies: Callable[[Path], Project]) -> Copies:
+    """Fresh copies of a project in which version 1 serves, version 2 has a passed verdict and waits for a person."""
+    return lambda: copies(waiting_folder)
+
+
+@pytest.fixture(scope="session")
+def trained(copy_of: Copies) -> Project:
     """Data and two releases; nothing is registered."""
-    project = Project(make_project(tmp_path_factory.mktemp("tiny") / "project"))
-    for args in (("data",), ("train", "v1"), ("train", "v2")):
-        ran = project.fct(*args)
-        assert ran.code == 0, ran.err
-    return project
+    return copy_of()
 
 
 @pytest.fixture(scope="session")
-def copy_of(trained: Project, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Project]:
-    """Fresh copies of the trained project, each with an empty workspace."""
-
-    def make() -> Project:
-        target = tmp_path_factory.mktemp("copy") / "project"
-        shutil.copytree(trained.folder, target, symlinks=True)
-        return Project(target)
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def candidate(copy_of: Callable[[], Project]) -> Project:
-    """Version 1 serves, version 2 has a passed verdict and waits for a person."""
-    project = copy_of()
-    for args in (
-        ("register", "build/releases/v1"),
-        ("ingest", "build/data"),
-        ("reconcile", "--once"),
-        ("approve", "1", "--by", "ana", "--why", "first"),
-        ("promote", "1"),
-        ("register", "build/releases/v2"),
-        ("reconcile", "--once"),
-    ):
-        ran = project.fct(*args)
-        assert ran.code == 0, f"{args}: {ran.err}"
-    return project
+def candidate(copy_waiting: Copies) -> Project:
+    """Version 1 serves, version 2 has a passed verdict and waits for a person; who changes that restores it."""
+    return copy_waiting()
 
 
 @pytest.fixture(scope="module")
-def promoted(candidate: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+def promoted(promoted_folder: Path, copies: Callable[[Path], Project]) -> Project:
     """Version 2 serves, version 1 served before."""
-    project = Project(tmp_path_factory.mktemp("promoted") / "project")
-    shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    moved(candidate, project)
-    for args in (("approve", "2", "--by", "ana", "--why", "fine"), ("promote", "2")):
-        ran = project.fct(*args)
-        assert ran.code == 0, ran.err
-    return project
+    return copies(promoted_folder)
 
 
 def moved(original: Project, project: Project) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.ports import free_ports
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,7 @@ def served(*databases: str, packaged: bool = False) -> Iterator[Server]:
     data = Path(tempfile.mkdtemp(prefix="fct-pg-"))
     if user:
         shutil.chown(data, "postgres", "postgres")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    (port,) = free_ports(1)
     try:
         initdb = [folder / "initdb", "-D", data / "db", "-U", "postgres", "-A", "trust", "--no-sync"]
         subprocess.run(initdb, check=True, capture_output=True, cwd=data, **user)
@@ -72,12 +71,18 @@ def served(*databases: str, packaged: bool = False) -> Iterator[Server]:
 
 def _pgserver(databases: tuple[str, ...]) -> Iterator[Server]:
     import pgserver
+    import psycopg2
 
     folder = tempfile.mkdtemp(prefix="fct-pg-")
     server = pgserver.get_server(folder, cleanup_mode="stop")
     try:
-        for name in databases:
-            server.psql(f"CREATE DATABASE {name};")
+        connection = psycopg2.connect(server.get_uri())  # its own psql goes through a shell, where a folder with a space is two words
+        try:
+            connection.autocommit = True
+            for name in databases:
+                connection.cursor().execute(f"CREATE DATABASE {name}")
+        finally:
+            connection.close()
         yield Server(server.get_uri().replace("/postgres?", "/{}?"), False)
     finally:
         server.cleanup()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,27 +10,19 @@ import numpy as np
 import pytest
 
 from fct import forward, vectors
+from fct.errors import NotPermitted
 from fct.forward import FitSettings, Forward
+from registry import rereading
 from registry.upgrade import Upgrade
-from tests.end_to_end.conftest import Project
+from tests.end_to_end.conftest import Copies, having
 
 Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray]]
 
 
 @pytest.fixture(scope="module")
-def upgrade(copy_of: Callable[[], Project]) -> Iterator[Upgrade]:
+def upgrade(copy_serving: Copies) -> Upgrade:
     """Version 1 serves; h(1→2) is fitted, nothing is transformed yet."""
-    project = copy_of()
-    for args in (
-        ("register", "build/releases/v1"),
-        ("ingest", "build/data"),
-        ("reconcile", "--once"),
-        ("approve", "1", "--by", "a", "--why", "w"),
-        ("promote", "1"),
-        ("register", "build/releases/v2"),
-    ):
-        assert project.fct(*args).code == 0, args
-    found = Upgrade(project.workspace(), 2)
+    found = Upgrade(having(copy_serving(), ("register", "build/releases/v2")).workspace(), 2)
     found.contract()
     found.embed()
     found.fit()
@@ -44,12 +36,13 @@ def stand_in(h: Forward, transform: Transform) -> Any:
 def judge(
     upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch, mutant: Callable[[Forward], Any] | None, keep: slice = slice(None)
 ) -> dict[str, Any]:
-    """Transform with the mutant, then index, evaluate and validate honestly. Returns the canary gate."""
+    """Transform with the mutant, then index, evaluate and validate honestly, no row being read back. Returns the canary gate."""
     upgrade.workspace.gallery.drop_space(upgrade.space)
     (upgrade.folder / "transform.json").unlink(missing_ok=True)
     honest = upgrade.forwards()
     gallery = upgrade.workspace.gallery
     append = gallery.append_space
+    monkeypatch.setattr(rereading, "check", lambda *_: 0)
     with monkeypatch.context() as patch:
         if mutant is not None:
             patch.setattr(Upgrade, "forwards", lambda self: {m: mutant(h) for m, h in honest.items()})
@@ -112,3 +105,41 @@ def test_the_normalisation_of_another_version_is_caught(upgrade: Upgrade, monkey
 
 def test_a_table_half_written_is_caught(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge(upgrade, monkeypatch, None, keep=slice(None, None, 2))["outcome"] == "refused"
+
+
+def without_canaries(h: Forward, batches: list[bool]) -> Any:
+    """Shuffles every second batch: one that no canary is in, so to speak."""
+
+    def transform(phi: np.ndarray, side: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        rows, sigma = h.transform(phi, side)
+        batches.append(len(rows) > rereading.EACH)  # rows that are read back come right: a test of what was written
+        return (np.roll(rows, 1, axis=0), sigma) if batches[-1] else (rows, sigma)
+
+    return stand_in(h, transform)
+
+
+def test_rows_are_read_back_where_no_canary_is(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade.workspace.gallery.drop_space(upgrade.space)
+    (upgrade.folder / "transform.json").unlink(missing_ok=True)
+    honest, batches = upgrade.forwards(), list[bool]()
+    monkeypatch.setattr(Upgrade, "forwards", lambda self: {m: without_canaries(h, batches) for m, h in honest.items()})
+    with pytest.raises(NotPermitted, match="is not what its features give"):
+        upgrade.transform()
+    assert batches[:2] == [True, False]
+
+
+def test_rows_that_change_after_their_commit_are_found_before_the_verdict(upgrade: Upgrade, monkeypatch: pytest.MonkeyPatch) -> None:
+    gallery = upgrade.workspace.gallery
+    gallery.drop_space(upgrade.space)
+    (upgrade.folder / "transform.json").unlink(missing_ok=True)
+    upgrade.transform()
+    rows = gallery.read_space(upgrade.space)
+    items = np.isin(rows.ids, gallery.item_ids(role="item"))  # canaries stay as they are
+    gallery.drop_rows(upgrade.space, rows.ids[items])
+    for origin in sorted(set(rows.origin[items].tolist())):
+        these = items & (rows.origin == origin)
+        gallery.append_space(upgrade.space, rows.ids[these], np.roll(rows.vectors[these], 1, axis=0), origin, rows.uncertainty[these])
+    upgrade.index()
+    upgrade.evaluate()
+    with pytest.raises(NotPermitted, match="is not what its features give"):
+        upgrade.validate()

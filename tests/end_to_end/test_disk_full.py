@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from registry.serving import open_serving
-from tests.end_to_end.conftest import Project, moved
+from tests.end_to_end.conftest import Project, copied
 from tests.end_to_end.test_gallery_lives import answers, pictures, queries
 
 
@@ -39,9 +39,7 @@ def resize(place: Path, free: int) -> None:
 def test_a_full_disk_loses_nothing_and_the_same_command_goes_on(
     promoted: Project, small_disk: Path, tmp_path: Path, words: tuple[str, ...]
 ) -> None:
-    project = Project(small_disk / "project")
-    shutil.copytree(promoted.folder, project.folder, symlinks=True)
-    moved(promoted, project)
+    project = copied(promoted.folder, small_disk / "project")
     pictures(project.folder / "more", 120)
     serving = open_serving(project.workspace())
     asked = queries(serving)

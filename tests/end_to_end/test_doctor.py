@@ -9,7 +9,8 @@ import pytest
 
 from tests.end_to_end.conftest import Project
 from tests.end_to_end.test_life import altered, flipped
-from tests.end_to_end.test_operations import free_ports, set_services
+from tests.end_to_end.test_operations import set_services
+from tests.ports import free_ports
 
 
 def wrong(project: Project) -> dict[str, str]:

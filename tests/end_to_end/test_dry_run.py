@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fct import digests
-from tests.end_to_end.conftest import Project
-from tests.end_to_end.test_interruptions import live
+from tests.end_to_end.conftest import Copies, Project, having
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def waiting(copy_of: Callable[[], Project]) -> Project:
+def waiting(copy_waiting: Copies) -> Project:
     """Version 1 serves, version 2 is approved and waits for its promotion."""
-    project = live(copy_of(), ("register", "build/releases/v2"), ("reconcile", "--once"))
-    assert project.fct("approve", "2", "--by", "ana", "--why", "good").code == 0
-    return project
+    return having(copy_waiting(), ("approve", "2", "--by", "ana", "--why", "good"))
 
 
 def state(project: Project) -> dict[str, str]:

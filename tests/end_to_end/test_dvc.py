@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.end_to_end.conftest import Project, make_project
+from tests.end_to_end.conftest import PATIENCE_S, Project, make_project
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ def run(folder: Path, *args: str) -> str:
         "OMP_NUM_THREADS": "1",
         "DVC_NO_ANALYTICS": "1",
     }
-    ran = subprocess.run(args, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
+    ran = subprocess.run(args, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
     return ran.stdout + ran.stderr
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +15,13 @@ from fct.errors import BadInput
 from registry import forgetting
 from registry.live import Live
 from registry.serving import Serving, open_revision, open_serving
-from tests.end_to_end.conftest import Project, moved
+from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, copied, having, wait_for
 
 
 @pytest.fixture
 def living(promoted: Project, tmp_path: Path) -> Project:
     """A copy of the promoted project of its own."""
-    project = Project(tmp_path / "project")
-    shutil.copytree(promoted.folder, project.folder, symlinks=True)
-    moved(promoted, project)
-    return project
+    return copied(promoted.folder, tmp_path / "project")
 
 
 def queries(serving: Serving, count: int = 12) -> np.ndarray:
@@ -113,17 +108,14 @@ def test_purged_items_leave_no_byte_behind(living: Project) -> None:
     assert again == [[(one, round(score, 5)) for one, score in hits] for hits in expected]
     ran = living.fct("rollback", "--by", "ana", "--why", "complaints")
     assert ran.code == 0, ran.err
+    assert living.fct("reconcile", "--once").code == 0  # the alias in MLflow follows at the next look
     assert not {hit[0] for hits in answers(open_serving(ws), queries(open_serving(ws))) for hit in hits} & set(gone)
     sound(living)
 
 
 @pytest.mark.slow
-def test_a_candidate_whose_evaluated_rows_were_purged_is_measured_again(
-    copy_of: Callable[[], Project], candidate: Project, tmp_path: Path
-) -> None:
-    project = Project(tmp_path / "project")
-    shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    moved(candidate, project)
+def test_a_candidate_whose_evaluated_rows_were_purged_is_measured_again(copy_waiting: Copies) -> None:
+    project = copy_waiting()
     assert project.fct("approve", "2", "--by", "ana", "--why", "fine").code == 0
     gone = chosen(project, 5)
     ran = project.command("delete", *gone, "--purge")
@@ -377,25 +369,20 @@ def test_a_backfill_that_is_killed_goes_on_without_embedding_anything_twice(livi
     assert (open_serving(ws).columns["origin"] == "backfilled").sum() == round(0.4 * count)
 
 
-def test_a_backfill_lists_images_that_are_gone_and_keeps_their_items_as_they_were(living: Project) -> None:
+def test_a_backfill_lists_images_that_are_gone_and_keeps_their_items_as_they_were(living: Project, tmp_path: Path) -> None:
     ws = living.workspace()
+    (file,) = pictures(tmp_path / "more", 1)
+    ingested = ("ingest", str(tmp_path / "more"))  # while version 1 serves: promoted again, version 2 has it carried over
+    having(living, ("rollback", "--by", "ana"), ingested, ("promote", "2"))
     space = ws.ledger.serving()["space"]
     rows = ws.gallery.read_space(space)
-    items = np.isin(rows.ids, ws.gallery.item_ids(role="item"))
-    least = str(rows.ids[items][np.argmax(rows.uncertainty[items])])
-    uri = dict(zip(*(ws.gallery.items()[name] for name in ("id", "image_uri")), strict=True))[least]
-    moved = living.folder / uri.split("/project/", 1)[1]
-    assert Path(uri).exists()
-    Path(uri).rename(str(uri) + ".away")
-    try:
-        ran = living.fct("backfill", "--fraction", "0.1", "--json")
-    finally:
-        Path(str(uri) + ".away").rename(uri)
-    assert moved.name == Path(uri).name
-    assert ran.code == 0 and [one for one, _ in json.loads(ran.out)["skipped"]] == [least]
+    file.rename(tmp_path / "away.png")
+    ran = living.fct("backfill", "--fraction", "1", "--json")
+    said = json.loads(ran.out)
+    assert ran.code == 0 and [one for one, _ in said["skipped"]] == [file.name] and said["embedded"] > 100
     now = ws.gallery.read_space(space)
-    assert now.origin[now.ids == least] == "forward 1→2"
-    assert np.array_equal(now.vectors[now.ids == least], rows.vectors[rows.ids == least])
+    assert now.origin[now.ids == file.name] == "forward 1→2"
+    assert np.array_equal(now.vectors[now.ids == file.name], rows.vectors[rows.ids == file.name])
 
 
 def test_a_backfill_stops_where_it_is_told_to(living: Project) -> None:
@@ -481,10 +468,8 @@ def test_gc_of_a_retired_release_is_named_by_the_rollback_it_prevents(living: Pr
     assert living.fct("search", str(next((living.folder / "build/data/images/validation").rglob("*.png")))).code == 0
 
 
-def test_gc_keeps_a_candidate_whole(candidate: Project, tmp_path: Path) -> None:
-    project = Project(tmp_path / "project")
-    shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    moved(candidate, project)
+def test_gc_keeps_a_candidate_whole(copy_waiting: Copies) -> None:
+    project = copy_waiting()
     assert project.fct("gc", "--yes").code == 0
     assert project.fct("approve", "2", "--by", "ana", "--why", "fine").code == 0
     ran = project.fct("promote", "2")
@@ -495,14 +480,12 @@ def test_gc_keeps_a_candidate_whole(candidate: Project, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_what_arrives_and_goes_during_an_upgrade_is_and_is_not_in_the_promoted_revision(candidate: Project, tmp_path: Path) -> None:
+def test_what_arrives_and_goes_during_an_upgrade_is_and_is_not_in_the_promoted_revision(copy_waiting: Copies, tmp_path: Path) -> None:
     """500 ingested and 50 deleted beside a running upgrade; all and none of them are promoted; above max_delta a new verdict is asked for."""
     import subprocess
     import sys
 
-    project = Project(tmp_path / "project")
-    shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    moved(candidate, project)
+    project = copy_waiting()
     ws = project.workspace()
     for step in ("transform.json", "revision.json", "verdict", "rehearsal"):  # the upgrade has its gallery's work before it
         path = ws.upgrade_folder(2) / step
@@ -511,14 +494,13 @@ def test_what_arrives_and_goes_during_an_upgrade_is_and_is_not_in_the_promoted_r
     pictures(tmp_path / "more", 500)
     old = chosen(project, 20)
     running = subprocess.Popen([sys.executable, "-m", "flows.cli", "upgrade", "2"], cwd=project.folder, stderr=subprocess.PIPE, text=True)
-    end = time.monotonic() + 200
-    while not (ws.upgrade_folder(2) / "transform.json").exists() and time.monotonic() < end:
-        time.sleep(0.05)  # what arrives before the gallery is carried over is no delta
+    # what arrives before the gallery is carried over is no delta
+    wait_for(lambda: (ws.upgrade_folder(2) / "transform.json").exists() or running.poll() is not None)
     assert running.poll() is None, "the upgrade is at work all the while"
     assert project.fct("ingest", str(tmp_path / "more")).code == 0
     gone = [*old, *(f"new-{number:02}.png" for number in range(30))]
     assert project.fct("delete", *gone).code == 0
-    assert running.communicate(timeout=300)[1] is not None and running.returncode == 0
+    assert running.communicate(timeout=PATIENCE_S)[1] is not None and running.returncode == 0
     assert not set(project.workspace().gallery.item_ids().tolist()) & set(gone)
     assert project.fct("approve", "2", "--by", "ana", "--why", "fine").code == 0
     ran = project.fct("promote", "2")
@@ -700,10 +682,8 @@ def test_qdrant_answers_as_the_gallery_through_promotion_rollback_and_all_that_c
         assert ran.code in (1, 2) and "Traceback" not in ran.err
 
 
-def test_an_id_that_was_deleted_and_came_again_is_promoted_with_its_new_picture(candidate: Project, tmp_path: Path) -> None:
-    project = Project(tmp_path / "project")
-    shutil.copytree(candidate.folder, project.folder, symlinks=True)
-    moved(candidate, project)
+def test_an_id_that_was_deleted_and_came_again_is_promoted_with_its_new_picture(copy_waiting: Copies, tmp_path: Path) -> None:
+    project = copy_waiting()
     ws, one = project.workspace(), "new-00.png"
     following = Live(ws, candidate=True)
     assert following.look()

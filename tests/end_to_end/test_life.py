@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,9 @@ import pytest
 import yaml
 
 from fct.forward.settings import CLOSED
-from registry.gates import GATES
-from tests.end_to_end.conftest import Project
+from flows.upgrade import STEPS
+from registry.titles import GATES
+from tests.end_to_end.conftest import FIRST, Copies, Project, having
 
 
 def serving(project: Project) -> Any:
@@ -63,6 +67,50 @@ def test_the_upgrade_reads_no_gallery_image_and_reaches_a_verdict(candidate: Pro
     applied = {g["gate"] for g in verdict["gates"] if g["outcome"] != "not applicable"}
     assert applied == set(GATES) - {"order_helps"}, "params.yaml of the tiny project leaves no order to judge"
     assert len(verdict["suite"]["expectations"]) == len([g for g in verdict["gates"] if g["outcome"] != "not applicable"])
+
+
+WATCHED = """
+import sys
+
+started = []
+STARTS = ("subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.system")
+sys.addaudithook(lambda event, said: started.append((event, said)) if event in STARTS else None)
+sys.argv = ["fct", *sys.argv[1:]]
+from flows.cli import main
+
+try:
+    main()
+finally:
+    named = {said[1][2] if "-m" in said[1] else str(said[0]).rpartition("/")[2] if event == "subprocess.Popen" else event for event, said in started}
+    print(sorted(name for name in sys.modules if name.split(".")[0] == "prefect"), sorted(named - {"ldconfig", "uname"}))  # libraries ask these two
+"""
+
+
+def test_without_a_server_the_steps_run_in_this_process_without_prefect(copy_of: Copies) -> None:
+    project = copy_of()
+    for args in (("register", "build/releases/v1"), ("ingest", "build/data")):
+        assert project.fct(*args).code == 0
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", WATCHED, "reconcile", "--once"],
+        cwd=project.folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert [line for line in ran.stderr.splitlines() if line.startswith("tiny v1: ")] == [f"tiny v1: {step}" for step in STEPS]
+    said = "Prefect's modules, and processes that were started: one, for the program that nobody has approved yet"
+    assert ran.stdout.splitlines()[-1] == "[] ['fct.sandbox.child']", said
+    assert status(project) == {"1": "passed"}
+
+
+def test_a_prefect_server_that_is_named_and_away_is_one_sentence(candidate: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    ran = candidate.command("upgrade", "2")
+    assert ran.code == 1 and "does not answer" in ran.err and "http://127.0.0.1:9/api" in ran.err and "PREFECT_API_URL" in ran.err
+    assert "Traceback" not in ran.err and "contract" not in ran.err
 
 
 def test_the_candidate_is_before_people_in_mlflow(candidate: Project) -> None:
@@ -190,7 +238,9 @@ def test_approve_promote_rollback_and_every_status_on_the_way_is_true(candidate:
     assert ran.code == 0, ran.err
     assert status(candidate)["1"] == "serving" and serving(candidate) == {"release": 1, "revision": 1}
     assert answers(candidate) == before  # bit for bit: scores are printed with all their digits
-    assert candidate.workspace().releases.champion() == 1
+    assert "alias champion points at 2" in candidate.fct("status").out, "a rollback asks no MLflow"
+    assert candidate.fct("reconcile", "--once").code == 0
+    assert candidate.workspace().releases.champion() == 1 and "alias" not in candidate.fct("status").out
     log = candidate.fct("log").out
     assert all(word in log for word in ("approve 2", "promote", "rollback", "by ben", "report looks right"))
 
@@ -216,7 +266,7 @@ def test_a_rejected_candidate_cannot_be_promoted(candidate: Project) -> None:
 
 
 @pytest.mark.slow
-def test_version_3_goes_straight_from_the_native_version(copy_of: Callable[[], Project]) -> None:
+def test_version_3_goes_straight_from_the_native_version(copy_of: Copies) -> None:
     """v3 after v2: the gallery is native to v1, so its h is fitted from v1, and the champion as served is v2 on h(1→2).
 
     With ψ as a picture: h(1→3) is given what version 3 sees in it, h(1→2) what version 2 sees, and their dimensions differ.
@@ -226,19 +276,8 @@ def test_version_3_goes_straight_from_the_native_version(copy_of: Callable[[], P
     params = yaml.safe_load(path.read_text())
     params["train"]["v1"]["side"] |= {"kinds": ["picture"], "bytes": 32, "drawing_epochs": 1}
     path.write_text(yaml.safe_dump(params, sort_keys=False))
-    for args in (
-        ("train", "v1"),
-        ("register", "build/releases/v1"),
-        ("ingest", "build/data"),
-        ("reconcile", "--once"),
-        ("approve", "1", "--by", "a", "--why", "w"),
-        ("promote", "1"),
-        ("register", "build/releases/v2"),
-        ("reconcile", "--once"),
-        ("approve", "2", "--by", "a", "--why", "w"),
-        ("promote", "2"),
-    ):
-        assert project.fct(*args).code == 0, args
+    second = (("register", "build/releases/v2"), ("reconcile", "--once"), ("approve", "2", "--by", "a", "--why", "w"), ("promote", "2"))
+    having(project, ("train", "v1"), *FIRST, *second)
     params["train"]["v2"]["embedder"]["dim"] += 8
     path.write_text(yaml.safe_dump(params | {"seed": 1}, sort_keys=False))
     assert project.fct("train", "v2", "--out", "build/releases/v3").code == 0

@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from registry import running
-from tests.end_to_end.conftest import Project
+from tests.end_to_end.conftest import PATIENCE_S, Project, wait_for
 from tests.end_to_end.test_life import altered, flipped
-from tests.end_to_end.test_operations import Team, a_team, free_ports
+from tests.end_to_end.test_operations import Team, a_team
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.slow
 PASSWORDS = {name: secrets.token_urlsafe(18) for name in ("admin", "ana", "stranger")}
@@ -59,18 +60,17 @@ def a_server(folder: Path) -> Iterator[str]:
     finally:
         with suppress(ProcessLookupError):
             os.killpg(server.pid, 15)
-        server.wait(30)
+        server.wait(PATIENCE_S)
 
 
 def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
-    import time
+    def answers() -> bool:
+        assert server.poll() is None, log.read_text(errors="replace")[-3000:]
+        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=PATIENCE_S):
+            return True
+        return False
 
-    begun = time.monotonic()
-    while True:
-        with suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=2):
-            return
-        assert server.poll() is None and time.monotonic() - begun < 120, log.read_text(errors="replace")[-3000:]
-        time.sleep(0.2)
+    wait_for(answers, lambda: log.read_text(errors="replace")[-3000:], every_s=0.2)
 
 
 @dataclass
@@ -119,7 +119,7 @@ def test_who_may_not_edit_cannot_approve_and_what_was_altered_after_the_approval
         as_user(patch, "stranger")
         assert client.get_model_version("tiny", "2").tags["fct.verdict"] == digest, "reading is allowed"
         for act in (
-            lambda: client.set_model_version_tag("tiny", "2", "fct.approve", f"Ana {digest[:12]}"),
+            lambda: client.set_model_version_tag("tiny", "2", "fct.approve", f"Ana {digest}"),
             lambda: client.set_registered_model_alias("tiny", "champion", "2"),
             lambda: client.delete_model_version_tag("tiny", "2", "fct.verdict"),
             lambda: client.create_model_version("tiny", "mlflow-artifacts:/x"),
@@ -134,13 +134,13 @@ def test_who_may_not_edit_cannot_approve_and_what_was_altered_after_the_approval
     with altered(weights, flipped(weights)):  # first somebody changes what was measured, then the approval comes
         with monkeypatch.context() as patch:
             as_user(patch, "ana")
-            client.set_model_version_tag("tiny", "2", "fct.approve", f"Ana {digest[:12]}")
-        team.until(lambda: "weights of h were changed" in _tags(team).get("fct.note", ""), 120)
+            client.set_model_version_tag("tiny", "2", "fct.approve", f"Ana {digest}")
+        team.until(lambda: "weights of h were changed" in _tags(team).get("fct.note", ""))
         assert team.status()["serving"]["release"] == 1 and client.get_model_version_by_alias("tiny", "champion").version == "1"
         assert "not promoted" in team.project.fct("status").out
     client.set_model_version_tag("tiny", "2", "note", "restored")  # any event makes the team look again
-    team.until(lambda: team.of(2) == "serving", 120)
-    team.until(lambda: "fct.note" not in _tags(team), 60)
+    team.until(lambda: team.of(2) == "serving")
+    team.until(lambda: "fct.note" not in _tags(team))
     entries = team.project.workspace().ledger.entries()
     assert [(entry.action, entry.by) for entry in entries[-2:]] == [("approve", "Ana"), ("promote", "Ana")]
 
@@ -148,7 +148,7 @@ def test_who_may_not_edit_cannot_approve_and_what_was_altered_after_the_approval
 def test_a_wrong_password_is_one_sentence(team: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "ana")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "wrong")
-    for words in (("status",), ("reconcile", "--once"), ("approve", "2", "--by", "ana", "--why", "w")):
+    for words in (("status", "--fresh"), ("reconcile", "--once"), ("approve", "2", "--by", "ana", "--why", "w")):
         ran = team.project.fct(*words)
         assert ran.code == 3 and ran.err.count("\n") == 1 and "MLFLOW_TRACKING_USERNAME" in ran.err, ran.err
 

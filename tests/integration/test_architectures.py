@@ -12,7 +12,7 @@ from fct import embedder, release, side
 from fct import program as programs
 from registry.releases import Releases
 
-HEAVY = ("resnet50", "vit-b-16")
+MARKS = {"small-vit": [pytest.mark.slow], "resnet50": [pytest.mark.long], "vit-b-16": [pytest.mark.long]}  # a minute of export, and more
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("mlflow")
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in embedder.ARCHITECTURES])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=MARKS.get(name, [])) for name in embedder.ARCHITECTURES])
 def test_an_architecture_exports_registers_and_embeds_two_images(name: str, store: Path, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
     network = embedder.build(name, 16, 3, 32, seed=0).eval()

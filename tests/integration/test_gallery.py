@@ -281,7 +281,7 @@ def test_of_two_racing_writers_one_adds_an_id(gallery):
     writers = [spawn.Process(target=_append, args=(gallery.root, SPACE, batch, start, out)) for batch in batches]
     for writer in writers:
         writer.start()
-    wrote = [out.get(timeout=60) for _ in writers]
+    wrote = [out.get(timeout=600) for _ in writers]
     for writer in writers:
         writer.join()
     ids = gallery.read_space(SPACE).ids.tolist()

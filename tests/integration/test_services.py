@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from fct import children
 from fct.errors import OperationFailed
 from flows import doctor, services
 from registry import running
 from registry.workspace import Workspace, open_workspace
+from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[2]
 ANSWER = (
@@ -29,13 +31,8 @@ ANSWER = (
 @pytest.fixture
 def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     params = yaml.safe_load((REPOSITORY / "params.yaml").read_text(encoding="utf-8"))
-    sockets = [socket.socket() for _ in range(3)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
     names = ("mlflow_port", "prefect_port", "receiver_port")
-    params["services"] |= {name: one.getsockname()[1] for name, one in zip(names, sockets, strict=True)}
-    for one in sockets:
-        one.close()
+    params["services"] |= dict(zip(names, free_ports(3), strict=True))
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     monkeypatch.delenv("PREFECT_API_URL", raising=False)
     return open_workspace(tmp_path / "params.yaml")
@@ -89,10 +86,10 @@ def test_what_a_killed_leader_leaves_behind_is_ended_and_does_not_keep_up_from_s
     subprocess.run(["kill", "-9", str(first.pid)], check=True)
     while running.parts(workspace.folder)["mlflow"].alive():
         time.sleep(0.05)
-    assert services._members(first.pid), "its child still holds the port"
+    assert children.members(first.pid, first.started), "its child still holds the port"
     said: list[str] = []
     services.up(workspace, said.append)
-    assert "mlflow: its remains are ended" in said and services._members(first.pid) == []
+    assert "mlflow: its remains are ended" in said and children.members(first.pid, first.started) == []
     assert services.down(workspace, lambda _: None) == ["receiver", "mlflow"]
 
 

@@ -20,6 +20,7 @@ from registry.approval import (
 )
 
 DIGEST = "0123456789ab" + "c" * 52
+OTHER = DIGEST[:40] + "d" * 24
 PRINTABLE = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters='"'), min_size=1, max_size=20)
 NAMES = st.lists(PRINTABLE, min_size=1, max_size=4).map(" ".join)
 ODD = ["", "   ", "a\nb", "a\tb", "a\x1b[31mb", "a\u202eb", "a\u200bb", "a\u00a0b", 'a"b', "a  b", "x" * (MAX_NAME + 1)]
@@ -30,16 +31,25 @@ ODD = ["", "   ", "a\nb", "a\tb", "a\x1b[31mb", "a\u202eb", "a\u200bb", "a\u00a0
 @example(by="0123456789ab", digest=DIGEST)
 def test_the_value_shown_to_copy_is_read_back_as_an_approval(by: str, digest: str) -> None:
     value = expected_value(by, digest)
-    assert value == f"{by} {digest[:12]}"
-    assert read({APPROVE: value}, digest) == read({APPROVE: f"  {value}\n"}, digest) == Approval(by, digest[:12])
+    assert value == f"{by} {digest}"
+    assert read({APPROVE: value}, digest) == read({APPROVE: f"  {value}\n"}, digest) == Approval(by, digest)
+
+
+@given(count=st.integers(12, 64), recorded=st.sampled_from([None, DIGEST, OTHER]))
+def test_few_digits_count_only_where_the_ledger_holds_all_of_them(count: int, recorded: str | None) -> None:
+    """OTHER agrees with DIGEST in 40 digits: two such can be made for 12 in minutes, for 32 nowhere."""
+    got = read({APPROVE: f"ana {DIGEST[:count]}"}, DIGEST, (), recorded)
+    assert (got == Approval("ana", DIGEST)) == (count >= 32 or recorded == DIGEST)
+    got = read({APPROVE: f"ana {DIGEST[:count]}"}, OTHER, (), recorded)
+    assert isinstance(got, Approval) == (32 <= count <= 40 or (count < 32 and recorded == OTHER))
 
 
 @given(by=NAMES, digest=st.text("0123456789abcdef", min_size=64, max_size=64), other=st.text("0123456789abcdef", min_size=64, max_size=64))
 def test_an_approval_of_another_verdict_is_called_out(by: str, digest: str, other: str) -> None:
-    assume(digest[:12] != other[:12])
+    assume(digest != other)
     got = read({APPROVE: expected_value(by, other)}, digest)
     assert isinstance(got, Ignored) and "approves another verdict" in got.sentence
-    assert other[:12] in got.sentence and digest[:12] in got.sentence
+    assert digest in got.sentence
 
 
 @pytest.mark.parametrize(
@@ -49,29 +59,30 @@ def test_an_approval_of_another_verdict_is_called_out(by: str, digest: str, othe
         "yes",
         "true",
         "ana",
-        DIGEST[:12],
-        f"ana{DIGEST[:12]}",
-        f"ana {DIGEST}",
+        DIGEST,
+        f"ana{DIGEST}",
+        f"ana {DIGEST}0",
         f"ana {DIGEST[:11]}",
-        f"ana {DIGEST[:12].upper()}",
-        f"ana {DIGEST[:12]} please",
-        f"ana {DIGEST[:12]}.",
-        *(f"{name} {DIGEST[:12]}" for name in ODD),
+        f"ana {DIGEST[:31]}",
+        f"ana {DIGEST.upper()}",
+        f"ana {DIGEST} please",
+        f"ana {DIGEST}.",
+        *(f"{name} {DIGEST}" for name in ODD),
     ],
 )
 def test_any_other_value_is_ignored_and_the_sentence_says_what_to_write(value: str) -> None:
     got = read({APPROVE: value}, DIGEST)
     assert isinstance(got, Ignored)
-    assert got.sentence.startswith(f"the tag {APPROVE} = ") and f"write your name, a space and {DIGEST[:12]}." in got.sentence
+    assert got.sentence.startswith(f"the tag {APPROVE} = ") and f"write your name, a space and {DIGEST}." in got.sentence
 
 
 def test_without_the_tag_there_is_no_approval_and_nothing_to_explain() -> None:
-    assert read({}, DIGEST) is None and read({"fct.approved": f"ana {DIGEST[:12]}"}, None) is None
+    assert read({}, DIGEST) is None and read({"fct.approved": f"ana {DIGEST}"}, None) is None
     assert read_rejection({}) is None
 
 
 def test_nothing_can_be_approved_before_there_is_a_verdict() -> None:
-    got = read({APPROVE: f"ana {DIGEST[:12]}"}, None)
+    got = read({APPROVE: f"ana {DIGEST}"}, None)
     assert isinstance(got, Ignored) and "no verdict yet" in got.sentence
 
 

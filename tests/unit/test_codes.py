@@ -3,6 +3,7 @@ import pytest
 
 from fct import codes
 from fct.errors import BadInput
+from fct.settings import BITS
 
 
 def draw(rng, n, bits):
@@ -34,7 +35,7 @@ def test_packed_codes_come_back_exactly_and_take_the_bytes_they_should(bits):
 
 
 def test_the_ends_of_each_range_come_back():
-    for bits in codes.BITS:
+    for bits in BITS:
         ends = np.array([[-(2 ** (bits - 1)), 2 ** (bits - 1) - 1, 0, -1]], np.int8)
         assert np.array_equal(codes.unpack(codes.pack(ends, bits), 4, bits), ends)
 

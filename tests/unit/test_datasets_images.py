@@ -1,4 +1,7 @@
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 
 import numpy as np
 import pytest
@@ -36,6 +39,29 @@ def test_every_kind_of_white_left_and_black_right_is_read_alike(tmp_path, mode, 
     read = read_image(path, 8, wanted)
     assert read.shape == (images.CHANNELS[wanted], 8, 8) and read.dtype == np.uint8
     assert (read == halves).all()
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PPM", "PCX", "TGA", "SGI", "ICO", "IM", "MSP", "XBM"])
+def test_other_kinds_are_refused_whatever_they_are_called_and_start_nothing(tmp_path, monkeypatch, kind):
+    started = tmp_path / "started"
+    for name in ("gs", "gswin64c"):
+        (tmp_path / name).write_text(f"#!/bin/sh\ntouch '{started}'\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    data = io.BytesIO()
+    Image.new("1" if kind in ("MSP", "XBM") else "RGB", (16, 16)).save(data, kind)
+    (tmp_path / "a.png").write_bytes(data.getvalue())
+    with pytest.raises(BadInput, match="cannot be read"):
+        read_image(tmp_path / "a.png", 16, "L")
+    with pytest.raises(BadInput, match="no image of a known kind"):
+        images.read_bytes(data.getvalue(), 16, "L")
+    assert not started.exists()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000"])
+def test_the_common_kinds_are_read_by_content(tmp_path, kind):
+    Image.new("RGB", (16, 16), "white").save(tmp_path / "a.png", kind)
+    assert read_image(tmp_path / "a.png", 16, "L").min() > 250
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):
@@ -94,7 +120,7 @@ def test_a_missing_image_is_refused_by_name(tmp_path):
 
 
 def test_an_image_that_unpacks_to_too_many_pixels_is_refused(tmp_path):
-    Image.new("1", (10_000, 10_000)).save(tmp_path / "bomb.png")
+    Image.new("1", (12_000, 12_000)).save(tmp_path / "bomb.png")
     assert (tmp_path / "bomb.png").stat().st_size < 100_000
     with pytest.raises(BadInput, match=r"too large.*bomb\.png"):
         read_image(tmp_path / "bomb.png", 8, "L")
@@ -119,3 +145,58 @@ def test_ink_is_darkness_at_the_given_side():
     dark = ink(pixels).reshape(32, 32)
     assert (dark[:16] == 255).all() and (dark[16:] == 0).all()
     assert np.array_equal(ink(np.repeat(pixels, 3, axis=0)), dark.reshape(-1))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16", "I"])
+@pytest.mark.parametrize("wanted", ["L", "RGB"])
+def test_a_large_image_is_converted_in_strips_to_the_same_pixels(mode, wanted, monkeypatch):
+    rng = np.random.default_rng(0)
+    grey = rng.integers(0, 256, (37, 23), dtype=np.uint8)
+    if mode.startswith("I"):
+        image = Image.fromarray(grey.astype(np.int32 if mode == "I" else np.uint16) * 257)
+    else:
+        image = (
+            Image.fromarray(rng.integers(0, 256, (37, 23, 4), dtype=np.uint8))
+            .convert("RGB" if mode in ("1", "P", "CMYK") else mode)
+            .convert(mode)
+        )
+    if mode == "P":
+        image.info["transparency"] = 7
+    whole = images.from_pil(image.copy(), 23, wanted)
+    monkeypatch.setattr(images, "STRIP", 50)
+    assert np.array_equal(images.from_pil(image, 23, wanted), whole)
+
+
+def test_what_is_sent_may_have_fewer_pixels_than_a_file(tmp_path):
+    Image.new("1", (5_000, 5_000), 1).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    assert images.read_bytes(data, 8, "L").min() == 255
+    with pytest.raises(BadInput, match="too large"):
+        images.read_bytes(data, 8, "L", images.MAX_UPLOADED)
+
+
+def test_a_very_large_jpeg_is_shrunk_while_it_is_unpacked_and_looks_the_same(tmp_path):
+    rows = np.linspace(0, 255, 4_200).astype(np.uint8)
+    image = Image.fromarray(np.broadcast_to(rows, (4_200, 4_200)))
+    image.save(tmp_path / "large.jpg")
+    image.save(tmp_path / "large.png")
+    pixels = read_image(tmp_path / "large.jpg", 16, "L").astype(int)
+    assert np.abs(pixels - read_image(tmp_path / "large.png", 16, "L")).max() <= 2
+
+
+def test_threads_share_the_memory_for_pictures():
+    """Never more is taken at once than there is; what needs more than there is, waits until it is alone."""
+    room, taken, most, look = images.Room(100), 0, 0, Lock()
+
+    def work(count: int) -> None:
+        nonlocal taken, most
+        with room.take(count):
+            with look:
+                taken += min(count, 100)
+                most = max(most, taken)
+            with look:
+                taken -= min(count, 100)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, np.random.default_rng(0).integers(1, 150, 400).tolist()))
+    assert taken == 0 and 0 < most <= 100

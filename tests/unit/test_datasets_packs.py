@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fct.datasets import packs as module
-from fct.datasets.icons import draw, read_packs
+from fct.datasets.icons import drawing, read_packs
 from fct.datasets.items import Item
 from fct.datasets.packs import LOCKED, PART_OF, Pack, fetch_packs, read_pack
 from fct.errors import BadInput, OperationFailed
@@ -73,7 +73,7 @@ def test_a_cache_with_this_lock_is_not_fetched_again(tmp_path, monkeypatch):
     npm.write_text("#!/bin/sh\n")
     npm.chmod(0o755)
     monkeypatch.setenv("PATH", str(npm.parent))
-    monkeypatch.setattr(module.subprocess, "run", install)
+    monkeypatch.setattr(module.children, "run", install)
     assert fetch_packs(tmp_path / "cache") == fetch_packs(tmp_path / "cache")
     assert len(calls) == 1 and calls[0][1:] == ["ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     (tmp_path / "cache" / "icon-packs" / "lock.sha256").write_text("another lock")
@@ -90,7 +90,7 @@ def test_unusable_choices_of_packs_are_refused(tmp_path, packs, message):
 
 
 def drawn(body, box=(0, 0, 32, 32), size=32, mode="L"):
-    return draw({"bi": Pack("bi", "MIT", {"a": (body, box)})}, Item("bi:a", "a", "bi", "train", "MIT", "a.png"), size, mode)
+    return drawing({"bi": Pack("bi", "MIT", {"a": (body, box)})}, Item("bi:a", "a", "bi", "train", "MIT", "a.png"), size, mode)()
 
 
 def test_an_icon_is_drawn_black_on_white():

@@ -8,6 +8,22 @@ def test_all_parts_are_joined_into_one_sentence_of_one_line():
     assert str(error) == "a file is broken; wanted 3 rows; got [1, 2]; in x.npy; write it again"
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("\x1b[2J\x1b]0;x\x07", "\\x1b[2J\\x1b]0;x\\x07"),
+        ("\ud800", "\\ud800"),
+        ("a\u202eb", "a\\u202eb"),
+        ("Größe 図 ✓", "Größe 図 ✓"),
+        ("a\u200bb", "a\\u200bb"),
+    ],
+)
+def test_what_cannot_be_seen_is_escaped(given, said):
+    error = str(BadInput("a name", got=given))
+    assert error == f"a name; got {said}"
+    error.encode()
+
+
 def test_what_is_left_out_leaves_no_trace_but_zero_is_said():
     assert str(FctError("it failed")) == "it failed"
     assert str(FctError("it failed", got=0)) == "it failed; got 0"

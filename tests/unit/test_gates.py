@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from fct.canary import CanaryResult
 from fct.coverage import Coverage
 from registry import gates
-from registry.gates import GATES, LiveChecks, Measurement, Rehearsal, decide, measure, more_queries, overall
+from registry.gates import LiveChecks, Measurement, Rehearsal, decide, measure, more_queries, overall
 from registry.measurement import below, holm
+from registry.titles import GATES
 
 SETTINGS = replace(gates_sample.SETTINGS, worst_class_tolerance=0.05, recovered_top1=0.6, recovered_mAP=0.6)
 
@@ -48,7 +49,9 @@ def live(share=0.02, recall=1.0, canary=True, fingerprint=True, measured=None, d
     far = np.arange(n) < share * n
     return LiveChecks(
         coverage={1: Coverage(float(far.mean()), 1.0, far, far.astype(float))},
-        recall=np.full(n, recall) if np.isscalar(recall) else np.asarray(recall),
+        recall=recall
+        if isinstance(recall, dict)
+        else {"without a filter": np.full(n, recall) if np.isscalar(recall) else np.asarray(recall)},
         canary=CanaryResult(0.9, 0.9, 1.0, (), canary, "as promised" if canary else "shuffled"),
         promised_rate=0.95,
         fingerprint_ok=fingerprint,
@@ -345,3 +348,9 @@ def test_measurements_as_json_hold_no_nan():
 
 def test_the_same_seed_measures_the_same_numbers():
     assert measure(values(), live(), SETTINGS, seed=4) == measure(values(), live(), SETTINGS, seed=4)
+
+
+def test_the_index_is_judged_by_the_kind_of_question_that_it_answers_worst():
+    kinds = {"without a filter": np.ones(500), "where 2 % may be answers": np.full(100, 0.81), "within one label": np.full(100, 0.99)}
+    (found,) = [m for m in measure(values(), live(recall=kinds), SETTINGS, seed=0) if m.gate == "index_faithful"]
+    assert found.value == pytest.approx(0.81) and "2 % may be answers" in found.note and found.n == 100

@@ -7,10 +7,11 @@ import pytest
 
 from fct import index as indexes
 from fct.errors import BadInput, NotPermitted
+from fct.settings import IndexSettings
 from registry import rehearsal
 from registry.serving import Serving
 
-FLAT = indexes.IndexSettings("flat", 1000, 8, 40, 32, 8, 4, "cpu", 0)
+FLAT = IndexSettings("flat", 1000, 8, 40, 32, 8, 4, "cpu", 0)
 REVISION = {"release": 1, "space": "v1"}
 
 

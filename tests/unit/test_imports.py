@@ -1,8 +1,13 @@
 """The numeric core runs where nothing but torch, torchvision, numpy and safetensors (and what draws progress bars and images) is installed."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).parents[2]
 CODE = """
@@ -45,7 +50,7 @@ print(summary["known"]["nn"]["top1"]["value"])
 
 def test_the_core_imports_fits_transforms_and_evaluates_without_the_frameworks(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-c", CODE, str(tmp_path / "h")], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", CODE, str(tmp_path / "h")], cwd=ROOT, capture_output=True, text=True, timeout=6000, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert 0 <= float(done.stdout) <= 1
@@ -53,5 +58,69 @@ def test_the_core_imports_fits_transforms_and_evaluates_without_the_frameworks(t
 
 def test_importing_the_package_alone_loads_nothing_heavy():
     code = "import sys, fct; print(sorted({'torch', 'numpy', 'torchvision'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=600, check=True)
     assert done.stdout.strip() == "[]"
+
+
+HEAVY = (
+    "torch",
+    "torchvision",
+    "mlflow",
+    "sqlalchemy",
+    "alembic",
+    "pandas",
+    "pyarrow",
+    "lance",
+    "faiss",
+    "numpy",
+    "prefect",
+    "great_expectations",
+    "fastapi",
+    "matplotlib",
+    "scipy",
+    "httpx",
+    "pydantic",
+    "yaml",
+)
+NEEDED = (  # in a project without a workspace; one process runs them one after the other, so each may import what those before it needed
+    (("--help",), set()),
+    (("log",), {"pydantic", "yaml"}),
+    (("status",), {"pydantic", "yaml"}),
+    (("adopt", "rows.npy", "--as", "v1", "--dry-run"), {"pydantic", "yaml", "numpy"}),
+)
+COMMANDS = """
+import json, sys
+from flows.cli import main
+
+heavy, commands = json.loads(sys.argv[1])
+found = []
+for args in commands:
+    sys.argv = ["fct", *args]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, (args, stop.code)
+    found.append(sorted(set(heavy) & set(sys.modules)))
+print("modules:" + json.dumps(found))
+"""
+
+
+def imported(folder: Path, commands: list[tuple[str, ...]]) -> list[set[str]]:
+    """Heavy modules that are there after each of some commands, all run in one new process."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TQDM_DISABLE": "1"}
+    given = json.dumps([HEAVY, commands])
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, given], cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return [set(one) for one in json.loads(done.stdout.rpartition("modules:")[2])]
+
+
+def test_a_command_imports_nothing_heavy_that_it_does_not_need(tmp_path):
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).normal(size=(300, 8)).astype("float32"))
+    found = imported(tmp_path, [args for args, _ in NEEDED])
+    assert {" ".join(args): there - needed for (args, needed), there in zip(NEEDED, found, strict=True)} == {
+        " ".join(args): set() for args, _ in NEEDED
+    }
+    assert not (tmp_path / "workspace").exists(), "who only looks begins no workspace"

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from fct.errors import BadInput, NotPermitted
-from fct.index import IndexSettings, Searcher, build, open_index, recall, save
+from fct.index import Searcher, build, open_index, recall, save
+from fct.settings import IndexSettings
 
 SMALL = {"kind": "auto", "flat_below": 1000, "hnsw_m": 16, "ef_construction": 100, "ef_search": 64}
 SMALL |= {"ivf_lists": 16, "ivf_probes": 4, "device": "auto", "seed": 0}
@@ -190,3 +191,54 @@ def test_a_tie_in_score_is_no_miss():
     reordered = searcher(vectors[::-1].copy(), kind="flat")
     reordered.ids = reordered.ids[::-1]
     assert (recall(reordered, vectors[::-1], vectors[::20], k=10) == 1).all()
+
+
+@pytest.mark.parametrize("kind", ["flat", "hnsw", "ivf"])
+@pytest.mark.parametrize("offset", [0.0, 1e3])
+def test_distances_far_from_the_origin_are_as_exact_as_near_it(kind, offset, tmp_path):
+    vectors = (np.random.default_rng(0).normal(size=(2000, 64)) + offset).astype(np.float32)
+    queries = vectors[:64] + np.float32(0.01)
+    index = build(vectors, "l2", settings(kind=kind, ivf_probes=16))
+    save(index, names(2000), tmp_path / "i", CONTENT, settings(kind=kind), "l2")
+    for one in (Searcher(index, names(2000), "l2"), open_index(tmp_path / "i", "l2", CONTENT)):
+        ids, scores = one.search(queries, 3)
+        exact = ((queries.astype(np.float64)[:, None] - vectors.astype(np.float64)[None]) ** 2).sum(axis=2)
+        assert (ids[:, 0] == names(2000)[:64]).all()
+        np.testing.assert_allclose(-scores[:, 1], np.sort(exact, axis=1)[:, 1], rtol=1e-3)
+        np.testing.assert_allclose(one.vector(5), vectors[5], atol=1e-3)
+        assert recall(one, vectors, queries).mean() > 0.95
+        assert recall(one, np.roll(vectors, 1, axis=0), queries).mean() < 0.1, "rows under wrong ids"
+
+
+def test_small_vectors_are_no_ties(tmp_path):
+    vectors = rows(500, 16) * np.float32(1e-4)
+    one = searcher(vectors, "l2", kind="flat")
+    assert recall(one, vectors, vectors[:20]).mean() == 1 and recall(one, np.roll(vectors, 1, axis=0), vectors[:20]).mean() < 0.3
+
+
+@pytest.mark.parametrize("kind", ["hnsw", "ivf"])
+@pytest.mark.parametrize("exact_below", [0, 50_000])
+def test_filters_cost_no_recall(kind, exact_below):
+    """20,000 rows in 40 clumps: where few may be answers, a walk that stops early finds others."""
+    rng = np.random.default_rng(0)
+    clump = rng.integers(0, 40, 20_000)
+    vectors = (rng.normal(size=(40, 48))[clump] + 0.6 * rng.normal(size=(20_000, 48))).astype(np.float32)
+    index = build(vectors, "cosine", settings(kind=kind, ivf_lists=64, ivf_probes=16, hnsw_m=32, ef_construction=100, ef_search=128))
+    one = Searcher(index, names(20_000), "cosine", exact_below)
+    queries = vectors[rng.integers(0, 20_000, 30)] + np.float32(0.05)
+    # no walk finds its way to other clumps: that takes looking at each row
+    for keep in (rng.random(20_000) < 0.02, rng.random(20_000) < 0.5, *([clump >= 35] if exact_below else [])):
+        assert recall(one, vectors, queries, 10, keep).mean() >= 0.99, (keep.mean(), exact_below)
+
+
+@pytest.mark.parametrize("share", [0.0005, 0.3, 1.0])
+def test_recall_with_a_filter_is_that_of_a_loop(share):
+    vectors, queries = rows(400), rows(5, seed=1)
+    keep = np.random.default_rng(2).random(400) < share
+    keep[7] = True
+    one = searcher(vectors, kind="hnsw", ef_search=4, hnsw_m=4)
+    found, _ = one.search(queries, 10, exclude=names(400)[~keep])
+    for query, ids, value in zip(queries, found, recall(one, vectors, queries, 10, keep), strict=True):
+        scores = np.where(keep, oracle(vectors, query, "cosine"), -np.inf)
+        best = set(names(400)[np.argsort(-scores)[: min(10, int(keep.sum()))]].tolist())
+        assert value == pytest.approx(len(best & set(ids.tolist())) / len(best))

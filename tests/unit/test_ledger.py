@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from fct import digests
 from fct.errors import BadInput, NotPermitted, OperationFailed
+from registry import formats
 from registry.ledger import DECISIONS, REVISIONS, Entry, Ledger, Overtaken, follows
 
 ROOT = Path(__file__).parents[2]
@@ -151,7 +152,26 @@ def test_when_the_stores_answer_is_lost_the_store_itself_says_who_wrote(written:
         assert ledger.entries() == [first]
 
 
-@pytest.mark.parametrize("key", [item for item in Entry.__dataclass_fields__ if item != "token"])
+def test_an_entry_without_a_number_is_of_format_1_and_keeps_its_digest(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    value = add(ledger, "promote", revision(1, 1)).to_json()
+    del value["format"]
+    (tmp_path / "0000001.json").write_text(json.dumps(value, indent=2), encoding="utf-8")
+    old = ledger.head()
+    assert old is not None and old.format == 1 and old.digest == digests.of_json(value)
+    new = add(ledger, "ingest", revision(1, 2))
+    assert new.previous == old.digest and new.format == formats.ENTRY and "format" in new.to_json()
+    assert [entry.number for entry in ledger.entries()] == [1, 2]
+
+
+@pytest.mark.parametrize("found", [1, 0, -1, 99, "2", None, True])
+def test_an_entry_of_a_format_that_is_not_known_is_refused(tmp_path: Path, found: object) -> None:
+    value = add(Ledger(tmp_path), "promote", revision(1, 1)).to_json() | {"format": found}
+    with pytest.raises(BadInput):
+        Entry.from_json(value)
+
+
+@pytest.mark.parametrize("key", [item for item in Entry.__dataclass_fields__ if item not in ("token", "format")])
 @pytest.mark.parametrize("number", [1, 3])
 def test_a_changed_entry_breaks_the_chain_and_is_named(tmp_path: Path, number: int, key: str) -> None:
     ledger = Ledger(tmp_path)
@@ -313,7 +333,7 @@ def test_of_four_processes_racing_for_one_number_exactly_one_wins(tmp_path: Path
         assert racer.stdin
         racer.stdin.write("go\n")
         racer.stdin.flush()
-    results = [racer.communicate(timeout=60)[0].strip() for racer in racers]
+    results = [racer.communicate(timeout=600)[0].strip() for racer in racers]
     assert sorted(results) == ["overtaken"] * 3 + ["won"]
     entries = Ledger(tmp_path).entries()
     assert entries[0] == first and [entry.by for entry in entries[1:]] == ["abcd"[results.index("won")]]
@@ -339,7 +359,7 @@ def test_a_killed_writer_leaves_the_old_head_or_the_new_one_each_whole(tmp_path:
         assert writer.stdout and writer.stdout.readline() == "ready\n"
         time.sleep(random.Random(seed).uniform(0.01, 0.15))
         writer.send_signal(signal.SIGKILL)
-        said = [int(line) for line in writer.communicate(timeout=60)[0].splitlines() if line.strip()]
+        said = [int(line) for line in writer.communicate(timeout=600)[0].splitlines() if line.strip()]
         entries = ledger.entries()
         assert [entry.number for entry in entries] == list(range(1, len(entries) + 1))
         assert len(entries) >= (said[-1] if said else 0), "an entry that was reported is gone"

@@ -259,3 +259,14 @@ def test_classes_may_be_as_large_as_the_gallery(monkeypatch):
         metrics.per_query(query, gallery, of_query, of_gallery, metric="l2"),
         oracles.per_query(query, gallery, of_query, of_gallery, metric="l2"),
     )
+
+
+@pytest.mark.parametrize("offset", [0.0, 1e3, 1e6])
+def test_l2_ranks_do_not_depend_on_where_the_origin_is(offset):
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 8, 300)
+    rows = rng.normal(size=(8, 16))[labels] + rng.normal(size=(300, 16))
+    near = metrics.per_query(rows[:60], rows[60:], labels[:60], labels[60:], metric="l2")
+    far = metrics.per_query(rows[:60] + offset, rows[60:] + offset, labels[:60], labels[60:], metric="l2")
+    assert np.array_equal(near.rank, far.rank) and not far.tied.any()
+    np.testing.assert_allclose(near.ap, far.ap)

@@ -13,7 +13,8 @@ from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput
 from fct.files import read_json
 from fct.making import make_release
-from fct.pairs import EmbedSettings, convert, load_sample, write_pairs
+from fct.pairs import convert, load_sample, write_pairs
+from fct.settings import EmbedSettings
 
 SETTINGS = EmbedSettings(fitting=("train", "fitting"), pool=("pool",), views=3, pool_views=2, pool_recombined=1, preview=True, batch=16)
 

@@ -56,6 +56,15 @@ def test_it_is_drawn_at_the_size_and_mode_that_are_wanted(size, mode, channels):
     assert all(np.array_equal(drawn[:, 0], drawn[:, c]) for c in range(channels))
 
 
+@pytest.mark.parametrize("shape", [(1, 32, 32), (3, 8, 12), (1, 10, 10), (1, 8, 6)])  # the last two do not divide into tiles
+def test_the_correction_tile_by_tile_is_that_of_the_convolutions(shape):
+    made = picture.Drawer(torch.zeros(2, *shape), torch.zeros(shape)).eval()
+    blurred = torch.rand(5, *shape, generator=torch.Generator().manual_seed(3))
+    with torch.inference_mode():
+        wanted = made.sharpen(blurred)
+        assert torch.allclose(made.correction(blurred), wanted, atol=1e-5) and wanted.std() > 1e-3
+
+
 def test_training_takes_much_of_the_error_of_a_blurred_drawing_away():
     rng = np.random.default_rng(0)
     ink = np.zeros((400, 1, 8, 8), np.float32)

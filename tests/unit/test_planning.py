@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import pytest
 
 from flows.cli.gallery import spoken
+from registry import planning
 from registry.planning import Plan, slope
 
 
-def test_a_slope_is_that_of_the_work_and_never_below_zero() -> None:
-    fixed, each = slope(lambda n: time.sleep(0.02 + 0.002 * n), 5, 25)
-    assert fixed == pytest.approx(0.02, abs=0.01) and each == pytest.approx(0.002, rel=0.3)
-    fixed, each = slope(lambda n: time.sleep(0.03 / n), 2, 20)
-    assert fixed > 0 and each == 0.0
+def test_a_slope_is_that_of_the_work_and_never_below_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: now))
+
+    def work(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    assert slope(lambda n: work(0.02 + 0.002 * n), 5, 25) == (pytest.approx(0.02), pytest.approx(0.002))
+    assert slope(lambda n: work(0.03 / n), 2, 20) == (pytest.approx(0.015), 0.0)
 
 
 def test_a_plan_adds_its_steps_up() -> None:

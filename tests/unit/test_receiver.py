@@ -53,7 +53,7 @@ def post(prefect: Prefect):
 
     def send(body=BODY, headers=None):
         async def ask() -> httpx.Response:
-            async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://receiver") as client:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
                 return await client.post("/webhook", content=body, headers=signed(body) if headers is None else headers)
 
         return asyncio.run(ask())
@@ -165,7 +165,7 @@ def test_a_huge_body_without_a_declared_length_is_refused(prefect):
             yield b" " * 1000
 
     async def ask() -> httpx.Response:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://receiver") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
             return await client.post("/webhook", content=chunks(), headers=signed())
 
     problem(asyncio.run(ask()), 413)
@@ -199,7 +199,7 @@ def test_ids_are_forgotten_when_their_age_alone_refuses_them(prefect):
     app = build(SECRET, "icons", prefect, clock=lambda: clock[0])
 
     async def ask() -> int:
-        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://receiver") as client:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://localhost") as client:
             return (await client.post("/webhook", content=BODY, headers=signed())).status_code
 
     assert asyncio.run(ask()) == 202

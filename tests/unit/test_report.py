@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from fct import evaluation
 from fct.errors import BadInput
 from fct.pairs import Sample
 from registry import sample_gates
-from registry.gates import GATES, TITLES, Measurement
+from registry.gates import Measurement
 from registry.report import Review, figures, html, markdown, search_picture
 from registry.report.description import MOST, code, escape
 from registry.report.page import ANSWERS, FLIPS, answers, flips, least_certain, thumbnail
 from registry.report.review import curve_rows, curves, gate_rows, interval, metric_rows, number, per_class, plain
+from registry.titles import GATES, TITLES
 
 Answer = tuple[Path | None, str, bool]
 DIGEST = hashlib.sha256(b"a verdict").hexdigest()
@@ -132,7 +134,7 @@ def review_of(
             "gallery_images_read": 0,
         },
         provenance={"seed": "0", "fct": "0.1.0", "params.yaml": "9f" * 32},
-        approve_value=f"<your name> {DIGEST[:12]}",
+        approve_value=f"<your name> {DIGEST}",
     )
 
 
@@ -152,6 +154,22 @@ def first_release() -> Review:
 @pytest.fixture(scope="module")
 def review() -> Review:
     return review_of()
+
+
+@cache
+def drawn(outcome: str = "passed") -> str:
+    """The page of ``review_of(outcome)``, drawn once."""
+    return html(review_of(outcome))
+
+
+@cache
+def drawn_first() -> str:
+    return html(first_release())
+
+
+@cache
+def drawn_hostile() -> str:
+    return html(hostile())
 
 
 class Page(HTMLParser):
@@ -325,7 +343,7 @@ def test_each_forward_transformation_has_its_tables_and_chart(review: Review) ->
 
 @pytest.mark.parametrize("outcome", ["passed", "refused", "inconclusive"])
 def test_the_page_is_whole_and_needs_nothing_from_elsewhere(outcome: str) -> None:
-    text = html(review_of(outcome))
+    text = drawn(outcome)
     page = Page(text)
     assert page.open == [] and [tag for tag, _ in page.tags].count("svg") == 3
     assert not re.search(r"https?:|url\((?!#)|@import|<script|<link|<iframe", text)
@@ -342,38 +360,34 @@ def test_the_page_is_whole_and_needs_nothing_from_elsewhere(outcome: str) -> Non
     assert policy is not None and policy.startswith("default-src 'none'")
 
 
-def test_every_colour_of_the_charts_is_one_that_the_page_defines(review: Review) -> None:
-    text = html(review)
-    drawn = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+def test_every_colour_of_the_charts_is_one_that_the_page_defines() -> None:
+    text = drawn()
+    charts = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
     used = set(re.findall(r"var\(--([a-z-]+)\)", text))
     light, dark = re.findall(r":root \{\s*(?:color-scheme: light dark;)?\s*(--page.*?)\}", text, re.DOTALL)[:2]
     names = set(re.findall(r"--([a-z-]+):", light))
     assert names == set(re.findall(r"--([a-z-]+):", dark)) and used - {"mark", "tone", "tint"} <= names
-    assert not re.search(r"#[0-9a-f]{6}", drawn), "a colour that would not follow light and dark"
+    assert not re.search(r"#[0-9a-f]{6}", charts), "a colour that would not follow light and dark"
 
 
 def test_the_same_review_gives_the_same_bytes() -> None:
-    assert html(review_of()) == html(review_of()) and markdown(review_of()) == markdown(review_of())
+    assert html(review_of()) == drawn() and markdown(review_of()) == markdown(review_of())
 
 
-def test_ids_of_the_page_are_unique_enough_for_its_links(review: Review) -> None:
-    text = html(review)
+def test_ids_of_the_page_are_unique_enough_for_its_links() -> None:
+    text = drawn()
     for target in set(re.findall(r'(?:href="|url\()#([^")]+)', text)):
         assert f'id="{target}"' in text
 
 
 def test_the_page_shows_verdict_gates_metrics_and_how_to_decide(review: Review) -> None:
-    page = Page(html(review)).text
+    page = Page(drawn()).text
     assert "icons version 2 passed its gates" in page and "upgrade from version 1" in page
     for gate in gate_rows(review):
         assert gate["title"] in page and gate["note"] in page
     for row in metric_rows(review):
         assert row["oo"] in page and row["nh"] in page and row["nn"] in page and row["rho"] in page
-    assert (
-        f"<your name> {DIGEST[:12]}" in page
-        and "fct approve 2 --by NAME --why TEXT" in page
-        and "fct reject 2 --by NAME --why TEXT" in page
-    )
+    assert f"<your name> {DIGEST}" in page and "fct approve 2 --by NAME --why TEXT" in page and "fct reject 2 --by NAME --why TEXT" in page
     assert DIGEST in page and "ab" * 32 in page and "01" * 32 in page and "9f" * 32 in page
     assert "0.005 of its time" in page and "20,204" in page
     assert "%" not in page
@@ -382,13 +396,13 @@ def test_the_page_shows_verdict_gates_metrics_and_how_to_decide(review: Review) 
 def test_a_refused_version_offers_no_approval_and_says_what_stands_in_the_way() -> None:
     for outcome in ("refused", "inconclusive"):
         judged = review_of(outcome)
-        for text in (Page(html(judged)).text, shown(rendered(markdown(judged)))):
+        for text in (Page(drawn(outcome)).text, shown(rendered(markdown(judged)))):
             assert judged.verdict["problems"][0] in text and "What stands in the way" in text
             assert "fct approve" not in text and judged.approve_value not in text and "fct reject 2" in text
 
 
 def test_a_first_release_has_nothing_to_compare_and_still_a_report() -> None:
-    page = Page(html(first_release()))
+    page = Page(drawn_first())
     assert page.open == [] and "no champion to compare with" in page.text and "No uncertainty predicted" in page.text
     assert "Recovery" not in page.text and "Lost queries" not in page.text
     assert not any(tag == "svg" for tag, _ in page.tags)
@@ -410,7 +424,7 @@ def test_no_predicted_uncertainty_is_said_and_unpredicted_rows_are_not_ranked(re
         number(x) for x in sorted(review.sigma[np.isfinite(review.sigma)].tolist(), reverse=True)[:10]
     ]
     assert all(far for _, _, far in ranked) and "within" not in [far for *_, far in ranked]
-    assert "for 270 of 300 gallery items; for the others there is no uncertainty predicted" in Page(html(review)).text
+    assert "for 270 of 300 gallery items; for the others there is no uncertainty predicted" in Page(drawn()).text
     blind = replace(review, sigma=np.full(300, np.nan))
     assert least_certain(blind) == [] and "No uncertainty predicted for the 300 gallery items" in Page(html(blind)).text
     assert "No uncertainty predicted" in Page(html(replace(review, sigma=None, far=None, gallery_ids=None))).text
@@ -465,12 +479,12 @@ def hostile() -> Review:
         costs=found.costs | {EVIL: EVIL},
         provenance={EVIL: EVIL},
         gallery_ids=np.array([EVIL] * 300),
-        approve_value=f"{EVIL} {DIGEST[:12]}",
+        approve_value=f"{EVIL} {DIGEST}",
     )
 
 
 def test_names_cannot_bring_markup_into_the_page() -> None:
-    calm, page = Page(html(review_of("inconclusive"))), Page(html(hostile()))
+    calm, page = Page(drawn("inconclusive")), Page(drawn_hostile())
     assert page.open == []
     assert {tag for tag, _ in page.tags} == {tag for tag, _ in calm.tags}, "a name made a tag"
     assert not any(name.startswith("on") for _, attributes in page.tags for name in attributes)
@@ -478,7 +492,8 @@ def test_names_cannot_bring_markup_into_the_page() -> None:
 
 
 def test_names_cannot_break_the_description() -> None:
-    text = markdown(hostile())
+    found = hostile()
+    text = markdown(found)
     tokens = rendered(text)
     assert not [
         token
@@ -491,7 +506,7 @@ def test_names_cannot_break_the_description() -> None:
     assert [token.level for token in tokens if token.type == "bullet_list_open"] == [0, 0], "no list in a list"
     words = shown(tokens)
     assert "<script>alert(1)</script>|`x`**b** [l](http://evil.example)" in words and "http://" not in text.replace(
-        code(hostile().approve_value), ""
+        code(found.approve_value), ""
     )
     widths: list[list[int]] = []
     for token in tokens:
@@ -502,10 +517,10 @@ def test_names_cannot_break_the_description() -> None:
         if token.type in ("td_open", "th_open"):
             widths[-1][-1] += 1
     assert len(widths) == 2 and all(len(set(table)) == 1 for table in widths)
-    assert len(widths[1]) == 1 + len(hostile().verdict["gates"])
+    assert len(widths[1]) == 1 + len(found.verdict["gates"])
     cells = [tokens[i + 1].content for i, token in enumerate(tokens) if token.type == "td_open"]
     gates = np.array(cells[-widths[1][0] * (len(widths[1]) - 1) :]).reshape(-1, widths[1][0])
-    assert [cell.partition(" ")[2] for cell in gates[:, 4]] == [gate["outcome"] for gate in hostile().verdict["gates"]], (
+    assert [cell.partition(" ")[2] for cell in gates[:, 4]] == [gate["outcome"] for gate in found.verdict["gates"]], (
         "a pipe in a name moved a cell"
     )
 
@@ -573,7 +588,7 @@ def test_the_description_stays_short_whatever_is_written(filler: str, count: int
     assert len(text) < MOST
     assert ("fct approve 2" in text) == (count == 40) and "fct reject 2" in text and "report.html in the run of this upgrade" in text
     if count == 40:
-        assert f"<your name> {DIGEST[:12]}" in text, "a value cut short would approve nothing"
+        assert f"<your name> {DIGEST}" in text, "a value cut short would approve nothing"
     assert count == 1 or "more measurements" in text
 
 
@@ -617,7 +632,7 @@ def test_a_verdict_of_all_gates_fits_with_a_row_for_each_and_the_new_threshold(r
     sentence = "If an application compares scores with a threshold: set the threshold to 0.7700 with the promotion"
     assert sentence in words and "more measurements" in words
     page = Page(html(full)).text
-    assert sentence in page and sentence not in Page(html(review)).text
+    assert sentence in page and sentence not in Page(drawn()).text
     assert all(plain(gate["note"], 400) in page for gate in full.verdict["gates"])
 
 
@@ -641,18 +656,18 @@ def test_the_curves_are_means_over_the_queries_of_a_population(review: Review) -
     found = with_curves(review)
     v = found.values
     assert v is not None
-    drawn = curves(found)
-    assert list(drawn) == ["known", "unseen"] and curves(review) == {}
-    for population in drawn:
+    means = curves(found)
+    assert list(means) == ["known", "unseen"] and curves(review) == {}
+    for population in means:
         for name in ("shipped_top1", "random_mAP", "oracle_mAP"):
             wanted = [np.mean(row[v["curve_populations"] == population]) for row in v[f"curve_{name}"]]
-            np.testing.assert_allclose(drawn[population][name], wanted)
-    rows = curve_rows(drawn)
+            np.testing.assert_allclose(means[population][name], wanted)
+    rows = curve_rows(means)
     assert [(row["population"], row["metric"]) for row in rows] == [
         (f"{p} classes", m) for p in ("known", "unseen") for m in ("top-1", "mAP")
     ]
-    assert rows[1]["random"] == number(float(drawn["known"]["random_mAP"].mean())) and rows[1]["start"] == number(
-        float(drawn["known"]["shipped_mAP"][0])
+    assert rows[1]["random"] == number(float(means["known"]["random_mAP"].mean())) and rows[1]["start"] == number(
+        float(means["known"]["shipped_mAP"][0])
     )
 
 
@@ -666,9 +681,9 @@ def test_the_page_draws_the_backfilling_curves_and_says_them_aloud(review: Revie
     for row in curve_rows(curves(found)):
         assert f"from {row['start']} to {row['end']}, mean {row['shipped']}" in spoken
         assert f"mean {row['oracle']}" in spoken and row["random"] in page.text
-    assert text == html(with_curves(review_of())) and "Backfilling" not in Page(html(review)).text
-    drawn = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
-    assert not re.search(r"#[0-9a-f]{6}", drawn) and not re.search(r"https?:", text)
+    assert text == html(with_curves(review_of())) and "Backfilling" not in Page(drawn()).text
+    charts = "".join(re.findall(r"<svg.*?</svg>", text, re.DOTALL))
+    assert not re.search(r"#[0-9a-f]{6}", charts) and not re.search(r"https?:", text)
 
 
 def test_curves_of_one_population_and_level_ones_are_drawn(review: Review) -> None:

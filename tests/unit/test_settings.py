@@ -1,4 +1,6 @@
+import json
 import re
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 
 import pytest
@@ -6,7 +8,7 @@ import yaml
 
 from fct.errors import BadInput
 from registry.releases import plain_name
-from registry.settings import read
+from registry.settings import ADDED, read
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
 
@@ -66,11 +68,26 @@ def test_settings_cannot_be_changed():
 
 
 @pytest.mark.parametrize(
-    "key", [key for key in keys(yaml.safe_load(PARAMS.read_text(encoding="utf-8"))) if key not in ("train.v1", "train.v2")]
+    "key", [key for key in keys(yaml.safe_load(PARAMS.read_text(encoding="utf-8"))) if key not in ("train.v1", "train.v2", *ADDED)]
 )
 def test_any_missing_key_is_named(tmp_path, raw, key):
     drop(raw, key)
     refused(tmp_path, raw, f"lacks the key {key}", "params.yaml")
+
+
+@pytest.mark.parametrize("key", ADDED)
+def test_a_file_without_a_key_that_came_later_means_what_is_written_down(tmp_path, raw, key):
+    drop(raw, key)
+    here = read(write(tmp_path, raw))
+    for part in key.split("."):
+        here = getattr(here, part)
+    assert json.loads(json.dumps(asdict(here) if is_dataclass(here) else here)) == ADDED[key]
+
+
+def test_a_file_of_before_any_of_them_reads(tmp_path, raw):
+    for key in sorted(ADDED, key=len, reverse=True):  # keys of a block before the block
+        drop(raw, key)
+    assert json.loads(json.dumps(asdict(read(write(tmp_path, raw)).program))) == ADDED["program"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from fct import codes, embedder, program, side
 from fct.comparison import Thumbnail as Stored
 from fct.errors import BadInput
-from fct.side import SideSettings
+from fct.settings import KINDS, SideSettings
 
 SETTINGS = SideSettings(
     ("simclr", "pca"), dims=6, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002
@@ -275,7 +275,7 @@ def test_white_and_black_survive_every_thumbnail():
 
 
 def test_a_program_of_every_kind_exports_and_gives_the_same_codes(tmp_path):
-    made = prepare(replace(SETTINGS, kinds=side.KINDS, dims=(4, 5, 6, 7, 16), bits=2))
+    made = prepare(replace(SETTINGS, kinds=KINDS, dims=(4, 5, 6, 7, 16), bits=2))
     program.export(made, 1, 16, tmp_path / "program.pt2")
     _, found = program.embed(program.load(tmp_path / "program.pt2"), images(), device=CPU)
     with torch.inference_mode():

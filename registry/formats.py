@@ -1,0 +1,35 @@
+"""Which formats are written and read: a number in each kind of file (docs/formats.md).
+
+What older code wrote is read for ever; a file that lacks its number is of format 1. Release and h keep their numbers where they are
+written (:mod:`fct.release`, :mod:`fct.forward.storage`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from fct.errors import BadInput
+
+ENTRY = 2  # of the ledger
+REVISION = 2
+VERDICT = 2
+
+
+def readable(kind: str, value: Mapping[str, Any], newest: int, where: str | Path | None = None) -> int:
+    """The format of a file of ours, 1 where it has no number.
+
+    Raises:
+        BadInput: a later version of this package wrote it, or the number is none.
+    """
+    found = value.get("format", 1)
+    if type(found) is not int or not 1 <= found <= newest:
+        raise BadInput(
+            f"this {kind} was written by a later version of this package, or by something else",
+            wanted=f"format 1 to {newest}",
+            got=repr(found)[:40],
+            where=where,
+            todo="use the version that wrote it, or a later one",
+        )
+    return found

@@ -1,0 +1,97 @@
+"""Rollback: back to the release that served before, model and gallery together, by one ledger entry.
+
+Everything before the entry can be done again. A crash at any instant leaves the old entry or the new one, each whole.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fct.errors import BadInput, NotPermitted
+from registry import kept, lock
+from registry.decisions import ledger_lock, unreadable_is_altered
+from registry.ledger import Entry
+from registry.revision import Revision, before, masked, next_number, pin, verify
+from registry.workspace import Workspace
+
+
+def _before(workspace: Workspace) -> tuple[Entry, Revision]:
+    """The ledger's head and what a rollback returns to, every file of it verified."""
+    head = workspace.ledger.head()
+    if head is None or head.serving is None:
+        raise BadInput("nothing serves, so there is nothing to roll back to")
+    current, target = head.serving["release"], before(workspace.ledger.entries(), head.serving["release"])
+    if target is None:
+        raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
+    if target["space"] not in workspace.gallery.tables():
+        raise NotPermitted(
+            f"release {target['release']} was dropped by `fct gc`", todo="gc.keep_releases in params.yaml says how many stay"
+        )
+    with unreadable_is_altered(f"release {target['release']}"):
+        verify(workspace, target)
+    return head, target
+
+
+def _missing(workspace: Workspace, head: Entry, target: Revision, without_missing: bool) -> int:
+    """How many items serve now and are unknown to ``target``. NotPermitted where there are any and nobody said that they may be missing."""
+    gallery, serving = workspace.gallery, head.serving or target
+    served, known = (gallery.space_ids(one["space"], at=one["tables"][one["space"]]["version"]) for one in (serving, target))
+    missing = np.setdiff1d(np.intersect1d(served, gallery.item_ids()), known)
+    if len(missing) and not without_missing:
+        raise NotPermitted(
+            f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
+            todo="`fct rollback --without-missing` serves without them; `fct ingest` of their images then embeds them with"
+            f" release {target['release']} (promote.double_embed_days does so beforehand)",
+        )
+    return len(missing)
+
+
+def foresee_rollback(workspace: Workspace, *, without_missing: bool = False) -> dict[str, Any]:
+    """What :func:`rollback` would do, by the same checks: from, to (release and revision), rows, missing."""
+    head, target = _before(workspace)
+    missing = _missing(workspace, head, target, without_missing)
+    rows = target["tables"][target["space"]]["rows"]
+    current = head.serving["release"] if head.serving else None
+    return {"from": current, "to": target["release"], "revision": target["revision"], "rows": rows, "missing": missing}
+
+
+def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool = False) -> Entry:
+    """Return to the release that served before, at its last revision, minus every item deleted since.
+
+    Where nothing was deleted its tables and its index were never touched, so the answers are the same bit for bit. MLflow is not asked:
+    whoever needs a rollback must not wait for a server, and the alias and tags there follow at the next look at the registry.
+
+    Args:
+        without_missing: return even though some items that serve now were embedded by the later release alone. They serve again when
+            that release does, or when they are ingested anew.
+
+    Raises:
+        BadInput: nothing served before. NotPermitted: a file of it was altered since, or items would be missing.
+    """
+    ledger, settings = workspace.ledger, workspace.settings
+    with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
+        head, target = _before(workspace)
+        target = current_of(workspace, target, ledger.entries())
+        missing = _missing(workspace, head, target, without_missing)
+        assert head.serving is not None  # or there were nothing before it
+        current = head.serving["release"]
+        held.check()
+        detail = {"from": current, "to": target["release"], "missing": missing}
+        entry = ledger.append(head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail=detail)
+    return entry
+
+
+def current_of(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision:
+    """The revision without items that are gone: as it is where none is, else a new one. A deletion that was cut short hides nothing."""
+    gallery, space = workspace.gallery, revision["space"]
+    ids = gallery.space_ids(space, at=revision["tables"][space]["version"])
+    if not len(np.setdiff1d(ids, gallery.item_ids())):
+        return revision
+    number = int(revision["release"])
+    gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
+    now = masked(workspace, revision)
+    if now is None:
+        now = pin(workspace, number, space, kept.release(workspace, revision, check=False), revision["forward"])
+    return now | {"revision": next_number(entries, number), "verdict": revision.get("verdict")}
