@@ -135,7 +135,7 @@ def test_who_may_not_edit_cannot_approve_and_what_was_altered_after_the_approval
         with monkeypatch.context() as patch:
             as_user(patch, "ana")
             client.set_model_version_tag("tiny", "2", "fct.approve", f"Ana {digest}")
-        team.until(lambda: "weights of h were changed" in _tags(team).get("fct.note", ""))
+        team.until(lambda: "is not the file that was approved" in _tags(team).get("fct.note", ""))
         assert team.status()["serving"]["release"] == 1 and client.get_model_version_by_alias("tiny", "champion").version == "1"
         assert "not promoted" in team.project.fct("status").out
     client.set_model_version_tag("tiny", "2", "note", "restored")  # any event makes the team look again
