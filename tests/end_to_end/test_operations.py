@@ -185,6 +185,16 @@ def test_a_second_up_does_nothing_and_says_so(team: Team) -> None:
     assert running.parts(team.project.folder / "workspace") == before
 
 
+def test_mlflow_answers_no_request_that_another_name_led_here(team: Team) -> None:
+    """A page of somebody's that has its own name point to this machine (DNS rebinding): MLflow's check is in force as we start it."""
+    import httpx
+
+    search = f"{team.url}/api/2.0/mlflow/registered-models/search"
+    assert httpx.get(search, timeout=PATIENCE_S).status_code == 200
+    refused = httpx.get(search, headers={"Host": "evil.example"}, timeout=PATIENCE_S)
+    assert refused.status_code == 403 and "registered_models" not in refused.text
+
+
 def test_doctor_finds_nothing_wrong_with_a_healthy_team(team: Team) -> None:
     ran = team.project.command("doctor", "--json")
     assert ran.code == 0, ran.out
