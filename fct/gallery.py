@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from fct.tables import Dataset, Rows
 
 ITEMS = "items"
+FEATURES = "features/"
 ROLES = ("item", "canary")
 NATIVE, BACKFILLED = "native", "backfilled"
 """Origins of a vector that the version itself computed: when the item arrived, or later in the place of a carried one."""
@@ -88,7 +90,7 @@ class SpaceInfo:
 
 
 def features_name(version: int) -> str:
-    return f"features/v{version}"
+    return f"{FEATURES}v{version}"
 
 
 def space_name(version: int, forward: Mapping[int, str]) -> str:
@@ -466,9 +468,28 @@ class Gallery:
 
     # ---- trust --------------------------------------------------------------------------------------------------
 
-    def snapshot(self, table: str, at: int | None = None) -> TableState:
-        """Version, rows, content digest and file digests of a table, now or at a Lance version."""
-        return tables.snapshot(self.root, table, at)
+    def snapshot(
+        self, table: str, at: int | None = None, recorded: Mapping[str, str] = MappingProxyType({}), *, content: bool = True
+    ) -> TableState:
+        """Version, rows, content digest and file digests of a table, now or at a Lance version; as :func:`fct.tables.snapshot`."""
+        return tables.snapshot(self.root, table, at, recorded, content=content)
+
+    def compare(self, name: str, recorded: Mapping[str, str], ids: np.ndarray | None = None) -> None:
+        """Refuse (:class:`~fct.tables.Damaged`) where a file of the table as it is now is not what was recorded of it.
+
+        Args:
+            recorded: file → digest; files that are not in it are new. ids: only files that hold rows of these.
+        """
+        with tables.lance_errors(self.table_path(name)):
+            wanted = {file: recorded[file] for file in self.files(name, ids) if file in recorded}
+            tables.compare(self.root, wanted, f"the table {name}")
+
+    def files(self, name: str, ids: np.ndarray | None = None) -> list[str]:
+        """Files that a table refers to now, relative to the gallery; as :func:`fct.tables.files_of`."""
+        path = self.table_path(name)
+        dataset = tables.open_table(self.root, name)
+        with tables.lance_errors(path):
+            return [file.relative_to(self.root).as_posix() for file in tables.files_of(dataset, path, ids)]
 
     def has_version(self, name: str, version: int) -> bool:
         """Whether a table is there at this Lance version."""

@@ -274,6 +274,21 @@ def open_index(
     return Searcher(faiss.read_index(str(folder / "index.faiss")), ids, metric, exact_below)
 
 
+def different(folder: str | Path, recorded: dict[str, Any]) -> dict[str, str]:
+    """File → ``is missing`` or ``was altered``, for each file of a saved index that is not what :func:`save` returned. Nothing is loaded."""
+    folder, found = Path(folder), {}
+    for name, digest in recorded["files"].items():
+        if not (folder / name).is_file():
+            found[name] = "is missing"
+        elif of_file(folder / name) != digest:
+            found[name] = "was altered"
+    try:
+        same = read_json(folder / "index.json") == recorded
+    except BadInput:
+        same = False
+    return found | ({} if same else {"index.json": "is not what was recorded"})
+
+
 def recall(searcher: Searcher, vectors: np.ndarray, queries: np.ndarray, k: int = 10, keep: np.ndarray | None = None) -> np.ndarray:
     """Recall at ``k`` of an index against exact search, one number a query: (Q,) float64 in 0–1.
 

@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,8 +33,13 @@ if TYPE_CHECKING:
     from pyarrow import Table as Rows
 
 KEY = {"lance-schema:unenforced-primary-key": "true"}
+RESTORE = "restore it from a backup, then `fct status --verify`"
 ATTEMPTS = 12
 HASHING_THREADS = 4
+
+
+class Damaged(NotPermitted):
+    """A file is not what was recorded of it, or is missing. Nothing may be made from it."""
 
 
 def path_of(root: Path, name: str) -> Path:
@@ -258,7 +264,7 @@ class TableState:
         table: name, for example ``spaces/v2-0123456789ab``.
         version: Lance version.
         rows: number of rows.
-        content: content digest over sorted ids and named columns; equal for two runs that made the same rows.
+        content: content digest over sorted ids and named columns; equal for two runs that made the same rows. ``""`` where nobody took it.
         files: SHA-256 of every file that version refers to, keyed by path relative to the gallery.
     """
 
@@ -292,34 +298,55 @@ def content_of(dataset: Dataset) -> str:
     return of_rows(columns.pop("id"), **columns)
 
 
-def files_of(dataset: Dataset, path: Path) -> list[Path]:
-    """The manifest, data files and deletion files that a table version refers to; nothing else in the folder counts."""
+def files_of(dataset: Dataset, path: Path, ids: np.ndarray | None = None) -> list[Path]:
+    """The manifest, data files and deletion files that a table version refers to; nothing else in the folder counts.
+
+    Args:
+        ids: only the manifest and the files that hold rows of these ids.
+    """
     # Lance counts manifest names down from 2^64 - 1, so that the latest sorts first.
     found = [path / "_versions" / f"{2**64 - 1 - dataset.version:020d}.manifest"]
-    for fragment in dataset.get_fragments():
+    fragments = dataset.get_fragments()
+    if ids is not None:
+        offsets = positions(dataset, ids)
+        ends = np.cumsum([fragment.count_rows() for fragment in fragments])
+        fragments = [fragments[place] for place in np.unique(np.searchsorted(ends, offsets[offsets >= 0], side="right"))]
+    for fragment in fragments:
         found += [path / "data" / file.path for file in fragment.data_files()]
         deletion = fragment.deletion_file()
         found += [path / deletion] if deletion else []
     return found
 
 
-def snapshot(root: Path, name: str, at: int | None = None) -> TableState:
-    """State of a table now, or at the Lance version ``at``. Reads the whole table."""
+def snapshot(
+    root: Path, name: str, at: int | None = None, recorded: Mapping[str, str] = MappingProxyType({}), *, content: bool = True
+) -> TableState:
+    """State of a table now, or at the Lance version ``at``.
+
+    Args:
+        recorded: file → digest that is known of it; it is carried over and never taken anew.
+        content: also read the rows, for their digest: then the files in ``recorded`` are compared first. Without it, content is ``""``,
+            and only files that nobody has recorded are read.
+
+    Raises:
+        Damaged: a file that holds the rows is not what was recorded.
+    """
     path = path_of(root, name)
     dataset = open_table(root, name, at)
     with lance_errors(path):
-        files = files_of(dataset, path)
+        files = [file.relative_to(root).as_posix() for file in files_of(dataset, path)]
+        known = {file: recorded[file] for file in files if file in recorded}
+        new = [file for file in files if file not in known]
+        if content:
+            compare(root, known)
         with ThreadPoolExecutor(HASHING_THREADS) as pool:
-            digests = dict(zip((file.relative_to(root).as_posix() for file in files), pool.map(of_file, files), strict=True))
-        return TableState(name, dataset.version, dataset.count_rows(), content_of(dataset), dict(sorted(digests.items())))
+            digests = known | dict(zip(new, pool.map(lambda file: of_file(root / file), new), strict=True))
+        said = content_of(dataset) if content else ""
+        return TableState(name, dataset.version, dataset.count_rows(), said, dict(sorted(digests.items())))
 
 
-def verify(root: Path, state: TableState) -> None:
-    """Compare every file of the state with its digest. The table itself is not opened.
-
-    Raises:
-        NotPermitted: a file is missing or was altered; the sentence names file and table.
-    """
+def different(root: Path, recorded: Mapping[str, str]) -> dict[str, str]:
+    """File → ``is missing`` or ``was altered``, for every one of ``recorded`` (path below ``root`` → SHA-256) that is not what it was."""
 
     def now(name: str) -> str | None:
         try:
@@ -327,12 +354,32 @@ def verify(root: Path, state: TableState) -> None:
         except FileNotFoundError:
             return None
 
-    with lance_errors(path_of(root, state.table)), ThreadPoolExecutor(HASHING_THREADS) as pool:
-        for name, wanted, got in zip(state.files, state.files.values(), pool.map(now, state.files), strict=True):
-            if got != wanted:
-                what = "is missing" if got is None else "was altered"
-                todo = "restore it from a backup or roll back to a release that does not need it"
-                raise NotPermitted(f"a file of the table {state.table} (version {state.version}) {what}", got=name, where=root, todo=todo)
+    with ThreadPoolExecutor(HASHING_THREADS) as pool:
+        found = zip(recorded.items(), pool.map(now, recorded), strict=True)
+        return {name: "is missing" if got is None else "was altered" for (name, wanted), got in found if got != wanted}
+
+
+def compare(root: Path, recorded: Mapping[str, str], what: str = "the gallery") -> None:
+    """Compare files with their digests: before their rows become other rows, an index or a merge of them.
+
+    Args:
+        recorded: path below ``root`` → SHA-256. what: whose files they are, for the sentence.
+
+    Raises:
+        Damaged: a file is missing or was altered; the sentence names it.
+    """
+    for name, how in different(root, recorded).items():
+        raise Damaged(f"a file of {what} {how}", got=name, where=root, todo=RESTORE)
+
+
+def verify(root: Path, state: TableState) -> None:
+    """Compare every file of the state with its digest. The table itself is not opened.
+
+    Raises:
+        Damaged: a file is missing or was altered; the sentence names file and table.
+    """
+    with lance_errors(path_of(root, state.table)):
+        compare(root, state.files, f"the table {state.table} (version {state.version})")
 
 
 def verify_content(root: Path, state: TableState) -> None:

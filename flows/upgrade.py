@@ -17,7 +17,7 @@ from typing import Any
 from fct import audit
 from fct.errors import BadInput, NotPermitted, Unreachable
 from flows import services
-from registry import lock, publish
+from registry import alarm, lock, publish
 from registry.releases import Missing
 from registry.upgrade import Upgrade
 from registry.workspace import Workspace
@@ -56,7 +56,8 @@ def carry(workspace: Workspace, version: int, step: Callable[..., Any] = do) -> 
         the verdict, and of the candidate ``run_id`` and ``gallery_images_read``.
     """
     upgrade = Upgrade(workspace, version)
-    with alone(workspace, version), audit.opened_below(image_folders(workspace)) as opened:
+    alarm.refuse(workspace)
+    with alone(workspace, version), alarm.sounding(workspace), audit.opened_below(image_folders(workspace)) as opened:
         verdict: dict[str, Any] = {}
         for name in STEPS[:-1]:
             verdict = step(upgrade, name)

@@ -17,7 +17,7 @@ from fct import adopted, digests, release, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder
 from fct.gallery import features_name
-from registry import lock
+from registry import alarm, lock
 from registry.decisions import ledger_lock
 from registry.workspace import Workspace
 
@@ -25,6 +25,7 @@ ROWS = 16_384  # a commit
 Listed = list[tuple[str, str]]
 
 
+@alarm.stops
 def adopt(
     workspace: Workspace,
     rows: adopted.Rows,
@@ -72,6 +73,7 @@ def adopt(
         added, unchanged, conflicts = _write(workspace, opened, rows, version, dry_run=True)
         return said | {"added": added, "unchanged": unchanged, "conflicts": conflicts, "entry": None}
     with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: adopt", lease_s=settings.promote.lock_lease_s):
+        alarm.compare(workspace, alarm.recorded(workspace), "items")
         canaries = _canaries(rows, pairs, parts, settings.seed)
         if opened is None:
             opened = _register(workspace, rows, version, metric, normalised, canaries[0].tolist())

@@ -19,10 +19,11 @@ from fct import device as devices
 from fct import evaluation, metrics, order, pairs, vectors
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted
-from fct.gallery import BACKFILLED
-from registry import lock, rereading
+from fct.gallery import BACKFILLED, features_name
+from registry import alarm, lock, rereading
 from registry.arrivals import Arrival
 from registry.decisions import ledger_lock
+from registry.entering import enter
 from registry.ledger import Entry
 from registry.promotion import ask_canaries, follow_later
 from registry.revision import Revision, next_number, pin
@@ -51,6 +52,7 @@ class Backfilled:
     stopped: str = ""
 
 
+@alarm.stops
 def backfill(
     workspace: Workspace,
     *,
@@ -72,7 +74,7 @@ def backfill(
 
     Raises:
         BadInput: nothing serves, no limit, a limit out of range, or mAP is to be reached and the gallery has no labels.
-        NotPermitted: the canaries say that a batch is wrong; what served goes on serving.
+        NotPermitted: the canaries say that a batch is wrong, or files are damaged (:mod:`registry.alarm`); what served goes on serving.
     """
     serving = workspace.ledger.serving()
     if serving is None:
@@ -236,7 +238,10 @@ class _State:
             serving = None if head is None else head.serving
             if serving is None or int(serving["release"]) != self.number or serving["space"] != self.space:
                 raise NotPermitted("another release serves meanwhile", todo="run the command again")
-            rows = self.gallery.backfill(self.space, np.union1d(ids, self._unfinished()))
+            known, todo = alarm.recorded(workspace), np.union1d(ids, self._unfinished())
+            for name, some in (("items", None), (self.space, None), (features_name(self.number), todo)):
+                alarm.compare(workspace, known, name, some)
+            rows = self.gallery.backfill(self.space, todo)
             if not rows and self.gallery.snapshot(self.space).content == serving["tables"][self.space]["content"]:
                 return None
             revision = pin(workspace, self.number, self.space, self.release, serving["forward"])
@@ -244,7 +249,7 @@ class _State:
             held.check()
             now = revision | {"revision": next_number(entries, self.number), "verdict": serving["verdict"]}
             detail = {"version": self.number, "items": rows, "share": round(self.share(), 6)}
-            return ledger.append(head, action="backfill", by=by, why=why, model=workspace.settings.model, serving=now, detail=detail)
+            return enter(workspace, head, action="backfill", by=by, why=why, serving=now, detail=detail)
 
     def _unfinished(self) -> np.ndarray:
         """Items whose vector was exchanged and whose native version was not: a run was killed in between."""

@@ -13,8 +13,8 @@ from fct import device as devices
 from fct import digests, forward, preview
 from fct import program as programs
 from fct.errors import NotPermitted
-from fct.gallery import NATIVE, Batch, forward_origin
-from registry import expectations, rereading
+from fct.gallery import NATIVE, Batch, features_name, forward_origin
+from registry import alarm, expectations, rereading
 from registry.workspace import Workspace
 
 
@@ -63,9 +63,11 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
 
     Raises:
         BadInput: a batch that Great Expectations refuses. NotPermitted: items of an earlier native version without an h, or rows that
-            are not what their features give (:mod:`registry.rereading`).
+            are not what their features give (:mod:`registry.rereading`). Damaged: a file of items, or of the features that are read, is not
+            what was recorded.
     """
-    gallery, settings = workspace.gallery, workspace.settings
+    gallery, settings, known = workspace.gallery, workspace.settings, alarm.recorded(workspace)
+    alarm.compare(workspace, known, "items")  # they say which rows there have to be
     done = gallery.space_ids(space)
     result, maker = Carried(), Maker(workspace, version, forwards)
     with tqdm(total=len(gallery.item_ids()), initial=len(done), desc="transform", unit="row", mininterval=1) as bar:
@@ -75,6 +77,7 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                     f"{len(todo)} items native to version {m} arrived, and there is no h from it",
                     todo="run the upgrade again for a new verdict",
                 )
+            alarm.compare(workspace, known, features_name(m), todo)
             info = gallery.feature_info(m)
             old = workspace.releases.release(m, check=False)
             for batch in gallery.features(m, ids=todo, batch_rows=settings.transform.batch_rows, skip_absent=True):

@@ -12,7 +12,8 @@ from typing import Any
 from fct import digests
 from fct.errors import BadInput, LockHeld, NotPermitted
 from fct.files import read_json
-from registry import approval, formats, lock, seen
+from registry import alarm, approval, formats, lock, seen
+from registry.entering import enter
 from registry.facts import readable_verdict
 from registry.ledger import Entry, approved_verdict, decided
 from registry.verdict import digest_of
@@ -45,11 +46,12 @@ def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     return verdict
 
 
+@alarm.stops
 def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: bool = False) -> dict[str, Any]:
     """Approve exactly the verdict that was reached: sets the tag ``fct.approve`` and records it in the ledger.
 
     Raises:
-        NotPermitted: there is no verdict, or it is not passed.
+        NotPermitted: there is no verdict, it is not passed, or files are damaged (:mod:`registry.alarm`).
     """
     workspace.releases.version(version)
     approvers = workspace.settings.promote.approvers
@@ -97,8 +99,11 @@ def record(workspace: Workspace) -> list[str]:
     """Write into the ledger what people decided by tags in the MLflow UI since. Returns it in sentences.
 
     MLflow keeps no history of tags; the ledger then says who (as far as a tag can say it), what and which verdict. Decisions that were
-    typed (``fct approve``) are there already. While another process writes to the ledger, nothing is recorded; the next look does it.
+    typed (``fct approve``) are there already. While another process writes to the ledger, or files are damaged, nothing is recorded; the next
+    look does it.
     """
+    if alarm.raised(workspace):
+        return []
     try:
         with deciding(workspace, "reconcile: decisions"):
             return _record(workspace)
@@ -145,8 +150,8 @@ def deciding(workspace: Workspace, holder: str) -> Iterator[None]:
 
 def _decide(workspace: Workspace, action: str, by: str, why: str, detail: dict[str, Any]) -> Entry:
     """A person's word in the ledger. It changes nothing that serves."""
-    head, model = workspace.ledger.head(), workspace.settings.model
-    return workspace.ledger.append(head, action=action, by=by, why=why, model=model, serving=head.serving if head else None, detail=detail)
+    head = workspace.ledger.head()
+    return enter(workspace, head, action=action, by=by, why=why, serving=head.serving if head else None, detail=detail)
 
 
 def ledger_lock(workspace: Workspace) -> str:

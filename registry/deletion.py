@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from registry import forgetting, lock
+from registry import alarm, forgetting, lock
 from registry.decisions import ledger_lock
+from registry.entering import enter
 from registry.ledger import Entry
 from registry.promotion import follow_later
 from registry.retention import alone
@@ -56,6 +57,7 @@ def delete(
         return {"deleted": known, "unknown": len(names) - known, "entry": None, "damaged": {}}
     holder, lease = f"{by}: delete", settings.promote.lock_lease_s
     with ExitStack() as held:
+        held.enter_context(alarm.sounding(workspace))
         mine = held.enter_context(
             alone(workspace, holder) if purge else lock.wait(workspace.locks, ledger_lock(workspace), holder, lease_s=lease)
         )
@@ -65,6 +67,8 @@ def delete(
         if serving is not None:
             verify(workspace, serving)
         damaged = _damaged(workspace, entries, serving)
+        if purge:
+            _whole(workspace, entries, damaged)
         known = len(np.intersect1d(names, gallery.item_ids()))
         gallery.delete(names.tolist())
         if purge:
@@ -88,6 +92,17 @@ def delete(
             todo="remove or rewrite these files; everything else is done",
         )
     return result
+
+
+def _whole(workspace: Workspace, entries: list[Entry], damaged: dict[int, str]) -> None:
+    """Every table that a purge is going to rewrite is as it was recorded, but for those that only damaged releases have."""
+    theirs, others = set[str](), set[str]()
+    for release, revision in latest(entries).items():
+        (theirs if release in damaged else others).update(revision["tables"])
+    known = alarm.recorded(workspace)
+    for name in workspace.gallery.tables():
+        if name in others or name not in theirs:
+            alarm.compare(workspace, known, name)
 
 
 def _damaged(workspace: Workspace, entries: list[Entry], serving: Revision | None) -> dict[int, str]:
@@ -134,7 +149,7 @@ def _record(
         if not known:
             return None
         detail: dict[str, Any] = {"items": known, "purged": rebuilt}
-        return workspace.ledger.append(head, action="delete", by=by, why=why, model=workspace.settings.model, serving=None, detail=detail)
+        return enter(workspace, head, action="delete", by=by, why=why, serving=None, detail=detail)
     there = set(workspace.gallery.tables())
     earlier = [
         anew(revision)
@@ -148,9 +163,7 @@ def _record(
     check()
     detail = {"items": known, "purged": rebuilt, "earlier": changed} | ({"damaged": sorted(damaged)} if damaged else {})
     detail |= {"rewritten": rewritten} if rewritten else {}
-    return workspace.ledger.append(
-        head, action="delete", by=by, why=why, model=workspace.settings.model, serving=now or serving, detail=detail
-    )
+    return enter(workspace, head, action="delete", by=by, why=why, serving=now or serving, detail=detail)
 
 
 def _holds(workspace: Workspace, revision: Revision, names: np.ndarray) -> bool:

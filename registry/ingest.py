@@ -18,12 +18,13 @@ from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import Ingested
 from fct.release import Release
-from registry import lock, rereading
+from registry import alarm, lock, rereading
 from registry.arrivals import Arrival, find
 from registry.carrying import carry, lacking
 from registry.decisions import ledger_lock
+from registry.entering import enter
 from registry.ledger import Entry
-from registry.revision import Revision, before, latest, next_number, pin
+from registry.revision import Revision, before, latest, next_number, pin, states_of
 from registry.workspace import Workspace
 
 Listed = list[tuple[str, str]]  # (id, why)
@@ -45,6 +46,7 @@ def default_version(workspace: Workspace) -> int:
     return versions[0].number
 
 
+@alarm.stops
 def ingest(
     workspace: Workspace,
     place: str | Path,
@@ -72,7 +74,7 @@ def ingest(
         entry: number of the ledger entry, None where nothing changed; serves: whether a release serves, so that they are found.
 
     Raises:
-        BadInput: no images, none that can be read, or a release that does not serve.
+        BadInput: no images, none that can be read, or a release that does not serve. NotPermitted: files are damaged (:mod:`registry.alarm`).
     """
     ledger, gallery, settings = workspace.ledger, workspace.gallery, workspace.settings
     number = default_version(workspace) if version is None else version
@@ -98,6 +100,7 @@ def ingest(
     own = _Embedder(workspace, number, device)
     other = None if twin is None else _Embedder(workspace, twin, device)
     with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: ingest", lease_s=settings.promote.lock_lease_s):
+        alarm.compare(workspace, alarm.recorded(workspace), "items")
         _canaries(workspace, own)
         with tqdm(total=count, desc="ingesting", unit="image", mininterval=1) as bar:
             for part in parts:
@@ -242,7 +245,8 @@ def record(workspace: Workspace, added: int, number: int, twin: int | None, *, b
     if serving is None:
         if not added:
             return None
-        return ledger.append(head, action="ingest", by=by, why=why, model=workspace.settings.model, serving=None, detail=detail)
+        detail["recorded"] = {name: state.to_json() for name, state in states_of(workspace).items()}
+        return enter(workspace, head, action="ingest", by=by, why=why, serving=None, detail=detail)
     now = extend(workspace, serving, entries)
     old = None if twin is None else latest(entries)[twin]
     again = None
@@ -255,7 +259,7 @@ def record(workspace: Workspace, added: int, number: int, twin: int | None, *, b
         return None
     check()
     detail |= {"earlier": [again]} if again is not None else {}
-    return ledger.append(head, action="ingest", by=by, why=why, model=workspace.settings.model, serving=now or serving, detail=detail)
+    return enter(workspace, head, action="ingest", by=by, why=why, serving=now or serving, detail=detail)
 
 
 def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision | None:

@@ -19,9 +19,10 @@ from fct.files import read_json
 from fct.forward import Forward
 from fct.gallery import Gallery
 from fct.tables import TableState
-from registry import approval, checks, lock, rereading, seen
+from registry import alarm, approval, checks, lock, rereading, seen
 from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
+from registry.entering import enter
 from registry.facts import ignored, statuses
 from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
@@ -194,6 +195,7 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
 
 def _allowed(workspace: Workspace, version: int, *, entered: bool) -> tuple[dict[str, Any], approval.Approval, int | None]:
     """Verdict, approval and champion of a promotion that verdict and approval allow; ``entered`` as for :func:`_approval`."""
+    alarm.refuse(workspace)
     workspace.releases.version(version)
     serving = workspace.ledger.serving()
     if serving is not None and serving["release"] == version:
@@ -250,6 +252,7 @@ def foresee(workspace: Workspace, version: int) -> dict[str, Any]:
     return {"version": version, "from": champion, "approved_by": approved.by, "rows": rows, "delta_rows": len(delta)}
 
 
+@alarm.stops
 def promote(workspace: Workspace, version: int, *, by: str | None = None, why: str = "") -> Entry:
     """Promote model and gallery of a version together.
 
@@ -286,12 +289,12 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         said = ask_canaries(workspace, version, revision)
         held.check()
         approved = _approval(workspace, version, verdict, entered=True)  # once more: it may have been withdrawn while all this was checked
-        entry = ledger.append(
+        entry = enter(
+            workspace,
             head,
             action="promote",
             by=by or approved.by,
             why=why,
-            model=settings.model,
             serving=revision | {"revision": next_number(ledger.entries(), version), "verdict": verdict["digest"]},
             detail={"from": champion, "verdict": verdict["digest"], "approved_by": approved.by, "delta_rows": len(delta), "canaries": said},
         )

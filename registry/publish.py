@@ -11,7 +11,7 @@ import numpy as np
 from fct import digests, evaluation, pairs, vectors
 from fct.datasets import manifest as manifests
 from fct.files import read_json, whole_file, write_json
-from registry import report
+from registry import entering, report
 from registry.report.description import escape
 from registry.steps import once
 from registry.upgrade import Upgrade
@@ -159,17 +159,13 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
     return dict(result)
 
 
-READ = ("contract.json", "revision.json", "verdict/verdict.json", "verdict/canaries.json", "report.html")
-READ_BELOW = ("h-v*/**/*", "pairs-v*/canaries/*", "evaluation-*/**/*")
-
-
 def approved_files(folder: Path) -> dict[str, str]:
     """Path below an upgrade's folder → digest of its bytes, for every file that a promotion reads there, and for the report that people read.
 
     The ledger's entry *approve* names the digest of candidate.json, which holds this.
     """
-    paths = [folder / name for name in READ] + [path for pattern in READ_BELOW for path in folder.glob(pattern)]
-    return {path.relative_to(folder).as_posix(): digests.of_file(path) for path in sorted(paths) if path.is_file()}
+    paths = [path for path in entering.candidate_files(folder) if path.name != "candidate.json"]
+    return {path.relative_to(folder).as_posix(): digests.of_file(path) for path in paths}
 
 
 def flat_metrics(verdict: dict[str, Any]) -> dict[str, float]:

@@ -9,17 +9,24 @@ backfill, features are read back and compared with them.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fct import device as devices
 from fct import digests
 from fct import index as indexes
-from fct.errors import NotPermitted
+from fct import program as programs
+from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, NATIVE, Gallery, differ
+from registry import kept
+from registry.arrivals import Arrival
+from registry.revision import latest
 
 if TYPE_CHECKING:  # which checks what it carries with this module
     from registry.carrying import Maker
+    from registry.workspace import Workspace
 
 EACH = 8  # rows of each block of so many:
 BLOCK = 1024
@@ -108,9 +115,67 @@ def check_features(
     phi, psi = embed(images[order[np.searchsorted(ids, some, sorter=order)]])
     (batch,) = gallery.features(version, ids=some, batch_rows=len(some))
     _compare(f"features/v{version}", some, phi, batch.phi, "is not what its image gives")
-    steps = np.abs(psi.astype(np.int64) - batch.psi)  # a code may fall to the next one where its number was between two
-    wrong = (steps > 1).any(axis=1)
+    wrong = _other_side(psi, batch.psi)
     if wrong.any():
         raise NotPermitted(
             f"the side-information of {some[wrong][0]} is not what its image gives", where=f"features/v{version}", todo=ADVICE
         )
+
+
+def _other_side(made: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """(N,) whether ψ (N, P) differs by more than one level: a code may fall to the next one where its number was between two."""
+    return np.asarray((np.abs(made.astype(np.int64) - found) > 1).any(axis=1))
+
+
+@dataclass
+class Images:
+    """What reading images of the gallery again has shown.
+
+    Attributes:
+        read: images that were read and embedded. unreadable: (id, why) of those that are not there any more.
+        other: (id, why) of items whose features are not what their image gives now.
+    """
+
+    read: int = 0
+    unreadable: list[tuple[str, str]] = field(default_factory=list)
+    other: list[tuple[str, str]] = field(default_factory=list)
+
+
+def check_images(workspace: Workspace, count: int, seed: int | None = None) -> Images:
+    """Read images of some items again, embed them by their native release, and compare with the features that are stored.
+
+    The one check that an image became its features, and no neighbour's: nothing but ingest, backfill and this reads images.
+
+    Args:
+        count: of items, drawn by lot. seed: of the lot; None draws others each time.
+    """
+    gallery, found = workspace.gallery, Images()
+    items, known = gallery.items(), latest(workspace.ledger.entries())
+    mine = np.flatnonzero(items["role"] == "item")
+    drawn = np.sort(np.random.default_rng(seed).permutation(mine)[:count])
+    for m in np.unique(items["native_version"][drawn]).tolist():
+        release = kept.release(workspace, known[m]) if m in known else workspace.releases.release(m)
+        rows = drawn[items["native_version"][drawn] == m]
+        if release.adopted:
+            found.unreadable += [(one, f"version {m} was adopted without its embedder") for one in items["id"][rows].tolist()]
+            continue
+        device = devices.pick(workspace.settings.device)
+        program = release.program(device)
+        for start in range(0, len(rows), BLOCK):
+            ids, images = [], []
+            for one, uri in zip(*(items[name][rows[start : start + BLOCK]].tolist() for name in ("id", "image_uri")), strict=True):
+                try:
+                    images.append(Arrival(one, "", "", uri).read(release.size, release.mode)[0])
+                    ids.append(one)
+                except BadInput as error:
+                    found.unreadable.append((one, str(error)))
+            there = np.isin(ids, gallery.feature_ids(m))  # the others were deleted meanwhile
+            names = np.array(ids, dtype=str)[there]
+            if not len(names):
+                continue
+            phi, psi = programs.embed(program, np.stack(images)[there], device=device)
+            (batch,) = gallery.features(m, ids=names, batch_rows=len(names))
+            found.read += len(names)
+            wrong = differ(batch.phi, phi) | _other_side(psi, batch.psi)
+            found.other += [(one, f"features/v{m} holds others than its image gives now") for one in names[wrong].tolist()]
+    return found

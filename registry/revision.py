@@ -19,10 +19,10 @@ from fct import digests
 from fct import index as indexes
 from fct.errors import NotPermitted
 from fct.files import read_json
-from fct.gallery import SpaceRows, features_name
+from fct.gallery import FEATURES, SpaceRows, features_name
 from fct.release import Release
 from fct.tables import TableState
-from registry import formats, kept
+from registry import alarm, formats, kept
 from registry.ledger import Entry
 from registry.workspace import Workspace
 
@@ -55,11 +55,15 @@ def before(entries: list[Entry], current: int) -> Revision | None:
 
 
 def pin(workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str]) -> Revision:
-    """Build the index of a space, unless a whole one is there, and describe the revision: every table as it is now, and the index."""
-    states = _states(workspace, space)
+    """Build the index of a space, unless a whole one is there, and describe the revision: every table as it is now, and the index.
+
+    Raises:
+        Damaged: a file of items or of the space is not what was recorded of it.
+    """
+    states = states_of(workspace, space)
     content, settings = states[space].content, workspace.settings.index
     folder = workspace.index_folder(digests.of_json({"content": content, "settings": settings.of_building(), "metric": release.metric}))
-    about = _whole_index(folder, release.metric, content)
+    about = _whole_index(folder, release.metric, content, _recorded_index(workspace, folder))
     if about is None:
         rows = workspace.gallery.read_space(space, at=states[space].version)
         about = indexes.save(indexes.build(rows.vectors, release.metric, settings), rows.ids, folder, content, settings, release.metric)
@@ -81,7 +85,7 @@ def masked(workspace: Workspace, revision: Revision) -> Revision | None:
     None where the space now holds a row that the revision did not hold, or another vector: its index must be built anew (:func:`pin`).
     """
     space, gallery = revision["space"], workspace.gallery
-    states = _states(workspace, space, list(revision["tables"]))
+    states = states_of(workspace, space, list(revision["tables"]))
     earlier = gallery.read_space(space, at=revision["tables"][space]["version"])
     now = gallery.read_space(space, at=states[space].version)
     same = np.isin(earlier.ids, now.ids)
@@ -93,19 +97,34 @@ def masked(workspace: Workspace, revision: Revision) -> Revision | None:
     }
 
 
-def _states(workspace: Workspace, space: str, tables: list[str] | None = None) -> dict[str, TableState]:
-    gallery = workspace.gallery
-    needed = ["items", *(features_name(m) for m in gallery.native_versions()), space]
+def states_of(workspace: Workspace, space: str | None = None, tables: list[str] | None = None) -> dict[str, TableState]:
+    """Items, features and the space (and ``tables``) as they are now. What is recorded of a file stands as it was recorded.
+
+    Rows of features are not read for it: their content says ``""``, and their files are the same whatever is added.
+    """
+    gallery, known = workspace.gallery, alarm.recorded(workspace)
+    needed = ["items", *(features_name(m) for m in gallery.native_versions()), *([space] if space else []), *(tables or [])]
     there = set(gallery.tables())
-    return {name: gallery.snapshot(name) for name in dict.fromkeys([*needed, *(tables or [])]) if name in there}
+    return {
+        name: gallery.snapshot(name, recorded=known.get(name, {}), content=not name.startswith(FEATURES))
+        for name in dict.fromkeys(needed)
+        if name in there
+    }
 
 
-def _whole_index(folder: Path, metric: str, content: str) -> dict[str, Any] | None:
+def _recorded_index(workspace: Workspace, folder: Path) -> dict[str, Any] | None:
+    """What the ledger says of an index, None where it does not know it."""
+    place = str(folder.relative_to(workspace.folder))
+    found = [one["index"] for one in latest(workspace.ledger.entries()).values() if one["index"]["folder"] == place]
+    return {key: value for key, value in found[-1].items() if key != "folder"} if found else None
+
+
+def _whole_index(folder: Path, metric: str, content: str, recorded: dict[str, Any] | None) -> dict[str, Any] | None:
     """What is known of an index that is there and whole, else None: an index that may serve is never built over."""
     if not (folder / "index.json").exists():
         return None
     try:
-        indexes.open_index(folder, metric, content)
+        indexes.open_index(folder, metric, content, recorded)
     except NotPermitted:
         return None
     return dict(read_json(folder / "index.json"))

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, NotPermitted
-from registry import kept, lock
+from registry import alarm, kept, lock
 from registry.decisions import ledger_lock, unreadable_is_altered
+from registry.entering import enter
 from registry.ledger import Entry
 from registry.revision import Revision, before, masked, next_number, pin, verify
 from registry.workspace import Workspace
@@ -57,6 +58,7 @@ def foresee_rollback(workspace: Workspace, *, without_missing: bool = False) -> 
     return {"from": current, "to": target["release"], "revision": target["revision"], "rows": rows, "missing": missing}
 
 
+@alarm.sounds
 def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool = False) -> Entry:
     """Return to the release that served before, at its last revision, minus every item deleted since.
 
@@ -79,7 +81,7 @@ def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool =
         current = head.serving["release"]
         held.check()
         detail = {"from": current, "to": target["release"], "missing": missing}
-        entry = ledger.append(head, action="rollback", by=by, why=why, model=settings.model, serving=target, detail=detail)
+        entry = enter(workspace, head, action="rollback", by=by, why=why, serving=target, detail=detail)
     return entry
 
 

@@ -24,7 +24,7 @@ from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
 from fct.gallery import features_name, space_name
 from fct.release import Release
-from registry import checks, rereading, verdict
+from registry import alarm, checks, rereading, verdict
 from registry.carrying import Maker, carry
 from registry.fitting import fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG
@@ -103,6 +103,9 @@ class Upgrade:
         if champion == self.version:
             raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
         adopted_before(self.workspace, self.version)
+        known = alarm.recorded(self.workspace)
+        for name in ("items", *map(features_name, self.natives())):  # now, before hours of work on them
+            alarm.compare(self.workspace, known, name)
         found = releases.contract_problems(self.version)
         found = found or [
             f"its embedder is that of version {m}, whose own vectors the gallery holds: `fct rollback` returns to that version"

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from flows.cli.common import DEFAULT, Json, Params, give, workspace
+from fct.errors import BadInput, NotPermitted
+from flows.cli.common import DEFAULT, Json, Params, give, opened, workspace
+from flows.cli.gallery import listing
 
 
 def status(
     fresh: Annotated[bool, typer.Option("--fresh", help="Ask MLflow again, whatever is known.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every file that the ledger names, and compare it with what was recorded.")
+    ] = False,
+    images: Annotated[
+        int, typer.Option("--images", help="With --verify: also read so many images of the gallery again and embed them.", min=0)
+    ] = 0,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
@@ -20,9 +30,17 @@ def status(
     What serves is read from the ledger. Versions and their tags are as MLflow said them last, and the answer says when that was; where its
     store is a file of this machine that has changed since, and with --fresh, it is asked again.
 
-    Example: fct status
+    With --verify it reads every file of the gallery, the indexes and the releases instead. A file that is not what was recorded raises an
+    alarm, which stops every command that would make something from it; a --verify that finds all files equal ends it.
+
+    Example: fct status, or fct status --verify --images 200
     """
-    from registry import facts, look, running, seen
+    if verify or images:
+        if not verify:
+            raise BadInput("images are read again when files are compared", todo="fct status --verify --images N")
+        _verify(params, images, json)
+        return
+    from registry import alarm, facts, look, running, seen
     from registry.status import next_step
 
     ws = workspace(params)
@@ -35,6 +53,10 @@ def status(
         "nothing serves"
         if serving is None
         else f"{model} {serving['release']}.{serving['revision']} serves (space {serving['space']}, {serving['tables'][serving['space']]['rows']} rows)"
+    )
+    damaged = alarm.raised(ws)
+    now += "".join(f"\n  ALARM: {one}" for one in damaged[:3]) + (
+        "\n  nothing is made from the gallery until `fct status --verify` finds all equal" if damaged else ""
     )
     steps = {version: next_step(one, version, model) for version, one in found.items()}
     lines = [now] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
@@ -59,12 +81,46 @@ def status(
         "model": model,
         "serving": None if serving is None else {"release": serving["release"], "revision": serving["revision"]},
         "versions": {str(v): {"status": s.value, "next": steps[v]} for v, s in found.items()},
+        "alarm": damaged,
         "asked": {"at": said.at.isoformat(), "now": known is None, "unchanged": known is None or known.stamp is not None},
         "look": None if latest is None else latest | {"at": latest["at"].isoformat()},
         "ignored": {str(v): sentence for v, sentence in silent.items()},
         "services": {name: {"alive": part.alive(), "url": part.url, "log": part.log} for name, part in parts.items()},
     }
     give(table, json, "\n".join(lines + _services(parts.values())))
+
+
+def _verify(params: Path, images: int, json: bool) -> None:
+    """Compare files, and images where some are wanted; what differs ends with exit code 3."""
+    from registry import rereading
+    from registry.verifying import verify_all
+
+    ws = opened(params)
+    found = verify_all(ws)
+    table: dict[str, Any] = asdict(found)
+    lines = [
+        f"{found.files} files compared, {found.bytes / 1e6:.1f} MB: "
+        + (f"{len(found.damaged)} differ" if found.damaged else "all are as recorded")
+    ]
+    if images and not found.damaged:
+        seen = rereading.check_images(ws, images)
+        table["images"] = asdict(seen)
+        lines.append(f"{seen.read} images read and embedded again: {len(seen.other)} give other features than are stored")
+    give(table, json, "\n".join(lines))
+    listing("files are not what was recorded", [(one, "") for one in found.damaged])
+    if found.damaged:
+        raise NotPermitted(
+            f"{len(found.damaged)} files are not what was recorded, and nothing is made from the gallery until they are: {found.damaged[0]}"
+        )
+    if images:
+        listing("images could not be read again", seen.unreadable)
+        listing("items have other features than their image gives", seen.other)
+        if seen.other:
+            raise NotPermitted(
+                f"{len(seen.other)} of {seen.read} images give other features than are stored",
+                got=seen.other[0][0],
+                todo="every file is as it was recorded, so these images were changed since: ingest them under another id, or put them back",
+            )
 
 
 def _ago(at: datetime) -> int:

@@ -1,0 +1,90 @@
+"""An entry of the ledger is written after everything that it names is on the disk: data before the record.
+
+A power cut between the two leaves the entry before; without the order it could leave an entry whose files are empty.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from fct.errors import OperationFailed
+from registry import alarm, kept
+from registry.ledger import Entry, flush
+from registry.revision import Revision
+from registry.workspace import Workspace
+
+MADE = ("promote", "ingest", "backfill", "approve")  # from what is in the gallery
+READ = ("contract.json", "revision.json", "verdict/verdict.json", "verdict/canaries.json", "report.html")
+READ_BELOW = ("h-v*/**/*", "pairs-v*/canaries/*", "evaluation-*/**/*")
+
+
+def enter(
+    workspace: Workspace, head: Entry | None, *, action: str, by: str, why: str, serving: Revision | None, detail: dict[str, Any]
+) -> Entry:
+    """Flush what an entry names and ``head`` did not, then append it.
+
+    Raises:
+        NotPermitted: files are damaged (:mod:`registry.alarm`), and the entry would be made from them. As :meth:`registry.ledger.Ledger.append`.
+    """
+    if action in MADE:
+        alarm.refuse(workspace)
+    flush_all(named(workspace, head, serving, detail), workspace.folder)
+    return workspace.ledger.append(head, action=action, by=by, why=why, model=workspace.settings.model, serving=serving, detail=detail)
+
+
+def named(workspace: Workspace, head: Entry | None, serving: Revision | None, detail: dict[str, Any]) -> list[Path]:
+    """Files that an entry names, by digest or by the digest of a file that names them, and that the entry before did not."""
+    before = {int(one["release"]): one for one in _revisions(head.serving, head.detail)} if head is not None else {}
+    found: list[Path] = []
+    for revision in _revisions(serving, detail):
+        found += _of_revision(workspace, revision, before.get(int(revision["release"]), {}))
+    for state in detail.get("recorded", {}).values():
+        found += [workspace.gallery.root / name for name in state["files"]]
+    if "candidate" in detail:
+        found += candidate_files(workspace.upgrade_folder(int(detail["version"])))
+    return list(dict.fromkeys(found))
+
+
+def _revisions(serving: Revision | None, detail: dict[str, Any]) -> list[Revision]:
+    return [one for one in (serving, *detail.get("earlier", [])) if one is not None]
+
+
+def _of_revision(workspace: Workspace, revision: Revision, before: Revision) -> Iterator[Path]:
+    root, release = workspace.gallery.root, int(revision["release"])
+    for name, state in revision["tables"].items():
+        known = before.get("tables", {}).get(name, {}).get("files", {})
+        yield from (root / file for file, digest in state["files"].items() if known.get(file) != digest)
+    if revision["index"] != before.get("index"):
+        folder = workspace.folder / revision["index"]["folder"]
+        yield from (folder / name for name in (*revision["index"]["files"], "index.json"))
+    if revision["release_digest"] != before.get("release_digest"):
+        place = kept.release(workspace, revision, check=False).folder
+        yield from sorted(path for path in place.rglob("*") if path.is_file())
+    if (revision["forward"], revision.get("verdict")) != (before.get("forward"), before.get("verdict")):
+        yield from candidate_files(workspace.upgrade_folder(release))
+
+
+def candidate_files(folder: Path) -> list[Path]:
+    """Files of an upgrade that its verdict and candidate.json name by digest, and candidate.json: those that are there."""
+    paths = [folder / name for name in (*READ, "candidate.json")] + [path for pattern in READ_BELOW for path in folder.glob(pattern)]
+    return [path for path in sorted(paths) if path.is_file()]
+
+
+def flush_all(files: Iterable[Path], top: Path) -> None:
+    """:func:`flush` files, whoever wrote them, then the folders that they are in, up to ``top`` where they lie below it.
+
+    Raises:
+        OperationFailed: a file is gone, or the disk has failed.
+    """
+    folders: dict[Path, None] = {}
+    for path in files:
+        try:
+            flush(path)
+        except FileNotFoundError as error:
+            raise OperationFailed("a file is gone before it was recorded", got=path.name, where=path.parent) from error
+        within = [one for one in path.parents if one.is_relative_to(top)]
+        folders.update(dict.fromkeys(within or [path.parent]))
+    for folder in sorted(folders, key=lambda one: -len(one.parts)):
+        flush(folder)
