@@ -23,6 +23,7 @@ from fct import device as devices
 from fct import metrics, order, pairs, program
 from fct.datasets.images import read_images
 from fct.intervals import Bootstrap, difference
+from registry import names
 from registry.backfill import backfill
 from registry.workspace import open_workspace
 
@@ -53,7 +54,7 @@ def measure(workspace: Any, fraction: float, orders: int) -> dict[str, Any]:
     native, _ = program.embed(
         release.program(), read_images(items["image_uri"][at].tolist(), release.size, release.mode), device=devices.pick("cpu")
     )
-    folder = next(path for path in sorted(workspace.upgrade_folder(number).glob("pairs-v*")) if path.is_dir())
+    folder = next(path for path in names.steps(workspace, number, "pairs-v*") if path.is_dir())
     sample = pairs.load_sample(folder / "sample")
 
     def ask(vectors: np.ndarray) -> metrics.PerQuery:

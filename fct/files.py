@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,15 +28,16 @@ def disk_errors(where: Path) -> Iterator[None]:
         raise
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
+def beside(path: Path, what: str) -> Path:
+    """A name next to ``path`` that nobody else takes: two containers share a folder, and have the same process numbers."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{what}")
 
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a path to write to; when the block ends well it is renamed to ``path``, else removed."""
     path = Path(path)
-    part = _beside(path)
+    part = beside(path, "part")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -51,15 +53,14 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     if path.exists() and not path.is_dir():
         raise BadInput("there is a file where a folder is to be written", where=path, todo="choose another name or move the file")
-    part = _beside(path)
+    part = beside(path, "part")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         try:
             yield part
             if path.exists():
-                old = path.with_name(f".{path.name}.{os.getpid()}.old")
+                old = beside(path, "old")
                 os.replace(path, old)
                 os.replace(part, path)
                 shutil.rmtree(old)

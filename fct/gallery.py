@@ -38,7 +38,7 @@ ROLES = ("item", "canary")
 NATIVE, BACKFILLED = "native", "backfilled"
 """Origins of a vector that the version itself computed: when the item arrived, or later in the place of a carried one."""
 TEXTS = ("label", "source", "image_uri", "role")
-SPACE = re.compile(r"spaces/v([1-9]\d*)-([0-9a-f]{12}|native)")
+SPACE = re.compile(r"spaces/v([1-9]\d*)-([0-9a-f]{12}|native)(?:-[1-9]\d*)?")
 NOISE = 1e-3
 """Two runs of one program over one image may differ by rounding (other batch sizes, another device): vectors this close, relative to
 their norm, and ψ within one level are the same content. The rows written first stay."""
@@ -94,7 +94,10 @@ def features_name(version: int) -> str:
 
 
 def space_name(version: int, forward: Mapping[int, str]) -> str:
-    """Name of the space of a release: one h gives its digest, several a digest of all, none (a first release) ``native``."""
+    """Name of the space of a release: one h gives its digest, several a digest of all, none (a first release) ``native``.
+
+    A space that is made once more after it was dropped has a number behind that: ``spaces/v2-0123456789ab-2``.
+    """
     digests = list(forward.values())
     mark = "native" if not digests else digests[0] if len(digests) == 1 else of_json({str(m): h for m, h in forward.items()})
     return f"spaces/v{version}-{mark[:12]}"
@@ -344,7 +347,9 @@ class Gallery:
             BadInput: the name is no space's, or a space of this name has another description.
         """
         if not SPACE.fullmatch(name) or dim < 1:
-            raise BadInput("this cannot be a space", wanted="spaces/v<n>-<12 hex digits or native> and dim ≥ 1", got=f"{name}, dim {dim}")
+            raise BadInput(
+                "this cannot be a space", wanted="spaces/v<n>-<12 hex digits or native>[-<number>] and dim ≥ 1", got=f"{name}, dim {dim}"
+            )
         wanted = {"fct.fingerprint": fingerprint, "fct.forward": json.dumps({str(m): h for m, h in sorted(forward.items())})}
         columns = {"vector": ("float", dim), "origin": ("string", None), "uncertainty": ("float", None)}
         if tables.create(self.root, name, tables.schema_of(columns, wanted)):

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ import numpy as np
 
 from fct.digests import of_file, of_json, of_rows
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from fct.files import disk_errors
+from fct.files import beside, disk_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,7 +159,7 @@ def drop(root: Path, name: str) -> bool:
     path = path_of(root, name)
     if not path.is_dir():
         return False
-    going = path.with_name(f".{path.name}.{os.getpid()}.dropped")
+    going = beside(path, "dropped")
     with disk_errors(path):
         os.replace(path, going)
         shutil.rmtree(going)
@@ -189,7 +189,7 @@ def insert_new(root: Path, name: str, choose: Callable[[Dataset], Rows]) -> np.n
             except OSError as error:
                 if not _conflict(error):
                     raise
-        time.sleep(0.005 * 2**attempt * (1 + os.getpid() % 8 / 8))  # processes that collided once should not march in step
+        time.sleep(0.005 * 2**attempt * (1 + random.random()))  # processes that collided once should not march in step
     raise OperationFailed(f"other writers keep changing the table {name}", where=root, todo="run the same command again")
 
 
@@ -243,17 +243,25 @@ def versions(root: Path, name: str) -> list[int]:
         return sorted(int(one["version"]) for one in open_table(root, name).versions())
 
 
-def forget_versions(root: Path, name: str, versions: Sequence[int] | None = None) -> None:
-    """Remove old versions (None: all but the latest) with the files that only they refer to, and what failed writers left.
+def old_versions(root: Path, name: str, wanted: Container[int]) -> list[int]:
+    """Versions that may go: not the latest, not ``wanted``, and not those that a reader has pinned by a tag of Lance's."""
+    with lance_errors(path_of(root, name)):
+        dataset = open_table(root, name)
+        pinned = {int(tag["version"]) for tag in dataset.tags.list().values()}
+    return [one for one in versions(root, name)[:-1] if one not in wanted and one not in pinned]
 
-    Nobody may be writing.
+
+def forget_versions(root: Path, name: str, versions: Sequence[int]) -> None:
+    """Remove these versions, of those that are there, with the files that only they refer to.
+
+    Others may be writing: their files are not touched, nor what a writer that was cut short has left within seven days (Lance's own rule).
+    A version's number and a file's name are used once, so this removes the same whenever it runs.
     """
     with lance_errors(path_of(root, name)):
         dataset = open_table(root, name)
-        if versions is None:
-            dataset.cleanup_old_versions(older_than=timedelta(0), delete_unverified=True)
-        elif versions:
-            dataset.cleanup_old_versions(versions=list(versions), delete_unverified=True)
+        there = {int(one["version"]) for one in dataset.versions()}
+        if chosen := [one for one in versions if one in there]:
+            dataset.cleanup_old_versions(versions=chosen, error_if_tagged_old_versions=False)
 
 
 @dataclass(frozen=True)

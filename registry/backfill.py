@@ -20,7 +20,7 @@ from fct import evaluation, metrics, order, pairs, vectors
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, features_name
-from registry import alarm, lock, rereading
+from registry import alarm, lock, names, rereading
 from registry.arrivals import Arrival
 from registry.decisions import ledger_lock
 from registry.entering import enter
@@ -201,22 +201,25 @@ class _State:
                 self.program = self._program()
             phi, psi = programs.embed(self.program, np.stack(images), device=self.device)
             living = np.isin(good, self.gallery.item_ids())  # deleted while the others were embedded
-            names = np.array(good, dtype=str)[living]
+            kept = np.array(good, dtype=str)[living]
             self.gallery.add_features(
-                self.number, self.release.fingerprint, names, phi[living], psi[living], psi_bits=self.release.side_bits
+                self.number, self.release.fingerprint, kept, phi[living], psi[living], psi_bits=self.release.side_bits
             )
             program = self.program
             rereading.check_features(
-                self.gallery, self.number, names, np.stack(images)[living], lambda some: programs.embed(program, some, device=self.device)
+                self.gallery, self.number, kept, np.stack(images)[living], lambda some: programs.embed(program, some, device=self.device)
             )
-            good = names.tolist()
+            good = kept.tolist()
         return ids[np.isin(ids, known) | np.isin(ids, good)], len(good)
 
     def _program(self) -> programs.Embed:
         """The release's program, after it was asked the canaries."""
         program = self.release.program(self.device)
         ids, images = self.release.canaries()
-        for path in sorted(self.folder.glob("pairs-v*/canaries/new.npy")):
+        for folder in names.steps(self.workspace, self.number, "pairs-v*"):
+            path = folder / "canaries" / "new.npy"
+            if not path.exists():
+                continue
             if np.array(vectors.load(path.with_name("ids.npy"))).tolist() != ids.tolist():
                 continue  # given pairs of an adopted release, or canaries of another one
             native = np.array(vectors.load(path))
@@ -259,7 +262,7 @@ class _State:
 
     def _curve(self) -> np.ndarray | None:
         """(S,) mAP of the evaluation sample at equally spaced shares, in the shipped order; None where h predicted no uncertainty."""
-        for path in sorted(self.folder.glob("evaluation-v*")):
+        for path in names.steps(self.workspace, self.number, "evaluation-v*"):
             if path.is_dir():
                 values = evaluation.load(path)
                 if "curve_shipped_mAP" in values:
@@ -274,7 +277,7 @@ class _State:
 
     def _sample(self) -> tuple[pairs.Sample | None, str]:
         """Queries with labels for the live gallery, or why there are none."""
-        folders = sorted(path for path in self.folder.glob("pairs-v*") if path.is_dir())
+        folders = [path for path in names.steps(self.workspace, self.number, "pairs-v*") if path.is_dir()]
         if not folders:
             return None, "the upgrade's evaluation sample is gone"
         sample, items = pairs.load_sample(folders[0] / "sample"), self.gallery.items()

@@ -14,7 +14,7 @@ from fct.errors import BadInput, LockHeld, NotPermitted
 from fct.files import read_json
 from registry import alarm, approval, formats, lock, seen
 from registry.entering import enter
-from registry.facts import readable_verdict
+from registry.facts import readable_verdict, void
 from registry.ledger import Entry, approved_verdict, decided
 from registry.verdict import digest_of
 from registry.workspace import Workspace
@@ -32,7 +32,7 @@ def unreadable_is_altered(what: str) -> Iterator[None]:
 def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     """The verdict of a version, None while there is none. NotPermitted when it was altered."""
     path = workspace.upgrade_folder(version) / "verdict" / "verdict.json"
-    if not path.exists():
+    if not path.exists() or void(workspace, version):
         return None
     with unreadable_is_altered(f"the verdict of version {version}"):
         verdict: dict[str, Any] = dict(read_json(path).items())

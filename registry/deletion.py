@@ -5,24 +5,24 @@ to, get a revision without them. The index stays as it is and masks them, so not
 
 *purge* then rewrites what still holds bytes: tables are compacted and their old versions removed, indexes are built anew and the old
 ones removed, and reports, evaluated items and rehearsed answers of upgrades lose the rows. At last it looks for the bytes itself
-(:mod:`registry.forgetting`) and says where any are left.
+(:mod:`registry.traces`) and says where any are left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from typing import Any
 
 import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from registry import alarm, forgetting, lock
+from registry import alarm, forgetting, lock, traces
 from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.ledger import Entry
 from registry.promotion import follow_later
-from registry.retention import alone
+from registry.retention import alone, drop
 from registry.revision import Revision, latest, masked, next_number, pin, verify
 from registry.workspace import Workspace
 
@@ -61,7 +61,7 @@ def delete(
         mine = held.enter_context(
             alone(workspace, holder) if purge else lock.wait(workspace.locks, ledger_lock(workspace), holder, lease_s=lease)
         )
-        needles = forgetting.needles(gallery, names) if purge else []
+        wanted = traces.of(gallery, names) if purge else traces.Traces(names)
         head, entries = workspace.ledger.head(), workspace.ledger.entries()
         serving = None if head is None else head.serving
         if serving is not None:
@@ -70,19 +70,19 @@ def delete(
         if purge:
             _whole(workspace, entries, damaged)
         known = len(np.intersect1d(names, gallery.item_ids()))
+        mine.check()
         gallery.delete(names.tolist())
         if purge:
             forgetting.compact(gallery)
-        rewritten = forgetting.rewritten(workspace, names, latest(entries)) if purge else {}
-        entry = _record(
-            workspace, head, entries, serving, names, known, damaged, rewritten, by=by, why=why, rebuilt=purge, check=mine.check
-        )
+        entry = _record(workspace, head, entries, serving, names, known, damaged, by=by, why=why, purge=purge, check=mine.check)
         result: dict[str, Any] = {"deleted": known, "unknown": len(names) - known, "entry": None if entry is None else entry.number}
         result["damaged"] = damaged
         if purge:
-            kept = latest(workspace.ledger.entries())
-            result["void"] = forgetting.scrub(workspace, names, kept)
-            result["left"], result["checked"] = forgetting.search(workspace.folder, needles)
+            if entry is not None:
+                drop(workspace, mine, entry)
+            result["void"] = [] if entry is None else sorted(map(int, entry.detail.get("void", {})))
+            forgetting.scrub(workspace, names, mine.check)
+            result["left"], result["checked"] = traces.search(workspace.folder, wanted), len(wanted)
     if entry is not None:
         follow_later(workspace)
     if purge and result["left"]:
@@ -125,44 +125,39 @@ def _record(
     names: np.ndarray,
     known: int,
     damaged: dict[int, str],
-    rewritten: dict[str, dict[str, str]],
     *,
     by: str,
     why: str,
-    rebuilt: bool,
-    check: Any,
+    purge: bool,
+    check: Callable[[], None],
 ) -> Entry | None:
-    """New revisions of all that served or serves and held the items, in one ledger entry. None where none did."""
+    """New revisions of all that served or serves and held the items, and what a purge removes, in one ledger entry. None where there are none."""
 
     def anew(revision: Revision) -> Revision | None:
         number = int(revision["release"])
-        if not rebuilt and not _holds(workspace, revision, names):
+        if not purge and not _holds(workspace, revision, names):
             return None
-        now = None if rebuilt else masked(workspace, revision)
+        now = None if purge else masked(workspace, revision)
         if now is None:
             release = workspace.releases.release(number, check=False)
             now = pin(workspace, number, revision["space"], release, revision["forward"])
         own = {"revision": revision["revision"], "verdict": revision.get("verdict")}
         return None if now | own == revision else now | own | {"revision": next_number(entries, number)}
 
-    if serving is None:
-        if not known:
-            return None
-        detail: dict[str, Any] = {"items": known, "purged": rebuilt}
-        return enter(workspace, head, action="delete", by=by, why=why, serving=None, detail=detail)
     there = set(workspace.gallery.tables())
-    earlier = [
-        anew(revision)
-        for release, revision in latest(entries).items()
-        if release != int(serving["release"]) and release not in damaged and revision["space"] in there
-    ]
-    now = anew(serving)
+    served = latest(entries)
+    kept = {release: revision for release, revision in served.items() if release not in damaged and revision["space"] in there}
+    earlier = [anew(revision) for release, revision in kept.items() if serving is None or release != int(serving["release"])]
+    now = None if serving is None else anew(serving)
     changed = [one for one in earlier if one is not None]
-    if now is None and not changed and not rewritten:
+    detail: dict[str, Any] = {"rewritten": forgetting.rewritten(workspace, names, served)} if purge else {}
+    kept |= {int(one["release"]): one for one in (*changed, now) if one is not None}
+    detail |= forgetting.going(workspace, list(kept.values()), served) if purge else {}
+    detail = {key: value for key, value in detail.items() if value}
+    if now is None and not changed and not detail and not (serving is None and known):
         return None
     check()
-    detail = {"items": known, "purged": rebuilt, "earlier": changed} | ({"damaged": sorted(damaged)} if damaged else {})
-    detail |= {"rewritten": rewritten} if rewritten else {}
+    detail |= {"items": known, "purged": purge, "earlier": changed} | ({"damaged": sorted(damaged)} if damaged else {})
     return enter(workspace, head, action="delete", by=by, why=why, serving=now or serving, detail=detail)
 
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from fct.errors import OperationFailed
-from registry import alarm, kept
+from registry import alarm, kept, names
 from registry.ledger import Entry, flush
 from registry.revision import Revision
 from registry.workspace import Workspace
 
 MADE = ("promote", "ingest", "backfill", "approve")  # from what is in the gallery
 READ = ("contract.json", "revision.json", "verdict/verdict.json", "verdict/canaries.json", "report.html")
-READ_BELOW = ("h-v*/**/*", "pairs-v*/canaries/*", "evaluation-*/**/*")
+READ_BELOW = (("h-v*", "**/*"), ("pairs-v*", "canaries/*"), ("evaluation-*", "**/*"))
 
 
 def enter(
@@ -43,7 +43,7 @@ def named(workspace: Workspace, head: Entry | None, serving: Revision | None, de
     for state in detail.get("recorded", {}).values():
         found += [workspace.gallery.root / name for name in state["files"]]
     if "candidate" in detail:
-        found += candidate_files(workspace.upgrade_folder(int(detail["version"])))
+        found += candidate_files(workspace, int(detail["version"]))
     return list(dict.fromkeys(found))
 
 
@@ -63,12 +63,14 @@ def _of_revision(workspace: Workspace, revision: Revision, before: Revision) -> 
         place = kept.release(workspace, revision, check=False).folder
         yield from sorted(path for path in place.rglob("*") if path.is_file())
     if (revision["forward"], revision.get("verdict")) != (before.get("forward"), before.get("verdict")):
-        yield from candidate_files(workspace.upgrade_folder(release))
+        yield from candidate_files(workspace, release)
 
 
-def candidate_files(folder: Path) -> list[Path]:
+def candidate_files(workspace: Workspace, version: int) -> list[Path]:
     """Files of an upgrade that its verdict and candidate.json name by digest, and candidate.json: those that are there."""
-    paths = [folder / name for name in (*READ, "candidate.json")] + [path for pattern in READ_BELOW for path in folder.glob(pattern)]
+    folder = workspace.upgrade_folder(version)
+    paths = [folder / name for name in (*READ, "candidate.json")]
+    paths += [path for step, below in READ_BELOW for one in names.steps(workspace, version, step) for path in one.glob(below)]
     return [path for path in sorted(paths) if path.is_file()]
 
 

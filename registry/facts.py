@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fct import digests
 from fct.errors import BadInput
 from fct.files import read_json
 from registry import approval
-from registry.ledger import approved_verdict, decided
+from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import Version
 from registry.status import Facts, Status, derive
 from registry.verdict import digest_of
@@ -33,7 +34,7 @@ def gather(workspace: Workspace, versions: list[Version] | None = None) -> dict[
         n = version.number
         folder = workspace.upgrade_folder(n)
         path = folder / "verdict" / "verdict.json"
-        verdict = _verdict(path)
+        verdict = None if void(workspace, n, entries) else _verdict(path)
         newer = [v.number for v in versions if v.number > n and contracts[v.number]["ok"] is not False]
         facts[n] = Facts(
             contract_ok=contracts[n]["ok"],
@@ -55,7 +56,19 @@ def gather(workspace: Workspace, versions: list[Version] | None = None) -> dict[
 
 def readable_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     """The verdict of a version, or None where there is none that can be believed (altered, half a file): then there is work to do."""
-    return _verdict(workspace.upgrade_folder(version) / "verdict" / "verdict.json")
+    return None if void(workspace, version) else _verdict(workspace.upgrade_folder(version) / "verdict" / "verdict.json")
+
+
+def void(workspace: Workspace, version: int, entries: list[Entry] | None = None) -> bool:
+    """Whether a purge took rows, or table versions, that the candidate was measured with: then its verdict is none.
+
+    Args:
+        entries: of the ledger, where they were read.
+    """
+    entries = workspace.ledger.entries() if entries is None else entries
+    said = {entry.detail["void"][str(version)] for entry in entries if str(version) in entry.detail.get("void", {})}
+    path = workspace.upgrade_folder(version) / "revision.json"
+    return bool(said) and (not path.exists() or digests.of_file(path) in said)
 
 
 def _verdict(path: Path) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from fct import device as devices
 from fct import forward
 from fct import program as programs
-from fct.errors import BadInput, NotPermitted
+from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery import Ingested
 from fct.release import Release
 from registry import alarm, lock, rereading
@@ -60,7 +60,7 @@ def ingest(
     """Embed images with a release and store φ and ψ; running it again changes nothing, and finishes what was cut short.
 
     Where a release serves already, its space and index follow in the same run and a new revision is recorded: from then on the items
-    are found. For ``promote.double_embed_days`` after a promotion they are embedded by the release before as well, so that a rollback
+    are found. Where somebody rolls back meanwhile, the release that serves then embeds them as well. For ``promote.double_embed_days`` after a promotion they are embedded by the release before as well, so that a rollback
     keeps them.
 
     Args:
@@ -75,6 +75,7 @@ def ingest(
 
     Raises:
         BadInput: no images, none that can be read, or a release that does not serve. NotPermitted: files are damaged (:mod:`registry.alarm`).
+        OperationFailed: ``version`` was named, and somebody rolled back from it meanwhile.
     """
     ledger, gallery, settings = workspace.ledger, workspace.gallery, workspace.settings
     number = default_version(workspace) if version is None else version
@@ -114,6 +115,13 @@ def ingest(
         raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}", where=place)
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
         entry = record(workspace, added, number, twin, by=by, why=why, check=held.check)
+    after = ledger.serving()
+    if after is not None and int(after["release"]) < number and int(after["release"]) != twin:
+        sentence = f"release {after['release']} came to serve while release {number} embedded the items, which it has never seen"
+        if version is not None:
+            raise OperationFailed(sentence, todo="run the same command again without --version: nothing is lost, and both keep them")
+        print(f"{sentence}: it embeds them, too", file=sys.stderr)
+        return ingest(workspace, place, roots=roots, by=by, why=why)
     said = {
         "left": left.by_reason,
         "broken": broken,

@@ -21,10 +21,11 @@ from fct import program as programs
 from fct.errors import FctError
 from fct.files import read_json
 from fct.release import Release
-from registry import facts
+from registry import facts, names
 from registry.revision import verify
 from registry.serving import Hit, Serving, Where, open_revision
 from registry.status import Status
+from registry.steps import marker
 from registry.workspace import Workspace
 
 NO_CANDIDATE = "no later version waits, or its upgrade has made no pairs yet"
@@ -188,12 +189,13 @@ def fit_bridge(workspace: Workspace, version: int, serving: Serving) -> forward.
 
     Where what serves was itself carried over from m, the old side of the pairs is h(m→serving) of their φ_m and ψ_m.
     """
-    serves, folder = int(serving.revision["release"]), workspace.upgrade_folder(version)
+    serves = int(serving.revision["release"])
     natives = [serves, *(int(m) for m in serving.revision["forward"])]
-    m = next((m for m in natives if (folder / f"pairs-v{m}.done.json").exists()), None)
+    pairs = {m: names.step(workspace, version, f"pairs-v{m}") for m in natives}
+    m = next((m for m in natives if marker(pairs[m]).exists()), None)
     if m is None:
         return None
-    part = folder / f"pairs-v{m}" / "fitting"
+    part = pairs[m] / "fitting"
     new, old = (vectors.load(part / f"{name}.npy") for name in ("new", "old"))
     rows = np.sort(np.random.default_rng(0).permutation(len(new))[:PAIRS])
     target = np.array(old[rows])

@@ -19,7 +19,7 @@ from fct.files import read_json
 from fct.forward import Forward
 from fct.gallery import Gallery
 from fct.tables import TableState
-from registry import alarm, approval, checks, lock, rereading, seen
+from registry import alarm, approval, checks, lock, names, rereading, seen
 from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
 from registry.entering import enter
@@ -169,7 +169,7 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
     folder = workspace.upgrade_folder(version)
     said = read_json(folder / "verdict" / "canaries.json")["promised"]
     promise = checks.CanaryPromise(**said)
-    source = folder / f"pairs-v{min(map(int, revision['forward']), default=version)}"
+    source = names.step(workspace, version, f"pairs-v{min(map(int, revision['forward']), default=version)}")
     native = np.array(vectors.load(source / "canaries" / "new.npy"))
     ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
     metric = workspace.releases.release(version, check=False).metric
@@ -287,6 +287,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         _same_rows(gallery, base, delta)
         _read_back(workspace, version, revision, forwards, delta)
         said = ask_canaries(workspace, version, revision)
+        names.still_there(revision, ledger.entries())
         held.check()
         approved = _approval(workspace, version, verdict, entered=True)  # once more: it may have been withdrawn while all this was checked
         entry = enter(

@@ -29,7 +29,7 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
     natives = upgrade.natives()
     values = sample = carried = served = None
     if natives:
-        target = upgrade.folder / f"evaluation-v{natives[0]}"
+        target = upgrade.step(f"evaluation-v{natives[0]}")
         values, carried = evaluation.load(target), np.array(vectors.load(target / "carried.npy"))
         sample = pairs.load_sample(upgrade.pairs_folder(natives[0]) / "sample")
         served = upgrade.served(natives[0], sample)
@@ -149,23 +149,23 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
             f"v{m}": releases.publish_forward(upgrade.forward_folder(m), h.digest, m, upgrade.version, card(upgrade, m))
             for m, h in upgrade.forwards().items()
         }
-        result = {"run_id": run_id, "verdict": verdict["digest"], "forwards": forwards, "files": approved_files(upgrade.folder)}
+        result = {"run_id": run_id, "verdict": verdict["digest"], "forwards": forwards, "files": approved_files(upgrade)}
         write_json(target, result)
         return result
 
-    measured = {name: digest for name, digest in approved_files(upgrade.folder).items() if name != "report.html"}
+    measured = {name: digest for name, digest in approved_files(upgrade).items() if name != "report.html"}
     result, _ = once(target, {"verdict": verdict["digest"], "files": measured}, make)
     upgrade.workspace.releases.mark(upgrade.version, verdict["outcome"], verdict["digest"])
     return dict(result)
 
 
-def approved_files(folder: Path) -> dict[str, str]:
-    """Path below an upgrade's folder → digest of its bytes, for every file that a promotion reads there, and for the report that people read.
+def approved_files(upgrade: Upgrade) -> dict[str, str]:
+    """Path below the upgrade's folder → digest of its bytes, for every file that a promotion reads there, and for the report that people read.
 
     The ledger's entry *approve* names the digest of candidate.json, which holds this.
     """
-    paths = [path for path in entering.candidate_files(folder) if path.name != "candidate.json"]
-    return {path.relative_to(folder).as_posix(): digests.of_file(path) for path in paths}
+    paths = [path for path in entering.candidate_files(upgrade.workspace, upgrade.version) if path.name != "candidate.json"]
+    return {path.relative_to(upgrade.folder).as_posix(): digests.of_file(path) for path in paths}
 
 
 def flat_metrics(verdict: dict[str, Any]) -> dict[str, float]:

@@ -72,7 +72,7 @@ def repeat(opened: Open, folder: Path) -> Rehearsal:
 
 def before(upgrade: Upgrade) -> None:
     """Write down how the champion answers, once, before anything of the candidate exists."""
-    serving, folder = upgrade.workspace.ledger.serving(), upgrade.folder / "rehearsal"
+    serving, folder = upgrade.workspace.ledger.serving(), upgrade.step("rehearsal")
     if upgrade.champion is None or serving is None or int(serving["release"]) != upgrade.champion or not upgrade.natives():
         return
     if _stands(upgrade, folder / "rehearsal.json"):
@@ -95,7 +95,7 @@ def _stands(upgrade: Upgrade, path: Path) -> bool:
 
 def after(upgrade: Upgrade) -> Rehearsal | None:
     """How the champion answers now that the candidate's space and index are written; None where nothing was written down before."""
-    folder = upgrade.folder / "rehearsal"
+    folder = upgrade.step("rehearsal")
     if upgrade.champion is None or not folder.exists():
         return None
     return repeat(partial(open_revision, upgrade.workspace), folder)

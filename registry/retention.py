@@ -3,24 +3,27 @@
 Kept: the release that serves, what a rollback returns to from there and so on, ``gc.keep_releases`` in all, each at its newest revision;
 every later version that a person may still approve or promote again, with all its work; verdicts, reports, h's and the ledger; and
 features and items, always. What goes: spaces, indexes, pairs and measurements of other versions, and old versions of tables that
-nothing kept refers to.
+nothing kept refers to, and that no reader has pinned by a tag of Lance's.
+
+What goes is listed, written into the ledger by name, and then removed by that list alone (:func:`drop`). Names are used once
+(:mod:`registry.names`), so whoever sleeps in between removes what nobody needs.
 """
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fct import tables
-from fct.errors import BadInput
+from fct.errors import BadInput, OperationFailed
 from fct.files import read_json
 from fct.gallery import SPACE
-from registry import lock
+from registry import lock, names
 from registry.decisions import ledger_lock
 from registry.facts import statuses
 from registry.ledger import Entry
@@ -29,7 +32,7 @@ from registry.status import Status
 from registry.workspace import Workspace
 
 OVER = (Status.REJECTED, Status.REFUSED, Status.INVALID)
-STEPS = ("pairs-v*", "evaluation-*", "rehearsal")
+STEPS = ("pairs-v*", "evaluation-*", "rehearsal*")
 
 
 @dataclass
@@ -52,16 +55,23 @@ class Going:
         return bool(self.spaces or self.folders or self.versions)
 
 
-def plan(workspace: Workspace) -> Going:
+def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
     """What would go now. Reads only.
+
+    Args:
+        entries: of the ledger, where they were read.
 
     Raises:
         BadInput: ``gc.keep_releases`` is below 1.
     """
-    ledger, gallery, model = workspace.ledger, workspace.gallery, workspace.settings.model
+    gallery, model = workspace.gallery, workspace.settings.model
     if workspace.settings.gc.keep_releases < 1:
         raise BadInput("gc.keep_releases has an unusable value", wanted="at least 1", got=workspace.settings.gc.keep_releases)
-    entries = ledger.entries()
+    entries = workspace.ledger.entries() if entries is None else entries
+    # what is there, before what refers to it: who comes in between refers to what is not listed
+    there = {name: tables.old_versions(gallery.root, name, ()) for name in gallery.tables()}
+    indexes = [path for path in sorted((workspace.folder / "indexes" / model).glob("*")) if path.is_dir()]
+    past = names.gone(entries)
     serving = entries[-1].serving if entries else None
     now = 0 if serving is None else int(serving["release"])
     newest = latest(entries)
@@ -71,27 +81,23 @@ def plan(workspace: Workspace) -> Going:
     waiting = [v for v in later if v not in newest]
     revisions = [newest[v] for v in served] + [one for v in waiting for one in _candidate(workspace, v)]
     going = Going(kept=sorted({*served, *waiting}))
-    spaces = {one["space"] for one in revisions} | {space for v in waiting for space in _spaces_of(gallery.tables(), v)}
-    going.spaces = [name for name in gallery.tables() if SPACE.fullmatch(name) and name not in spaces]
+    spaces = {one["space"] for one in revisions} | {space for v in waiting for space in _spaces_of(there, v) if space not in past}
+    going.spaces = [name for name in there if SPACE.fullmatch(name) and name not in spaces]
     stay = {str(one["index"]["folder"]) for one in revisions}
     root = workspace.folder
-    folders = [
-        path for path in sorted((root / "indexes" / model).glob("*")) if path.is_dir() and path.relative_to(root).as_posix() not in stay
-    ]
+    folders = [path for path in indexes if path.relative_to(root).as_posix() not in stay]
     for path in sorted((root / "upgrades").glob(f"{model}-v*")):
         version = re.fullmatch(re.escape(model) + r"-v(\d+)", path.name)
         if version and int(version[1]) not in going.kept:
             folders += [step for pattern in STEPS for step in sorted(path.glob(pattern))]
         elif version and int(version[1]) in served:  # asked for its verdict alone, of versions that go
-            folders += sorted(path.glob("rehearsal"))
-    going.folders = [path.relative_to(root).as_posix() for path in folders]
-    for name in gallery.tables():
-        if name in going.spaces:
-            continue
+            folders += sorted(path.glob("rehearsal*"))
+    folders += [root / name for name in past if not SPACE.fullmatch(name) and (root / name).exists()]  # of a run that was cut short
+    going.folders = sorted({path.relative_to(root).as_posix() for path in folders})
+    for name, old in there.items():
         wanted = {int(one["tables"][name]["version"]) for one in revisions if name in one["tables"]}
-        old = [version for version in tables.versions(gallery.root, name)[:-1] if version not in wanted]
-        if old:
-            going.versions[name] = old
+        if name not in going.spaces and (chosen := [version for version in old if version not in wanted]):
+            going.versions[name] = chosen
     going.bytes = sum(_size(gallery.table_path(name)) for name in going.spaces) + sum(_size(path) for path in folders)
     return going
 
@@ -110,7 +116,7 @@ def _candidate(workspace: Workspace, version: int) -> list[Revision]:
     """Revisions that a waiting version refers to: its own, and the one of its rehearsal."""
     folder = workspace.upgrade_folder(version)
     found = []
-    for path, key in ((folder / "revision.json", None), (folder / "rehearsal" / "rehearsal.json", "revision")):
+    for path, key in ((folder / "revision.json", None), (names.step(workspace, version, "rehearsal") / "rehearsal.json", "revision")):
         try:
             said: dict[str, Any] = read_json(path)
         except BadInput:
@@ -119,8 +125,8 @@ def _candidate(workspace: Workspace, version: int) -> list[Revision]:
     return found
 
 
-def _spaces_of(names: list[str], version: int) -> list[str]:
-    return [name for name in names if (match := SPACE.fullmatch(name)) and int(match[1]) == version]
+def _spaces_of(spaces: Iterable[str], version: int) -> list[str]:
+    return [name for name in spaces if (match := SPACE.fullmatch(name)) and int(match[1]) == version]
 
 
 def _size(path: Path) -> int:
@@ -147,25 +153,50 @@ def collect(workspace: Workspace, *, by: str, why: str = "") -> Going:
     """Drop what :func:`plan` says, after writing it into the ledger. Running it again drops what a run cut short has left.
 
     Raises:
-        LockHeld: somebody works on the gallery.
+        LockHeld: somebody works on the gallery. Overtaken: somebody wrote to the ledger meanwhile; nothing was dropped.
     """
     ledger = workspace.ledger
     with alone(workspace, f"{by}: gc") as held:
-        going, head = plan(workspace), ledger.head()
+        entries = ledger.entries()
+        going, head = plan(workspace, entries), entries[-1] if entries else None
         if not going:
             return going
         held.check()
-        detail = {"kept": going.kept, "spaces": going.spaces, "folders": len(going.folders), "tables": len(going.versions)}
         serving = None if head is None else head.serving
-        ledger.append(
-            head, action="gc", by=by, why=why, model=workspace.settings.model, serving=serving, detail=detail | {"bytes": going.bytes}
-        )
-        for name in going.spaces:
-            workspace.gallery.drop_space(name)
-        for folder in going.folders:
-            shutil.rmtree(workspace.folder / folder) if (workspace.folder / folder).is_dir() else (workspace.folder / folder).unlink()
-        for name, versions in going.versions.items():
-            tables.forget_versions(workspace.gallery.root, name, versions)
-        for left in workspace.gallery.root.rglob(".*.dropped"):  # by a drop that was cut short
-            shutil.rmtree(left, ignore_errors=True)
+        entry = ledger.append(head, action="gc", by=by, why=why, model=workspace.settings.model, serving=serving, detail=asdict(going))
+        drop(workspace, held, entry)
     return going
+
+
+def drop(workspace: Workspace, held: lock.Held, entry: Entry) -> None:
+    """Remove exactly what the entry names: spaces, folders, versions of tables. What is gone already is nothing to do.
+
+    Raises:
+        LockHeld: somebody else works on the gallery meanwhile. What is left goes with the next run.
+    """
+    gallery = workspace.gallery
+    for name in entry.detail.get("spaces", []):
+        _look(workspace, held, entry, {name})
+        gallery.drop_space(name)
+    for name in entry.detail.get("folders", []):
+        _look(workspace, held, entry, {name})
+        path = workspace.folder / name
+        path.unlink() if path.is_file() else shutil.rmtree(path) if path.exists() else None
+    for name, versions in entry.detail.get("versions", {}).items():
+        _look(workspace, held, entry, {f"{name}@{version}" for version in versions})
+        if name in gallery.tables():
+            tables.forget_versions(gallery.root, name, versions)
+    for left in gallery.root.rglob(".*.dropped"):  # of a space, by a drop that was cut short
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _look(workspace: Workspace, held: lock.Held, entry: Entry, going: set[str]) -> None:
+    """Once more before each act: we hold the lock, and no release that is kept names any of this."""
+    held.check()
+    entries, damaged, there = workspace.ledger.entries(), entry.detail.get("damaged", []), workspace.gallery.tables()
+    releases = [one for one in _kept_releases(entries, workspace.settings.gc.keep_releases) if one not in damaged]
+    kept = [one for one in (latest(entries)[release] for release in releases) if one["space"] in there]
+    used = {str(one["space"]) for one in kept} | {str(one["index"]["folder"]) for one in kept}
+    used |= {f"{name}@{state['version']}" for one in kept for name, state in one["tables"].items()}
+    if going & used:
+        raise OperationFailed("what was to be dropped is in use again", got=min(going & used), todo="run the same command again")

@@ -22,7 +22,7 @@ from fct.files import read_json
 from fct.gallery import FEATURES, SpaceRows, features_name
 from fct.release import Release
 from fct.tables import TableState
-from registry import alarm, formats, kept
+from registry import alarm, formats, kept, names
 from registry.ledger import Entry
 from registry.workspace import Workspace
 
@@ -63,6 +63,7 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
     states = states_of(workspace, space)
     content, settings = states[space].content, workspace.settings.index
     folder = workspace.index_folder(digests.of_json({"content": content, "settings": settings.of_building(), "metric": release.metric}))
+    folder = workspace.folder / names.unused(folder.relative_to(workspace.folder).as_posix(), names.gone(workspace.ledger.entries()))
     about = _whole_index(folder, release.metric, content, _recorded_index(workspace, folder))
     if about is None:
         rows = workspace.gallery.read_space(space, at=states[space].version)

@@ -18,12 +18,38 @@ from registry.revision import Revision, before, masked, next_number, pin, verify
 from registry.workspace import Workspace
 
 
-def _before(workspace: Workspace) -> tuple[Entry, Revision]:
-    """The ledger's head and what a rollback returns to, every file of it verified."""
-    head = workspace.ledger.head()
-    if head is None or head.serving is None:
+def done(entries: list[Entry], leave: int | None) -> Entry | None:
+    """The rollback that has left the release already; None where it serves, so that there is something to do.
+
+    A rollback that was killed after its entry is run again: it must find that it is done, and not go one release further back.
+
+    Args:
+        leave: the release to leave; by default the one that was promoted last.
+
+    Raises:
+        BadInput: nothing serves, or the release to leave neither serves nor was left by a rollback.
+    """
+    serving = entries[-1].serving if entries else None
+    if serving is None:
         raise BadInput("nothing serves, so there is nothing to roll back to")
-    current, target = head.serving["release"], before(workspace.ledger.entries(), head.serving["release"])
+    switches = [entry for entry in entries if entry.action in ("promote", "rollback") and entry.serving]
+    if leave is None:
+        leave = int(next(entry.serving["release"] for entry in reversed(switches) if entry.action == "promote" and entry.serving))
+    if int(serving["release"]) == leave:
+        return None
+    for entry in reversed(switches):
+        if entry.action == "rollback" and int(entry.detail["from"]) == leave:
+            return entry
+        if entry.action == "promote":
+            break
+    raise BadInput(f"release {leave} does not serve", wanted=serving["release"], got=leave, where="--from")
+
+
+def _before(workspace: Workspace, entries: list[Entry]) -> tuple[Entry, Revision]:
+    """The ledger's head and what a rollback returns to, every file of it verified."""
+    head = entries[-1]
+    assert head.serving is not None  # done() has looked
+    current, target = head.serving["release"], before(entries, head.serving["release"])
     if target is None:
         raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
     if target["space"] not in workspace.gallery.tables():
@@ -49,9 +75,12 @@ def _missing(workspace: Workspace, head: Entry, target: Revision, without_missin
     return len(missing)
 
 
-def foresee_rollback(workspace: Workspace, *, without_missing: bool = False) -> dict[str, Any]:
-    """What :func:`rollback` would do, by the same checks: from, to (release and revision), rows, missing."""
-    head, target = _before(workspace)
+def foresee_rollback(workspace: Workspace, *, leave: int | None = None, without_missing: bool = False) -> dict[str, Any] | Entry:
+    """What :func:`rollback` would do, by the same checks: from, to (release and revision), rows, missing. The entry where it is done already."""
+    entries = workspace.ledger.entries()
+    if (already := done(entries, leave)) is not None:
+        return already
+    head, target = _before(workspace, entries)
     missing = _missing(workspace, head, target, without_missing)
     rows = target["tables"][target["space"]]["rows"]
     current = head.serving["release"] if head.serving else None
@@ -59,30 +88,37 @@ def foresee_rollback(workspace: Workspace, *, without_missing: bool = False) -> 
 
 
 @alarm.sounds
-def rollback(workspace: Workspace, *, by: str, why: str, without_missing: bool = False) -> Entry:
+def rollback(workspace: Workspace, *, by: str, why: str, leave: int | None = None, without_missing: bool = False) -> tuple[Entry, bool]:
     """Return to the release that served before, at its last revision, minus every item deleted since.
 
     Where nothing was deleted its tables and its index were never touched, so the answers are the same bit for bit. MLflow is not asked:
     whoever needs a rollback must not wait for a server, and the alias and tags there follow at the next look at the registry.
 
     Args:
+        leave: the release to leave, as for :func:`done`.
         without_missing: return even though some items that serve now were embedded by the later release alone. They serve again when
             that release does, or when they are ingested anew.
 
+    Returns:
+        the ledger entry, and whether it was written now: running it again changes nothing.
+
     Raises:
-        BadInput: nothing served before. NotPermitted: a file of it was altered since, or items would be missing.
+        BadInput: nothing served before, or ``leave`` does not serve. NotPermitted: a file of it was altered since, or items would be missing.
     """
     ledger, settings = workspace.ledger, workspace.settings
     with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
-        head, target = _before(workspace)
-        target = current_of(workspace, target, ledger.entries())
+        entries = ledger.entries()
+        if (already := done(entries, leave)) is not None:
+            return already, False
+        head, target = _before(workspace, entries)
+        target = current_of(workspace, target, entries)
         missing = _missing(workspace, head, target, without_missing)
         assert head.serving is not None  # or there were nothing before it
         current = head.serving["release"]
         held.check()
         detail = {"from": current, "to": target["release"], "missing": missing}
         entry = enter(workspace, head, action="rollback", by=by, why=why, serving=target, detail=detail)
-    return entry
+    return entry, True
 
 
 def current_of(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision:

@@ -24,7 +24,7 @@ from fct.errors import BadInput, NotPermitted
 from fct.files import read_json, whole_folder, write_json
 from fct.gallery import features_name, space_name
 from fct.release import Release
-from registry import alarm, checks, rereading, verdict
+from registry import alarm, checks, names, rereading, verdict
 from registry.carrying import Maker, carry
 from registry.fitting import fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG
@@ -74,8 +74,20 @@ class Upgrade:
     def release_of(self, version: int) -> Release:
         return self.workspace.releases.release(version, check=False)
 
+    @cached_property
+    def _gone(self) -> frozenset[str]:
+        return names.gone(self.workspace.ledger.entries())
+
+    def step(self, name: str) -> Path:
+        """The folder of a step."""
+        return names.step(self.workspace, self.version, name, self._gone)
+
+    def steps(self, pattern: str) -> list[Path]:
+        """Folders and files of steps that are there, by a pattern."""
+        return names.steps(self.workspace, self.version, pattern, self._gone)
+
     def pairs_folder(self, native: int) -> Path:
-        return self.folder / f"pairs-v{native}"
+        return self.step(f"pairs-v{native}")
 
     def forward_folder(self, native: int) -> Path:
         return self.folder / f"h-v{native}"
@@ -90,7 +102,7 @@ class Upgrade:
 
     @cached_property
     def space(self) -> str:
-        return space_name(self.version, {m: h.digest for m, h in self.forwards().items()})
+        return names.unused(space_name(self.version, {m: h.digest for m, h in self.forwards().items()}), self._gone)
 
     # ---- steps --------------------------------------------------------------------------------------------------
 
@@ -282,7 +294,7 @@ class Upgrade:
         out = {}
         for m, h in self.forwards().items():
             sample = pairs.load_sample(self.pairs_folder(m) / "sample")
-            target = self.folder / f"evaluation-v{m}"
+            target = self.step(f"evaluation-v{m}")
             closed = None if is_closed(h) else forward.load(self.closed_folder(m))
             seen, bounds = self._seen(m), settings.validate
             inputs = {
@@ -328,7 +340,7 @@ class Upgrade:
         settings, forwards, gallery = self.workspace.settings, self.forwards(), self.workspace.gallery
         counts = {m: len(gallery.item_ids(role="item", native_version=m)) for m in [*forwards, self.version]}
         samples = {m: pairs.load_sample(self.pairs_folder(m) / "sample") for m in forwards}
-        first, target = samples[min(samples)], self.folder / f"evaluation-{MIX}"
+        first, target = samples[min(samples)], self.step(f"evaluation-{MIX}")
         inputs = {
             "h": {str(m): h.digest for m, h in forwards.items()},
             "counts": {str(m): count for m, count in counts.items()},
@@ -420,11 +432,11 @@ class Upgrade:
             labels=self._labels(rows.ids),
         )
         live = replace(live, rollback=rehearsal.after(self))
-        values = {f"v{m}→v{self.version}": evaluation.load(self.folder / f"evaluation-v{m}") for m in self.natives()}
-        metrics = {f"v{m}→v{self.version}": read_json(self.folder / f"evaluation-v{m}" / "metrics.json") for m in self.natives()}
+        values = {f"v{m}→v{self.version}": evaluation.load(self.step(f"evaluation-v{m}")) for m in self.natives()}
+        metrics = {f"v{m}→v{self.version}": read_json(self.step(f"evaluation-v{m}") / "metrics.json") for m in self.natives()}
         if len(values) > 1:
-            values[MIX] = evaluation.load(self.folder / f"evaluation-{MIX}")
-            metrics[MIX] = read_json(self.folder / f"evaluation-{MIX}" / "metrics.json")
+            values[MIX] = evaluation.load(self.step(f"evaluation-{MIX}"))
+            metrics[MIX] = read_json(self.step(f"evaluation-{MIX}") / "metrics.json")
         covers = {
             "release": self.new.digest(),
             "fingerprint": self.new.fingerprint,

@@ -162,23 +162,43 @@ def rollback(
     without_missing: Annotated[
         bool, typer.Option("--without-missing", help="Also when items embedded by the later release alone will not serve.")
     ] = False,
+    leave: Annotated[
+        int | None, typer.Option("--from", help="The release to leave; by default the one that was promoted last.", min=1)
+    ] = None,
     dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
     """Return to the release that served before, model and gallery together, minus every item deleted since.
 
+    Running it again changes nothing; one release further back goes --from the one that serves then.
+
     Example: fct rollback --by ana --why "customers complain"
     """
     from registry import rollback as back
+    from registry.ledger import Entry
 
     ws = workspace(params)
+
+    def already(entry: Entry) -> None:
+        left, model = entry.detail["from"], ws.settings.model
+        give(entry.to_json(), json, f"done already: {entry.by} rolled {model} {left} back at {entry.at}, ledger entry {entry.number}")
+        serving = ws.ledger.serving()
+        assert serving is not None
+        say(f"{model} {serving['release']}.{serving['revision']} serves. To go back from there: fct rollback --from {serving['release']}")
+
     if dry_run:
-        seen = back.foresee_rollback(ws, without_missing=without_missing)
+        seen = back.foresee_rollback(ws, leave=leave, without_missing=without_missing)
+        if isinstance(seen, Entry):
+            already(seen)
+            return
         text = f"{ws.settings.model} {seen['to']}.{seen['revision']} would serve again in place of {seen['from']}: {seen['rows']} rows, {seen['missing']} items missing"
         give(seen, json, text)
         return
-    entry = back.rollback(ws, by=by, why=why, without_missing=without_missing)
+    entry, now = back.rollback(ws, by=by, why=why, leave=leave, without_missing=without_missing)
+    if not now:
+        already(entry)
+        return
     assert entry.serving is not None
     give(
         entry.to_json(),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fct.errors import BadInput
-from registry import forgetting
+from registry import traces
 from registry.live import Live
 from registry.serving import Serving, open_revision, open_serving
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, copied, having, wait_for
@@ -91,8 +91,8 @@ def test_purged_items_leave_no_byte_behind(living: Project) -> None:
     page = (ws.upgrade_folder(2) / "report.html").read_text(encoding="utf-8")
     named = next((one for one in ws.gallery.item_ids(role="item").tolist() if f'<td class="mono">{one}</td>' in page), None)
     gone = sorted({*gone, *([named] if named else [])})
-    wanted = forgetting.needles(ws.gallery, np.array(gone))
-    found, _ = forgetting.search(ws.folder, wanted)
+    wanted = traces.of(ws.gallery, np.array(gone))
+    found = traces.search(ws.folder, wanted)
     places = {Path(one).parts[0] for one in found}
     assert {"gallery", "indexes", "upgrades"} <= places and ("artifacts" in places or named is None), found
     serving = open_serving(ws)
@@ -103,7 +103,7 @@ def test_purged_items_leave_no_byte_behind(living: Project) -> None:
     assert ran.code == 0, ran.err
     said = json.loads(ran.out)
     assert said["deleted"] == len(gone) - 4 and said["left"] == [] and said["checked"] >= 4 * len(gone)
-    assert forgetting.search(ws.folder, wanted)[0] == [], "searched for once more, with what was noted before"
+    assert traces.search(ws.folder, wanted) == [], "searched for once more, with what was noted before"
     again = [[(hit[0], round(hit[1], 5)) for hit in hits[:10]] for hits in answers(open_serving(ws), asked)]
     assert again == [[(one, round(score, 5)) for one, score in hits] for hits in expected]
     ran = living.fct("rollback", "--by", "ana", "--why", "complaints")
@@ -129,6 +129,15 @@ def test_a_candidate_whose_evaluated_rows_were_purged_is_measured_again(copy_wai
     assert project.fct("promote", "2").code == 0
     ws = project.workspace()
     assert not set(ws.gallery.space_ids(ws.ledger.serving()["space"]).tolist()) & set(gone)
+
+
+def test_an_id_that_is_only_among_fitting_pairs_can_be_purged(living: Project) -> None:
+    ws = living.workspace()
+    pairs = ws.upgrade_folder(2) / "pairs-v1"
+    one = str(np.setdiff1d(np.load(pairs / "fitting/sources.npy"), ws.gallery.item_ids())[0])
+    ran = living.fct("delete", one, "--purge")
+    assert ran.code == 0 and "0 items deleted, 1 ids unknown" in ran.out, ran.err
+    assert one not in np.load(pairs / "fitting/sources.npy") and traces.search(ws.folder, traces.of(ws.gallery, np.array([one]))) == []
 
 
 @pytest.mark.parametrize(
@@ -276,6 +285,36 @@ def test_a_rollback_asks_before_items_of_the_later_release_go_missing_and_ingest
     assert serving.search_vectors(serving.vector_of("new-00.png"), 1)[0][0].id == "new-00.png"
     assert living.fct("promote", "2").code == 0, "the later release serves them as it embedded them"
     assert open_serving(ws).search_vectors(open_serving(ws).vector_of("new-00.png"), 1)[0][0].origin == "native"
+
+
+def test_items_that_arrive_while_somebody_rolls_back_are_found_in_what_serves_then(
+    living: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from registry import ingest, rollback
+
+    ws, write = living.workspace(), ingest._write
+    pictures(tmp_path / "more", 5)
+
+    def meanwhile(*args: Any) -> Any:
+        with monkeypatch.context() as patched:
+            patched.setattr(ingest, "_write", write)
+            found = write(*args)
+        rollback.rollback(ws, by="ben", why="complaints", without_missing=True)
+        return found
+
+    monkeypatch.setattr(ingest, "_write", meanwhile)
+    ran = living.fct("ingest", str(tmp_path / "more"), "--json")
+    monkeypatch.setattr(ingest, "_write", write)
+    assert ran.code == 0 and "release 1 came to serve while release 2 embedded" in ran.err, ran.err
+    assert json.loads(ran.out)["added"] == 5 and json.loads(ran.out)["version"] == 1
+    serving = open_serving(ws)
+    assert serving.revision["release"] == 1
+    assert serving.search_vectors(serving.vector_of("new-00.png"), 1)[0][0].id == "new-00.png"
+    head = ws.ledger.head()
+    ran = living.fct("rollback", "--by", "ben", "--why", "complaints")
+    assert ran.code == 0 and "done already: ben" in ran.out and "fct rollback --from 1" in ran.err, "the same command again"
+    assert ws.ledger.head() == head and "done already" in living.fct("rollback", "--dry-run").out
+    assert living.fct("rollback", "--from", "1").code == 2, "nothing served before it"
 
 
 def test_double_embedding_lets_a_rollback_keep_what_arrived_since(living: Project, tmp_path: Path) -> None:

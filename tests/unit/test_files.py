@@ -66,13 +66,13 @@ def test_an_exception_leaves_no_new_folder_and_nothing_beside(tmp_path, existed)
     assert not existed or names(path) == ["old.txt"]
 
 
-def test_a_leftover_of_a_killed_run_is_not_taken_over(tmp_path):
-    left = tmp_path / f".out.{os.getpid()}.part"
-    left.mkdir()
-    (left / "stale.txt").write_text("1")
-    with whole_folder(tmp_path / "out") as part:
-        assert names(part) == []
-    assert names(tmp_path / "out") == []
+@pytest.mark.parametrize("writer", [whole_file, whole_folder])
+def test_two_writers_of_one_place_that_have_the_same_process_number_do_not_meet(tmp_path, writer):
+    with writer(tmp_path / "out") as first, writer(tmp_path / "out") as second:
+        assert first != second
+        for part in (first, second):
+            part.joinpath("text").write_text(part.name) if writer is whole_folder else part.write_text(part.name)
+    assert names(tmp_path) == ["out"]
 
 
 @pytest.mark.parametrize("writer", [whole_file, whole_folder])

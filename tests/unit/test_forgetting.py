@@ -1,4 +1,4 @@
-"""The search for what a purge has left."""
+"""What a purge rewrites."""
 
 from __future__ import annotations
 
@@ -7,22 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fct.files import read_json, write_json
 from registry import forgetting
-
-
-@pytest.mark.parametrize("place", ["a.bin", "deep/er/b.npy", "c.json"])
-def test_bytes_are_found_wherever_they_lie_also_across_two_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
-    monkeypatch.setattr(forgetting, "CHUNK", 64)
-    path = tmp_path / place
-    path.parent.mkdir(parents=True, exist_ok=True)
-    wanted = [b"holiday/beach.jpg", bytes(range(200, 232))]
-    for needle in wanted:
-        for at in range(0, 140, 7):
-            path.write_bytes(b"." * at + needle + b"." * 50)
-            assert forgetting.search(tmp_path, wanted) == ([place], 2), at
-    path.write_bytes(b"." * 100 + wanted[0][:-1] + b"." * 100)
-    assert forgetting.search(tmp_path, wanted) == ([], 2)
-    assert forgetting.search(tmp_path, []) == ([], 0)
 
 
 @pytest.mark.parametrize("one", ["holiday/beach.jpg", "a&b <c>.png", 'quo"te\\n.png', "ünï/çöde.png", "日本語の写真.png"])
@@ -33,6 +19,27 @@ def test_a_report_loses_the_id_and_nothing_else(tmp_path: Path, one: str) -> Non
     row = '<tr><td class="mono">{}</td><td class="n">0.5</td></tr>\n'
     others = "".join(row.format(html.escape(other)) for other in ("other.png", one + "x", "x" + one))
     page.write_text(others + row.format(html.escape(one)), encoding="utf-8")
-    assert forgetting._scrub_report(page, np.array([one]))
+    assert forgetting._scrub_report(page, np.array([one]), lambda: None)
     assert page.read_text(encoding="utf-8") == others + row.format("(deleted)")
-    assert not forgetting._scrub_report(page, np.array([one]))
+    assert not forgetting._scrub_report(page, np.array([one]), lambda: None)
+
+
+def test_pairs_lose_the_rows_of_an_id_in_every_part(tmp_path: Path) -> None:
+    """Also of one that was never an item: a fitting image alone."""
+    pairs = tmp_path / "pairs-v1"
+    views = {"fitting": ("sources", 3), "pool": ("sources", 2), "sample": ("ids", 1), "gallery": ("ids", 1), "canaries": ("ids", 1)}
+    before = {}
+    for part, (names, count) in views.items():
+        own = np.tile([f"{part}-{row}" for row in range(5)], count)
+        before[part] = {names: own, "old": np.arange(10.0 * count).reshape(-1, 2), "labels": np.arange(5 * count)}
+        for name, rows in before[part].items():
+            (pairs / part).mkdir(parents=True, exist_ok=True)
+            np.save(pairs / part / f"{name}.npy", rows)
+    write_json(pairs / "pairs.json", {"counts": {part: len(rows["old"]) for part, rows in before.items()}})
+    forgetting._scrub_pairs(pairs, np.array(["fitting-1", "pool-4", "sample-0", "elsewhere"]), lambda: None)
+    gone = {"fitting": "fitting-1", "pool": "pool-4", "sample": "sample-0"}
+    for part, arrays in before.items():
+        keep = arrays[views[part][0]] != gone.get(part)
+        assert read_json(pairs / "pairs.json")["counts"][part] == keep.sum() == 5 * views[part][1] - (part in gone) * views[part][1]
+        for name, rows in arrays.items():
+            assert np.array_equal(np.load(pairs / part / f"{name}.npy"), rows[keep]), (part, name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -14,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from fct.errors import BadInput, LockHeld
-from registry.lock import Lease, hold, holder_of
+from registry import lock
+from registry.lock import Lease, hold, holder_of, now_here
 
 ROOT = Path(__file__).parents[2]
 
@@ -77,13 +79,13 @@ def leave(folder: Path, **changes: object) -> Lease:
     return left
 
 
-def test_a_second_holder_is_told_who_what_for_since_when_and_until_when(tmp_path: Path) -> None:
+def test_a_second_holder_is_told_who_what_for_and_since_when(tmp_path: Path) -> None:
     with hold(tmp_path, "embedder", "ana: promote 2"):
         lease = holder_of(tmp_path, "embedder")
         with pytest.raises(LockHeld) as caught, hold(tmp_path, "embedder", "bob: upgrade 3"):
             pytest.fail("two holders")
         assert lease and lease.pid == os.getpid()
-        for part in ("ana: promote 2", f"process {os.getpid()} on {lease.host}", "since 20", "lease until 20", "wait for it"):
+        for part in ("ana: promote 2", f"process {os.getpid()} on {lease.host}", "since 20", "lease of 60 s", "wait for it"):
             assert part in str(caught.value)
     assert holder_of(tmp_path, "embedder") is None
 
@@ -117,7 +119,7 @@ def test_models_do_not_block_each_other_whatever_their_names(tmp_path: Path) -> 
 def test_the_lease_is_renewed_while_the_lock_is_held(tmp_path: Path) -> None:
     with hold(tmp_path, "embedder", "ana", lease_s=2) as held:
         first = holder_of(tmp_path, "embedder")
-        until(lambda: first is not None and time.time() > first.until)
+        until(lambda: first is not None and now_here() > first.beat_at + first.lease_s)
         with pytest.raises(LockHeld), hold(tmp_path, "embedder", "bob"):
             pytest.fail("two holders")
         held.check()
@@ -146,14 +148,61 @@ def test_a_reused_process_number_is_not_taken_for_the_holder(tmp_path: Path) -> 
         assert held.token == left.token + 1
 
 
-@pytest.mark.parametrize("where", [{"host": "elsewhere"}, {"machine": "another container"}])
-def test_a_lease_left_on_another_machine_is_respected_until_it_runs_out(tmp_path: Path, where: dict[str, str]) -> None:
-    left = leave(tmp_path, pid=2**22 + 1, until=time.time() + 600, **where)
+ELSEWHERE = {"host": "elsewhere", "machine": "another boot", "clock": "another clock", "pid": 2**22 + 1}
+
+
+@pytest.mark.parametrize("clock", [0.0, 1e11])
+def test_a_lease_of_another_host_is_over_when_its_count_stood_still_whatever_its_clock_says(tmp_path: Path, clock: float) -> None:
+    left = leave(tmp_path, **ELSEWHERE, lease_s=0.2, since=clock, beat_at=clock)
+    begun = time.monotonic()
+    with hold(tmp_path, "embedder", "bob") as held:
+        assert held.token == 2 and time.monotonic() - begun >= left.lease_s
+
+
+@pytest.mark.parametrize("clock", [0.0, 1e11])
+def test_a_living_holder_on_another_host_is_seen_to_live(tmp_path: Path, clock: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    left = leave(tmp_path, **ELSEWHERE, lease_s=600, since=clock, beat_at=clock)
+
+    count = itertools.count(1)
+
+    def beats(_: float) -> None:
+        the_file(tmp_path).write_text(json.dumps(asdict(replace(left, beat=left.beat + next(count)))))
+
+    monkeypatch.setattr(time, "sleep", beats)
     with pytest.raises(LockHeld, match="eve: promote 3"), hold(tmp_path, "embedder", "bob"):
         pytest.fail("two holders")
-    the_file(tmp_path).write_text(json.dumps(asdict(replace(left, until=time.time()))))
+    lease = holder_of(tmp_path, "embedder")
+    assert lease and lease.holder == "eve: promote 3"
+
+
+def test_a_lease_of_another_container_under_one_kernel_is_compared_with_the_clock_they_share(tmp_path: Path) -> None:
+    left = leave(tmp_path, pid=2**22 + 1, machine="another container", lease_s=600)
+    with pytest.raises(LockHeld, match="eve: promote 3"), hold(tmp_path, "embedder", "bob"):
+        pytest.fail("two holders")
+    the_file(tmp_path).write_text(json.dumps(asdict(replace(left, beat_at=now_here() - 600))))
     with hold(tmp_path, "embedder", "bob") as held:
         assert held.token == 2
+
+
+def test_a_clock_that_is_set_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hold(tmp_path, "embedder", "ana", lease_s=600) as held:
+        now = time.time()
+        for set_to in (now + 1e9, now - 1e9):
+            monkeypatch.setattr(time, "time", lambda set_to=set_to: set_to)
+            with pytest.raises(LockHeld), hold(tmp_path, "embedder", "bob"):
+                pytest.fail("two holders")
+            held.check()
+
+
+def test_a_lease_of_earlier_code_is_watched(tmp_path: Path) -> None:
+    left = asdict(leave(tmp_path, **ELSEWHERE))
+    for name in ("beat", "beat_at", "clock", "lease_s"):
+        del left[name]
+    the_file(tmp_path).write_text(json.dumps(left | {"until": 1.0, "released": True}))
+    with hold(tmp_path, "embedder", "bob") as held:
+        assert held.token == 2
+    the_file(tmp_path).write_text(json.dumps(left | {"token": 2, "until": 1.0}))
+    assert (found := lock._read(tmp_path, "embedder", 2)) and (found.beat, found.lease_s, found.clock) == (1.0, 60.0, "")
 
 
 def test_a_paused_holder_learns_that_it_was_taken_over_and_does_no_harm(tmp_path: Path) -> None:
@@ -226,7 +275,7 @@ def test_a_lease_without_length_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_of_four_processes_exactly_one_holds(tmp_path: Path) -> None:
-    leave(tmp_path, until=0.0)  # all four see a lease that ran out
+    leave(tmp_path, beat_at=now_here() - 60)  # all four see a lease that ran out
     racers = [script(tmp_path, 60) for _ in range(4)]
     for racer in racers:
         tell(racer)
