@@ -55,7 +55,10 @@ def read_folder(root: Path, walked: Walk | None = None) -> dict[str, list[Path]]
     for place in [place for part in parts(root, walked) for place in walked.look(part)[1]]:
         files = walked.look(place)[0]
         if not files:
-            raise BadInput("a class has no images", wanted=" ".join(sorted(SUFFIXES)), where=place, todo="add images or remove the folder")
+            got = "; ".join(walked.left.sentences(place)) or None
+            raise BadInput(
+                "a class has no images", wanted=" ".join(sorted(SUFFIXES)), got=got, where=place, todo="add images or remove the folder"
+            )
         stems: dict[str, Path] = {}
         for file in files:
             if file.stem in stems:

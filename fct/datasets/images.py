@@ -5,6 +5,7 @@ Legend: N images, C channels (1 grey, 3 RGB), H = W = size in pixels.
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,14 +22,20 @@ from fct.device import memory
 from fct.errors import BadInput
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff"})
-# What is opened, by content. Pillow knows forty kinds more; EPS among them starts another program.
+# What is opened, by content. Pillow knows forty kinds more; EPS among them starts another program. Where pillow-heif is installed, HEIF too.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")
+# how such a file begins; AVIF and HEIF say their kind a little later
+MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+BEGINS = 64  # bytes that tell the kind
+HEIC = "HEIC, which is read where pillow-heif is installed"
+_HEVC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs")
 MAX_PIXELS = 128_000_000  # of a file; a small one can unpack to gigabytes
 MAX_UPLOADED = 16_000_000  # of what is sent to a server
 STRIP = 1 << 20  # pixels that are converted at once
 CHANNELS = {"L": 1, "RGB": 3}
 # Bytes a pixel that reading takes at its height, decoder and conversion together (`python -m benchmarks.images`)
-COST = {"PNG": 10, "JPEG": 10, "WEBP": 18, "GIF": 10, "BMP": 10, "TIFF": 12, "AVIF": 12, "JPEG2000": 30}
+COST = {"PNG": 10, "JPEG": 10, "WEBP": 18, "GIF": 10, "BMP": 10, "TIFF": 12, "AVIF": 12, "JPEG2000": 30, "HEIF": 12}
+SMALLER, BITS, PHOTOMETRIC, WHITE_IS_ZERO = 254, 258, 262, 0  # tags of a TIFF, and a value of the last
 ROOM = 0.25  # share of this machine's memory that all images being read may take together
 
 
@@ -58,37 +65,72 @@ def _room() -> Room:
     return Room(round(ROOM * memory()))
 
 
+def kind(begins: bytes) -> str | None:
+    """``image``, :data:`HEIC`, or None: what a file is whose first :data:`BEGINS` bytes these are."""
+    if begins[4:8] == b"ftyp":  # a box: its length, its name, a brand, a version, further brands
+        brands = {begins[at : at + 4] for at in (8, *range(16, min(int.from_bytes(begins[:4], "big"), len(begins)), 4))}
+        if brands & {b"avif", b"avis"}:
+            return "image"
+        return HEIC if brands & {*_HEVC, b"mif1", b"msf1"} else None
+    return "image" if begins.startswith(MAGIC) or (begins[:4] == b"RIFF" and begins[8:12] == b"WEBP") else None
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """What is opened here: :data:`FORMATS`, and HEIF where pillow-heif is installed."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return FORMATS
+    from pillow_heif import register_heif_opener
+
+    register_heif_opener(thumbnails=False)
+    return (*FORMATS, "HEIF")
+
+
 def from_pil(image: Image.Image, size: int, mode: str) -> np.ndarray:
     """Convert an opened image: turned as its EXIF says, centre square, put on white, resized. uint8 (C, size, size)."""
+    scale = _scale(image)
     ImageOps.exif_transpose(image, in_place=True)
     side = min(image.size)
     if image.size != (size, size) and image.width != image.height:
         left, top = (image.width - side) // 2, (image.height - side) // 2
         image = image.crop((left, top, left + side, top + side))
-    image = _on_white(image, mode)
+    image = _on_white(image, mode, scale)
     if image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC)
     array = np.asarray(image, dtype=np.uint8)
     return array[None] if array.ndim == 2 else np.ascontiguousarray(array.transpose(2, 0, 1))
 
 
-def _on_white(image: Image.Image, mode: str) -> Image.Image:
+def _scale(image: Image.Image) -> tuple[int, bool]:
+    """Of grey of more than eight bits: its largest value, and whether that is black. Pillow leaves both to the tags of a TIFF."""
+    tags = getattr(image, "tag_v2", {})
+    return 2 ** min(16, max(tags.get(BITS, (16,)))) - 1, tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
+
+
+def _on_white(image: Image.Image, mode: str, scale: tuple[int, bool]) -> Image.Image:
     """Of a large image one strip after the other, since each of Pillow's conversions is another image."""
     if image.mode == mode and not image.has_transparency_data:
         return image
     rows = max(1, STRIP // image.width)
     if rows >= image.height:
-        return _strip_on_white(image, mode)
+        return _strip_on_white(image, mode, scale)
     whole = Image.new(mode, image.size)
     for top in range(0, image.height, rows):
         strip = image.crop((0, top, image.width, min(top + rows, image.height)))
-        whole.paste(_strip_on_white(strip, mode), (0, top))
+        whole.paste(_strip_on_white(strip, mode, scale), (0, top))
     return whole
 
 
-def _strip_on_white(image: Image.Image, mode: str) -> Image.Image:
+def _strip_on_white(image: Image.Image, mode: str, scale: tuple[int, bool]) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits a pixel: Pillow's own conversion would clip everything above 255 to white
-        image = Image.fromarray((np.clip(np.asarray(image), 0, 65535) // 257).astype(np.uint8))
+        grey, (top, inverted) = np.asarray(image), scale
+        if grey.min() < 0 or grey.max() > top:
+            raise ValueError(f"its pixels are whole numbers outside of 0 to {top}")
+        eight = (grey.astype(np.uint32) * 255 // top).astype(np.uint8)
+        if inverted:
+            eight = 255 - eight
+        eight[grey == image.info.get("transparency", -1)] = 255
+        image = Image.fromarray(eight)
     elif image.mode == "F":
         raise ValueError("its pixels are floating-point numbers")
     if image.has_transparency_data:
@@ -122,7 +164,9 @@ def _read(source: Path | io.BytesIO, where: Path | None, size: int, mode: str, m
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sizes and metadata; what matters is checked below
-            with Image.open(source, formats=FORMATS) as image:
+            with Image.open(source, formats=formats()) as image:
+                if getattr(image, "tag_v2", {}).get(SMALLER, 0) & 1:
+                    raise ValueError("its first picture is a preview of another one, as in a camera's raw files")
                 pixels = image.width * image.height
                 if pixels > most:
                     raise Image.DecompressionBombError
@@ -134,9 +178,18 @@ def _read(source: Path | io.BytesIO, where: Path | None, size: int, mode: str, m
     except Image.DecompressionBombError as error:
         raise BadInput("an image is too large to unpack safely", wanted=f"at most {most} pixels", where=where) from error
     except Exception as error:  # Pillow's readers raise almost anything on damaged bytes
-        said = "it is no image of a known kind" if isinstance(error, UnidentifiedImageError) and where is None else str(error)
+        said = str(error)
+        if isinstance(error, UnidentifiedImageError):
+            said = HEIC if _begins(source) == HEIC and "HEIF" not in formats() else "it is no image of a known kind"
         todo = "remove or replace it" if where is not None else None
         raise BadInput(f"an image {'file ' if where else ''}cannot be read", got=said, where=where, todo=todo) from error
+
+
+def _begins(source: Path | io.BytesIO) -> str | None:
+    if isinstance(source, io.BytesIO):
+        return kind(source.getvalue()[:BEGINS])
+    with open(source, "rb") as file:
+        return kind(file.read(BEGINS))
 
 
 def read_images(paths: Sequence[str | Path], size: int, mode: str, title: str = "images") -> np.ndarray:

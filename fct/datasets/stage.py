@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -48,18 +49,23 @@ def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) 
     drawing: Callable[[Item], Callable[[], np.ndarray]]
     notes: list[str] = []
     from_icons = settings.source == ICONS
+    from_set = settings.source == DIGITS or settings.source.startswith(TORCHVISION)
     if from_icons:
         packs = icons.read_packs(fetch_packs(npm_cache), settings.packs)
         items = icons.candidates(packs, settings)
         drawing = partial(icons.drawing, packs, size=settings.image_size, mode=settings.mode)
-    elif settings.source == DIGITS or settings.source.startswith(TORCHVISION):
+    elif from_set:
         items, pictures, notes = torchsets.candidates(settings)
         drawing = partial(partial, torchsets.convert, pictures, size=settings.image_size, mode=settings.mode)
     else:
         items, paths, notes = folder.candidates(Path(settings.source), settings)
         drawing = partial(partial, folder.convert, paths, size=settings.image_size, mode=settings.mode)
+    drawn = Counter(item.split for item in items)
     with whole_folder(out) as part:
-        inks, pixels = _write_images(part, items, drawing, beside=from_icons)
+        inks, pixels, unread = _write_images(part, items, drawing, beside=from_icons, spare=not (from_icons or from_set))
+        if 2 * len(unread) > len(items):
+            raise BadInput("more than half of the images cannot be read", got=next(iter(unread.values())), where=settings.source)
+        items, unreadable = [one for row, one in enumerate(items) if row not in unread], [items[row].split for row in unread]
         keep, removed = splits.clean(
             items,
             inks,
@@ -72,6 +78,9 @@ def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) 
         )
         for row in np.flatnonzero(~keep):
             _remove(part / items[row].file)
+        if unread:
+            removed["unreadable"] = dict(sorted(Counter(unreadable).items()))
+            notes.append(f"{len(unread)} left out, such as this one: {next(iter(unread.values()))}")
         kept = [items[row] for row in np.flatnonzero(keep)]
         _check_enough(kept, settings)
         short = settings.canaries - sum(item.split == "canary" for item in kept)
@@ -83,37 +92,49 @@ def prepare(settings: DataSettings, out: Path, npm_cache: Path = DEFAULT_CACHE) 
             notes.append(f"{settings.canaries - short} of {settings.canaries} canaries could be taken")
         splits.check_leaks(kept, inks[keep], settings.near_duplicate_cosine, centred=not from_icons)
         write_manifest(part, kept)
-        summary = summarise(settings, Counter(item.split for item in items), kept, removed, notes)
+        summary = summarise(settings, drawn, kept, removed, notes)
         write_json(part / "summary.json", summary)
         contact_sheet(part, kept, settings)
     return summary
 
 
 def _write_images(
-    part: Path, items: list[Item], drawing: Callable[[Item], Callable[[], np.ndarray]], *, beside: bool
-) -> tuple[np.ndarray, list[str]]:
-    """Ink (N, 1024) and digests of the pixels of all images, once they are written.
+    part: Path, items: list[Item], drawing: Callable[[Item], Callable[[], np.ndarray]], *, beside: bool, spare: bool
+) -> tuple[np.ndarray, list[str], dict[int, str]]:
+    """Ink (M, 1024) and digests of the pixels of the images that were written, and row of ``items`` → why it could not be read.
 
     Args:
         drawing: item → what makes its picture; ``beside``: in processes of its own, as what draws icons lets no other thread go on.
+        spare: leave out what cannot be read; else it is raised.
     """
     inks = np.empty((len(items), 1024), np.uint8)
     pixels: list[str] = []
+    unread: dict[int, str] = {}
     many = cores() > 1 and len(items) > WORTH_PROCESSES
     with children.workers(cores()) if beside and many else ThreadPoolExecutor(cores(), "drawing") as pool:
-        found = _made(pool, [part / item.file for item in items], map(drawing, items))
-        for row, (dark, digest) in enumerate(tqdm(found, "drawing", len(items), unit="image", leave=False)):
-            inks[row] = dark
+        found = _made(pool, [part / item.file for item in items], map(drawing, items), spare)
+        for row, made in enumerate(tqdm(found, "drawing", len(items), unit="image", leave=False)):
+            if isinstance(made, str):
+                unread[row] = made
+                continue
+            inks[len(pixels)], digest = made
             pixels.append(digest)
-    return inks, pixels
+    return inks[: len(pixels)], pixels, unread
 
 
-def _made(pool: Executor, files: list[Path], drawings: Iterable[Callable[[], np.ndarray]]) -> Iterator[tuple[np.ndarray, str]]:
-    return pool.map(_make, files, drawings, chunksize=AT_ONCE)
+def _made(
+    pool: Executor, files: list[Path], drawings: Iterable[Callable[[], np.ndarray]], spare: bool
+) -> Iterator[tuple[np.ndarray, str] | str]:
+    return pool.map(_make, files, drawings, repeat(spare), chunksize=AT_ONCE)
 
 
-def _make(file: Path, draw: Callable[[], np.ndarray]) -> tuple[np.ndarray, str]:
-    image = draw()
+def _make(file: Path, draw: Callable[[], np.ndarray], spare: bool) -> tuple[np.ndarray, str] | str:
+    try:
+        image = draw()
+    except BadInput as error:
+        if spare:
+            return str(error)
+        raise
     write_image(file, image)
     return ink(image), digests.of_bytes(image.tobytes())
 

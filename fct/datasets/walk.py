@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fct.datasets.images import SUFFIXES
+from fct.datasets.images import BEGINS, HEIC, SUFFIXES, formats, kind
 from fct.errors import BadInput, printable
 
 MOST_BYTES = 512 * 1024**2
@@ -25,9 +25,15 @@ BROKEN = "a link to nothing"
 ODD = "no plain file"
 LARGE = f"more than {MOST_BYTES // 1024**2} MiB"
 TWICE = "a folder that was visited before"
-CLUTTER = frozenset({"@eadir", "__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "lost+found"})
-# of the kinds that are opened (fct.datasets.images.FORMATS): how such a file begins
-MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
+RAW = "a camera's raw file"  # it begins like a TIFF, whose first picture is a small preview
+RAWS = frozenset({".3fr", ".arw", ".cr2", ".dng", ".erf", ".iiq", ".kdc", ".mos", ".nef", ".nrw", ".pef", ".sr2", ".srw"})
+# of macOS, Windows, Linux, and the network disks of Synology, QNAP and NetApp: previews, rubbish and snapshots of what is there anyway
+CLUTTER = frozenset(
+    {
+        *("__macosx", "thumbs.db", "desktop.ini", "$recycle.bin", "system volume information", "lost+found"),
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "~snapshot"),
+    }
+)
 
 
 @dataclass
@@ -39,9 +45,11 @@ class Left:
     def add(self, reason: str, path: Path) -> None:
         self.by_reason.setdefault(reason, []).append(str(path))
 
-    def sentences(self) -> list[str]:
-        """``3 left out: a link to nothing, such as b.png``, for people."""
-        return [f"{len(paths)} left out: {reason}, such as {printable(Path(paths[0]).name)}" for reason, paths in self.by_reason.items()]
+    def sentences(self, folder: Path | None = None) -> list[str]:
+        """``3 left out: a link to nothing, such as b.png``, for people; of one folder alone, where it is given."""
+        named = {reason: [Path(path) for path in paths] for reason, paths in self.by_reason.items()}
+        found = {reason: [path.name for path in paths if folder in (None, path.parent)] for reason, paths in named.items()}
+        return [f"{len(names)} left out: {reason}, such as {printable(names[0])}" for reason, names in found.items() if names]
 
 
 def dvc_cache(project: Path) -> Path:
@@ -106,20 +114,20 @@ class Walk:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise BadInput("a folder cannot be read", got=error.strerror, where=folder) from error
-        for entry in entries:
+        for entry in sorted(entries, key=os.DirEntry.is_symlink):  # a folder counts where it is, not where the first link to it is
             path = Path(entry.path)
             if entry.name.startswith(".") or entry.name.lower() in CLUTTER:
                 self.left.add(HIDDEN, path)
-            elif path.is_dir():
+            elif os.path.isdir(path):
                 if self.enter(path):
                     folders.append(path)
             elif (reason := self.problem(path)) is not None:
                 self.left.add(reason, path)
                 outside += [os.path.realpath(path)] if reason == OUTSIDE else []
-            elif _is_image(path):
-                files.append(path)
+            elif (reason := _no_image(path)) is not None:
+                self.left.add(reason, path)
             else:
-                self.left.add(OTHER, path)
+                files.append(path)
         if len(outside) > len(files):
             real = os.path.commonpath(map(os.path.dirname, outside))
             raise BadInput(
@@ -128,7 +136,7 @@ class Walk:
                 got=f"{len(outside)} of {len(outside) + len(files)}",
                 where=folder,
             )
-        return files, folders
+        return sorted(files), sorted(folders)
 
     def below(self, folder: Path) -> Iterator[Path]:
         """Every image below a folder, folder after folder."""
@@ -157,13 +165,15 @@ def walk(place: Path, project: Path | None, more: Sequence[str | Path] = ()) -> 
     return found
 
 
-def _is_image(path: Path) -> bool:
-    """By its name, or, where that says nothing, by how it begins."""
-    if path.suffix.lower() in SUFFIXES:
-        return True
+def _no_image(path: Path) -> str | None:
+    """Why a file is none of the images that are read: by how it begins, or by its name where that says nothing."""
+    if path.suffix.lower() in RAWS:
+        return RAW
     try:
         with open(path, "rb") as file:
-            begins = file.read(16)
+            found = kind(file.read(BEGINS))
     except OSError:
-        return False
-    return begins.startswith(MAGIC) or (begins[:4] == b"RIFF" and begins[8:12] == b"WEBP") or begins[4:12] in (b"ftypavif", b"ftypavis")
+        found = None
+    if found == HEIC:
+        return None if "HEIF" in formats() else HEIC
+    return None if found is not None or path.suffix.lower() in SUFFIXES else OTHER

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.common import DEFAULT, Out, Params, say, set_threads
+from flows.cli.common import DEFAULT, Json, Out, Params, give, say, set_threads
 
 DEV = "The development pipeline (stages of dvc.yaml)"
 
@@ -16,8 +16,11 @@ def data(
     out: Out = Path("build/data"),
     params: Params = DEFAULT,
     npm_cache: Annotated[Path, typer.Option(help="Where the icon packs are kept.")] = Path("build/npm"),
+    json: Json = False,
 ) -> None:
     """Prepare the images: render the icon packs, or convert your own ImageFolder (params.yaml, data.source).
+
+    What a folder holds besides images, and images that cannot be read, are counted by reason and left out.
 
     Example: fct data --out build/data
     """
@@ -26,6 +29,10 @@ def data(
 
     settings = read(params)
     summary = prepare(settings.data, out, npm_cache)
+    if json:
+        give(summary, json, "")
+    for note in summary["notes"]:
+        say(f"note: {note}")
     say(f"{summary['images']} images in {out}; look at {out / 'contact_sheet.png'}. Next: fct train v1")
 
 

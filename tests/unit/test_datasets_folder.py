@@ -132,10 +132,9 @@ def break_folder(root, how):
     settings = make(root, ["cat"] if how == "one class" else ["cat", "dog"])
     if how == "empty class":
         (root / "emu").mkdir()
-    elif how == "zero bytes":
-        (root / "cat" / "zero.png").write_bytes(b"")
     elif how == "corrupt":
-        (root / "cat" / "torn.jpg").write_bytes((root / "cat" / "01.jpg").read_bytes()[:300])
+        for path in [*root.glob("*/0[0-5].*")]:
+            path.write_bytes(path.read_bytes()[:100])
     elif how == "same id":
         Image.new("L", (4, 4)).save(root / "dog" / "00.bmp")
     elif how == "few images":
@@ -150,8 +149,7 @@ def break_folder(root, how):
         ("no folder", "no such folder.*nowhere"),
         ("one class", "too few classes.*got 1"),
         ("empty class", "no images.*emu"),
-        ("zero bytes", r"0 bytes.*zero\.png"),
-        ("corrupt", r"cannot be read.*torn\.jpg"),
+        ("corrupt", r"more than half of the images cannot be read; got .*0\d\."),
         ("same id", r"same id; got 00\.bmp and 00\.png; .*dog"),
         ("few images", "too few images to be split.*dog"),
     ],
@@ -161,6 +159,20 @@ def test_an_unusable_folder_is_refused_and_nothing_is_left_behind(tmp_path, how,
     with pytest.raises(BadInput, match=message):
         prepare(settings, tmp_path / "out")
     assert [path.name for path in tmp_path.iterdir() if path.name != "in"] == []
+
+
+def test_images_that_cannot_be_read_are_counted_and_the_rest_is_prepared(tmp_path):
+    settings = make(tmp_path / "in", ["cat", "dog"], images=12)
+    whole = (tmp_path / "in/cat/01.jpg").read_bytes()
+    (tmp_path / "in/cat/torn.jpg").write_bytes(whole[:300])
+    (tmp_path / "in/cat/empty.png").write_bytes(b"")
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "in/dog/float.tif")
+    summary = prepare(settings, tmp_path / "out")
+    manifest = read_manifest(tmp_path / "out")
+    assert sum(summary["removed"]["unreadable"].values()) == 3 and any(note.startswith("3 left out, such as") for note in summary["notes"])
+    assert not {"cat/torn", "cat/empty", "dog/float"} & set(manifest.id) and len(manifest) > 20
+    assert {path.stem for path in (tmp_path / "out/images").rglob("*.png")} == {one.split("/")[1] for one in manifest.id}
+    assert sum(split["candidates"] for split in summary["splits"].values()) == 27
 
 
 def test_hidden_files_and_other_files_are_passed_over(tmp_path):

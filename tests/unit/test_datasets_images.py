@@ -1,5 +1,7 @@
+import importlib.util
 import io
 import os
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
 
@@ -200,3 +202,100 @@ def test_threads_share_the_memory_for_pictures():
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, np.random.default_rng(0).integers(1, 150, 400).tolist()))
     assert taken == 0 and 0 < most <= 100
+
+
+def tiff(pixels, photometric, bits, **tags):
+    """A TIFF by hand: (H, W) or (H, W, C) pixels, or bytes of an 8 × 8 image, behind the tags that say what they are."""
+    height, width = (8, 8) if isinstance(pixels, bytes) else pixels.shape[:2]
+    data = pixels if isinstance(pixels, bytes) else pixels.tobytes()
+    known = {254: tags.get("smaller", 0), 256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 0, 277: len(bits)}
+    known |= {278: height, 279: len(data), 338: tags.get("extra", ()), 339: (tags.get("sample", 1),) * len(bits)}
+    entries, longer = b"", b""
+    rows = {tag: value if isinstance(value, tuple) else (value,) for tag, value in known.items() if value != ()}
+    start = 8 + 2 + 12 * len(rows) + 4
+    rows[273] = (start + sum(2 * len(value) for value in rows.values() if len(value) > 2),)
+    for tag, values in rows.items():
+        raw = struct.pack(f"<{len(values)}H", *values)
+        if len(raw) > 4:
+            raw, longer = struct.pack("<I", start + len(longer)), longer + raw
+        entries += struct.pack("<HHI", tag, 3, len(values)) + raw.ljust(4, b"\0")
+    return b"II*\0" + struct.pack("<IH", 8, len(rows)) + entries + bytes(4) + longer + data
+
+
+HALVES = np.full((8, 8), 255, np.uint8)
+HALVES[:, 4:] = 0
+TWELVE = b"\xff" * 6 + bytes(6)  # a row of four white and four black pixels of 12 bits
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(tiff(TWELVE * 8, 1, (12,)), id="12 bits"),
+        pytest.param(tiff(HALVES.astype("<u2") * 257, 1, (16,)), id="16 bits"),
+        pytest.param(tiff(65535 - HALVES.astype("<u2") * 257, 0, (16,)), id="16 bits, white is zero"),
+        pytest.param(tiff(255 - HALVES, 0, (8,)), id="8 bits, white is zero"),
+        pytest.param(
+            tiff(np.stack([HALVES, 255 - HALVES], axis=2), 1, (8, 8), extra=(0,)), id="grey and a channel that is said to mean nothing"
+        ),
+        pytest.param(tiff(np.stack([255 - HALVES] * 3 + [0 * HALVES], axis=2), 5, (8,) * 4), id="CMYK"),
+    ],
+)
+def test_pixels_of_other_kinds_are_read_as_their_tags_say(data):
+    for mode in ("L", "RGB"):
+        assert (images.read_bytes(data, 8, mode) == HALVES).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        pytest.param(tiff(np.stack([HALVES] * 2, axis=2), 1, (8, 8)), "no image of a known kind", id="two channels"),
+        pytest.param(tiff(HALVES.astype("<i2") - 200, 1, (16,), sample=2), "outside of 0 to 65535", id="signed"),
+        pytest.param(tiff(HALVES.astype("<u4") * 16843009, 1, (32,)), "outside of 0 to 65535", id="32 bits"),
+        pytest.param(tiff(HALVES.astype("<f4"), 1, (32,), sample=3), "floating-point", id="floating point"),
+        pytest.param(tiff(HALVES, 1, (8,), smaller=1), "a preview of another one", id="raw file"),
+    ],
+)
+def test_pixels_that_nobody_can_tell_the_meaning_of_are_refused_with_the_reason(data, why, tmp_path):
+    (tmp_path / "a.tif").write_bytes(data)
+    for read in (lambda: images.read_bytes(data, 8, "L"), lambda: read_image(tmp_path / "a.tif", 8, "L")):
+        with pytest.raises(BadInput, match=why):
+            read()
+
+
+def test_what_is_transparent_is_white_in_sixteen_bits_too(tmp_path):
+    Image.fromarray(HALVES.astype(np.uint16) * 200).save(tmp_path / "a.png", transparency=0)
+    assert (read_image(tmp_path / "a.png", 8, "L") == np.where(HALVES == 0, 255, 255 * 200 // 257)).all()
+
+
+def box(brand, *brands):
+    """The beginning of a file of AVIF's and HEIC's family."""
+    return struct.pack(">I", 16 + 4 * len(brands)) + b"ftyp" + brand + bytes(4) + b"".join(brands)
+
+
+@pytest.mark.parametrize(
+    ("begins", "wanted"),
+    [
+        (box(b"heic", b"mif1", b"heic"), images.HEIC),
+        (box(b"mif1", b"heic"), images.HEIC),
+        (box(b"mif1", b"avif", b"miaf"), "image"),
+        (box(b"avif"), "image"),
+        (box(b"isom", b"mp42"), None),
+        (b"RIFF\0\0\0\0WEBP", "image"),
+        (b"RIFF\0\0\0\0WAVE", None),
+        (b"", None),
+    ],
+)
+def test_a_files_first_bytes_tell_its_kind(begins, wanted):
+    assert images.kind(begins) == wanted
+
+
+def test_heic_is_read_where_pillow_heif_is_installed_and_else_named(tmp_path):
+    if importlib.util.find_spec("pillow_heif") is None:
+        (tmp_path / "a.jpg").write_bytes(box(b"heic", b"mif1", b"heic") + bytes(100))
+        with pytest.raises(BadInput, match=r"HEIC.*pillow-heif.*a\.jpg"):
+            read_image(tmp_path / "a.jpg", 8, "L")
+        return
+    images.formats()
+    Image.fromarray(HALVES.repeat(8, 0).repeat(8, 1)).convert("RGB").save(tmp_path / "a.jpg", "HEIF", quality=-1)
+    assert images.kind((tmp_path / "a.jpg").read_bytes()) == images.HEIC
+    assert np.abs(read_image(tmp_path / "a.jpg", 8, "L").astype(int) - HALVES).max() < 8

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from fct.datasets import walk as walks
-from fct.datasets.walk import BROKEN, HIDDEN, LARGE, ODD, OTHER, OUTSIDE, TWICE, dvc_cache, walk
+from fct.datasets.folder import read_folder
+from fct.datasets.images import HEIC, formats
+from fct.datasets.walk import BROKEN, HIDDEN, LARGE, ODD, OTHER, OUTSIDE, RAW, TWICE, dvc_cache, walk
 from fct.errors import BadInput
 from registry.arrivals import find
 
@@ -28,11 +30,30 @@ def names(place: Path, **given: object) -> tuple[list[str], dict[str, list[str]]
 
 
 def test_one_image_is_one_item_whatever_other_programs_left_beside_it(tmp_path: Path) -> None:
-    draw(tmp_path / "a/IMG.jpg", "JPEG")
-    for name in ("a/._IMG.jpg", "a/@eaDir/IMG.jpg/THUMB.jpg", ".thumbnails/IMG.jpg", "__MACOSX/a/IMG.jpg", ".DS_Store"):
+    """The same for `fct ingest` and `fct data`."""
+    clutter = ("a/._IMG.jpg", "a/@eaDir/IMG.jpg/THUMB.jpg", ".thumbnails/IMG.jpg", "__MACOSX/a/IMG.jpg", ".DS_Store")
+    clutter += ("#recycle/a/IMG.jpg", "@Recycle/IMG.jpg", "$RECYCLE.BIN/IMG.jpg", "~snapshot/a/IMG.jpg", "a/Thumbs.db")
+    for name in ("a/IMG.jpg", "b/IMG.jpg", *clutter):
         draw(tmp_path / name, "JPEG")
+    passed = {
+        "._IMG.jpg",
+        "@eaDir",
+        ".thumbnails",
+        "__MACOSX",
+        ".DS_Store",
+        "#recycle",
+        "@Recycle",
+        "$RECYCLE.BIN",
+        "~snapshot",
+        "Thumbs.db",
+    }
     files, left = names(tmp_path)
-    assert files == ["a/IMG.jpg"] and sorted(left[HIDDEN]) == sorted(["._IMG.jpg", "@eaDir", ".thumbnails", "__MACOSX", ".DS_Store"])
+    assert files == ["a/IMG.jpg", "b/IMG.jpg"] and left.keys() == {HIDDEN} and set(left[HIDDEN]) == passed
+    count, parts, arrived = find(tmp_path, tmp_path)
+    assert count == 2 and [one.id for part in parts for one in part] == files and len(arrived.by_reason[HIDDEN]) == len(passed)
+    walked = walk(tmp_path, None)
+    assert read_folder(tmp_path, walked) == {"a": [tmp_path / "a/IMG.jpg"], "b": [tmp_path / "b/IMG.jpg"]}
+    assert set(walked.left.by_reason[HIDDEN]) == set(arrived.by_reason[HIDDEN])
 
 
 def test_content_counts_where_a_name_says_nothing(tmp_path: Path) -> None:
@@ -50,6 +71,49 @@ def test_content_counts_where_a_name_says_nothing(tmp_path: Path) -> None:
     (tmp_path / "script").write_text("%!PS-Adobe-3.0 EPSF-3.0\n")
     files, left = names(tmp_path)
     assert files == ["a.jfif", "b.JPE", "c", "d.webp2", "e.PNG", "f.x", "g"] and left == {OTHER: ["notes.txt", "script"]}
+
+
+def test_what_is_called_an_image_and_is_of_another_kind_is_counted_by_its_kind(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png")
+    draw(tmp_path / "b.CR2", "TIFF")  # a camera's: its first picture would be a preview of the photograph beside it
+    for name in ("c.jpg", "d.HEIC", "e"):
+        (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    files, left = names(tmp_path)
+    if "HEIF" in formats():
+        assert files == ["a.png", "c.jpg", "d.HEIC", "e"] and left == {RAW: ["b.CR2"]}
+    else:
+        assert files == ["a.png"] and left == {RAW: ["b.CR2"], HEIC: ["c.jpg", "d.HEIC", "e"]}
+
+
+def test_a_class_that_has_no_image_says_what_it_has_instead(tmp_path: Path) -> None:
+    draw(tmp_path / "a/1.png")
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b/1.png").symlink_to(tmp_path / "gone.png")
+    (tmp_path / "b/notes").write_text("none")
+    with pytest.raises(BadInput, match=rf"no images.*1 left out: {OTHER}, such as notes; 1 left out: {BROKEN}, such as 1\.png"):
+        read_folder(tmp_path)
+
+
+def test_class_folders_may_be_links_and_no_link_is_walked_in_a_circle(tmp_path: Path) -> None:
+    """The same for `fct ingest` and `fct data`: a folder counts once, where it is and not where a link to it is."""
+    place, store = tmp_path / "named", tmp_path / "store"
+    draw(place / "cat/1.png")
+    draw(store / "dog/2.png")
+    (place / "all-cats").symlink_to("cat")  # sorts before the folder itself
+    (place / "dog").symlink_to(store / "dog")
+    (place / "gone").symlink_to(store / "gone")
+    (place / "cat/up").symlink_to(place)
+    (place / "cat/here").symlink_to(".")
+    (place / "one").symlink_to("two")
+    (place / "two").symlink_to("one")
+    files, left = names(place, more=[store])
+    assert files == ["cat/1.png", "dog/2.png"]
+    assert left == {TWICE: ["all-cats", "here", "up"], BROKEN: ["gone", "one", "two"]}
+    walked = walk(place, None, [store])
+    assert read_folder(place, walked) == {"cat": [place / "cat/1.png"], "dog": [place / "dog/2.png"]}
+    count, parts, _ = find(place, place, [store])
+    assert count == 2 and [one.label for part in parts for one in part] == ["cat", "dog"]
+    assert names(place)[1][OUTSIDE] == ["dog"]  # without --root
 
 
 def test_links_count_below_declared_roots_alone(tmp_path: Path) -> None:
