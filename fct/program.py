@@ -25,6 +25,7 @@ from fct import device as devices
 from fct import graph
 from fct.errors import BadInput
 from fct.files import whole_file
+from fct.gallery import differ
 from fct.sandbox import Sealed
 
 LARGEST_BATCH = 4096
@@ -146,6 +147,37 @@ def fingerprint(path: str | Path, preprocessing: dict[str, object]) -> str:
         if name != ".data/serialization_id":
             digest.update(name.encode() + hashlib.sha256(data).digest())
     return digest.hexdigest()
+
+
+def unsteady(program: Embed, images: np.ndarray) -> str | None:
+    """On what the vectors depend besides their image, one clause; None where on nothing.
+
+    K images together, the same again, in the other order, and each alone must give the same φ within :data:`fct.gallery.NOISE`, and the
+    same ψ but for a code that was between two numbers: else an item's vector is another one at a search than at its ingest.
+
+    Args:
+        images: (K, C, S, S) uint8, all different, K ≥ 2.
+
+    Raises:
+        BadInput: the program cannot be run on one of these batches.
+    """
+    cpu = torch.device("cpu")
+
+    def run(batches: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        made = [embed(program, batch, device=cpu) for batch in batches]
+        return np.concatenate([phi for phi, _ in made]), np.concatenate([psi for _, psi in made])
+
+    phi, psi = run([images])
+    others = {
+        "how often the program ran": lambda: run([images]),
+        "the place of the image in its batch": lambda: tuple(block[::-1] for block in run([images[::-1]])),
+        "the other images of the batch": lambda: run([image[None] for image in images]),
+    }
+    for what, again in others.items():
+        other, code = again()
+        if not np.isfinite(other).all() or differ(phi, other).any() or (np.abs(psi.astype(np.int64) - code) > 1).any():
+            return what
+    return None
 
 
 class _Module(nn.Module):

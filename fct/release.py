@@ -36,6 +36,7 @@ PIECES = ("program.pt2", "canaries.safetensors", "release.json")
 HEAD = "head.safetensors"
 PICTURE = "picture.safetensors"
 FILES = (*PIECES, HEAD, PICTURE)  # of a release, all there are
+LOOKED_AT = 8  # canaries that a program is run on
 KEYS = {"format", "fingerprint", "preprocessing", "dims", "metric", "side", "classes", "canaries", "measurements", "files"}
 
 
@@ -293,8 +294,8 @@ def problems(folder: str | Path, *, run: bool = True) -> list[str]:
     """What a folder lacks to be a release, one sentence each; empty when the contract is kept.
 
     Args:
-        run: load the program, run it on two canaries and compare it with the declared dimensions and fingerprint. Without
-            it every file is compared with its digest, nothing more.
+        run: load the program, run it on some canaries and compare it with the declared dimensions and fingerprint; see that a vector
+            depends on nothing but its image. Without it every file is compared with its digest, nothing more.
     """
     folder = Path(folder)
     found = [f"{piece} is missing" for piece in PIECES if not (folder / piece).is_file()]
@@ -336,11 +337,15 @@ def problems(folder: str | Path, *, run: bool = True) -> list[str]:
         release = Release(folder, about)
         ids, images = release.canaries()
         wanted = release.dim, release.side_dim, release.metric, release.size, release.mode, release.classes
-        phi, psi = programs.embed(release.program(), images[:2], device=torch.device("cpu"))
+        program = release.program()
+        phi, psi = programs.embed(program, images[:2], device=torch.device("cpu"))
+        depends = programs.unsteady(program, images[:LOOKED_AT])
     except (BadInput, SafetensorError, RuntimeError) as error:
         return [str(error).splitlines()[0]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # someone else wrote it, in another form
         return [f"release.json or the canaries have another form than a release's: {type(error).__name__} {error}".strip()]
+    if depends is not None:
+        found.append(f"the program's vectors depend on {depends}, not on their image alone")
     if wanted[2] not in METRICS:
         found.append(f"release.json has the metric {release.metric}, wanted {' or '.join(METRICS)}")
     if phi.shape[1] != release.dim or psi.shape[1] != release.side_dim:

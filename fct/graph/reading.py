@@ -113,4 +113,8 @@ def _shape(graph: Mapping[str, Any], values: Values, given: int) -> tuple[int | 
     sizes = meta.get("sizes") if isinstance(meta, Mapping) else None
     if not isinstance(sizes, list) or not isinstance(meta, Mapping) or meta.get("dtype") != 1 or len(sizes) != 4:
         raise Refused("an input that is no uint8 image", name)
-    return tuple(one.get("as_int") if isinstance(one, Mapping) and isinstance(one.get("as_int"), int) else None for one in sizes)
+    found = tuple(one.get("as_int") if isinstance(one, Mapping) and isinstance(one.get("as_int"), int) else None for one in sizes)
+    if found[0] is not None:
+        todo = 'export it anew with a free first dimension: dynamic_shapes=({0: torch.export.Dim("n", min=1, max=4096)},)'
+        raise Refused("a batch size that its export has fixed", found[0], todo)
+    return found

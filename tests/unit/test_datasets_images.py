@@ -298,4 +298,4 @@ def test_heic_is_read_where_pillow_heif_is_installed_and_else_named(tmp_path):
     images.formats()
     Image.fromarray(HALVES.repeat(8, 0).repeat(8, 1)).convert("RGB").save(tmp_path / "a.jpg", "HEIF", quality=-1)
     assert images.kind((tmp_path / "a.jpg").read_bytes()) == images.HEIC
-    assert np.abs(read_image(tmp_path / "a.jpg", 8, "L").astype(int) - HALVES).max() < 8
+    assert np.abs(read_image(tmp_path / "a.jpg", 8, "L").astype(int) - HALVES).max() < 32  # resizing rings at the edge

@@ -429,3 +429,75 @@ def test_a_traced_program_gives_the_same_bits_and_one_that_cannot_be_traced_stay
     some[3] = 0
     stubborn = Deciding()
     assert program.traced(stubborn, some) is stubborn
+
+
+class Batched(nn.Module):
+    """Somebody's embedder that centres its vectors by the batch at hand, or counts along it."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, images):
+        phi = nn.functional.avg_pool2d(images.float(), 4).flatten(1)
+        psi = (phi[:, :4] / 8).round().clamp(-128, 127).to(torch.int8)
+        if self.kind == "neighbours":
+            phi = phi - phi.mean(dim=0, keepdim=True)
+        elif self.kind == "place":
+            phi = phi + 9 * torch.arange(phi.shape[0])[:, None]
+        elif self.kind == "side":
+            psi = (psi.float() - psi.float().mean(dim=0, keepdim=True)).to(torch.int8)
+        return phi, psi
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("none", None),
+        ("neighbours", "the other images of the batch"),
+        ("side", "the other images of the batch"),
+        ("place", "the place of the image in its batch"),
+    ],
+)
+def test_what_a_vector_depends_on_besides_its_image_is_named(kind, wanted, tmp_path):
+    program.export(Batched(kind), 1, 16, tmp_path / "program.pt2")
+    assert program.unsteady(program.load(tmp_path / "program.pt2"), images(8)) == wanted
+
+
+def test_a_program_that_counts_its_calls_is_unsteady():
+    """No archive can (its graph changes nothing but its own values): a function that does shows that it would be seen."""
+    calls = []
+
+    def counting(x):
+        calls.append(1)
+        return torch.full((len(x), 3), float(len(calls))), torch.zeros(len(x), 2, dtype=torch.int8)
+
+    assert program.unsteady(counting, images(8)) == "how often the program ran"
+
+
+def test_a_batch_size_that_the_export_has_fixed_is_named_with_the_way_out(module, tmp_path):
+    exported = torch.export.export(module, (torch.from_numpy(images(2)),))
+    torch.export.save(exported, tmp_path / "program.pt2")
+    assert "torch.export.Dim" in refuse(tmp_path / "program.pt2", "a batch size that its export has fixed; got 2")
+
+
+class Bound(nn.Module):
+    """A constant, a range and a conversion that name a device."""
+
+    def forward(self, images):
+        weights = torch.tensor([0.5, 0.25, 0.125, 1.0], device=images.device)
+        phi = images.float().flatten(1)[:, :4].to(images.device) * weights + torch.arange(4, device=images.device)
+        return phi, phi.round().clamp(-8, 7).to(torch.int8)
+
+
+def test_a_program_that_was_exported_on_another_device_is_moved_when_it_is_loaded(tmp_path):
+    program.export(Bound(), 1, 16, tmp_path / "cpu.pt2")
+    moved = {}
+    for name in ("models/model.json", "data/weights/model_weights_config.json", "data/constants/model_constants_config.json"):
+        text = record(tmp_path / "cpu.pt2", name).decode()
+        moved[name] = text.replace('"type": "cpu", "index": null', '"type": "cuda", "index": 3').encode()
+    path = rewritten(tmp_path / "cpu.pt2", tmp_path / "moved.pt2", moved)
+    assert moved["models/model.json"].count(b'"cuda"') >= 3 and b'"cuda"' in moved["data/constants/model_constants_config.json"]
+    x = torch.from_numpy(images(3))
+    found, wanted = program.load(path)(x), Bound()(x)
+    assert all(one.device == CPU and torch.equal(one, other) for one, other in zip(found, wanted, strict=True))

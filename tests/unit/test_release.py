@@ -218,3 +218,17 @@ def test_a_head_file_that_is_none_is_refused(tmp_path):
 def test_the_releases_of_the_session_keep_the_contract(v1, v2):
     assert release.problems(v1.folder) == [] == release.problems(v2.folder)
     assert replace(v1, folder=v2.folder).about == v1.about
+
+
+class Centred(Engineers):
+    """Centres its vectors by the batch at hand, as in training."""
+
+    def forward(self, images):
+        phi, psi = super().forward(images)
+        return phi - phi.mean(dim=0, keepdim=True), psi
+
+
+def test_a_release_whose_vectors_depend_on_their_neighbours_is_refused_by_its_author_and_by_the_contract(written, tmp_path):
+    with pytest.raises(BadInput, match="depend on the other images of the batch"):
+        write(tmp_path / "v1", program=Centred())
+    assert release.problems(written) == []
