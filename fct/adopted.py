@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fct import columns, digests, vectors
+from fct import digests, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
 
@@ -29,11 +29,16 @@ STRANGER = 0.9  # the same for a new release's canaries among the pairs' new vec
 UNIT = 1e-3
 NORM_GAP = 1.5  # factor between two neighbouring norms that parts the rows in two kinds
 NORM_SHARE = 0.01
+FILES = ("old", "new", "psi", "labels")
+Listed = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A gallery that was computed elsewhere: ids (N,) str, phi (N, D) float16 or float32, psi (N, P) int8, texts (N,) str."""
+    """A gallery that was computed elsewhere: ids (N,) str, phi (N, D) float16 or float32, psi (N, P) int8, texts (N,) str.
+
+    ``left``: (id, why) of rows that were left out. ``said``: what is odd about the rest.
+    """
 
     ids: np.ndarray
     phi: np.ndarray
@@ -41,114 +46,30 @@ class Rows:
     labels: np.ndarray
     sources: np.ndarray
     uris: np.ndarray
+    left: Listed = ()
+    said: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Given:
-    """Given pairs: old (G, D), new (G, E), psi (G, P) int8, labels (G,) str, "" where there is none."""
+    """Given pairs: old (G, D), new (G, E), psi (G, P) int8, labels (G,) str, "" where there is none. ``left``, ``said``: as of :class:`Rows`."""
 
     old: np.ndarray
     new: np.ndarray
     psi: np.ndarray
     labels: np.ndarray
+    left: Listed = ()
+    said: tuple[str, ...] = ()
 
     def save(self, folder: Path) -> None:
-        for name in self.__dataclass_fields__:
+        for name in FILES:
             vectors.save(folder / f"{name}.npy", getattr(self, name))
 
 
 def load_given(folder: Path) -> Given:
     """Read what :meth:`Given.save` wrote."""
-    return Given(**{name: vectors.load(folder / f"{name}.npy") for name in Given.__dataclass_fields__})
-
-
-def read_rows(path: Path, *, ids: Path | None = None, side: Path | None = None) -> Rows:
-    """Read a gallery of vectors.
-
-    Args:
-        path: ``.npy`` (N, D), or ``.parquet`` with the columns ``vector`` and, where it likes, ``id``, ``side`` (lists of int8),
-            ``label``, ``source`` and ``image_uri``.
-        ids: (N,) texts, one a line or ``.npy``; by default the number of the row. side: ``.npy`` (N, P) int8.
-
-    Raises:
-        BadInput: no such file or column, rows that do not correspond, NaN, infinity, zero-norm rows, an id twice.
-    """
-    names = set(columns.names(path, "vectors")) if str(path).endswith(columns.TABLES) else set()
-
-    def column(name: str) -> np.ndarray | None:
-        return columns.read(f"{path}{columns.BETWEEN}{name}", name) if name in names else None
-
-    if names and "vector" not in names:
-        raise BadInput("the table lacks a column", wanted="vector", got=", ".join(sorted(names)), where=path)
-    phi = _floats("vectors", column("vector") if names else vectors.load(path, "vectors"))
-    count = len(phi)
-    given = texts(ids) if ids is not None else column("id")
-    width = len(str(max(count - 1, 0)))
-    chosen = np.array([f"{row:0{width}}" for row in range(count)]) if given is None else np.asarray(given).astype(str)
-    if len(chosen) != count:
-        raise BadInput("ids have the wrong number of rows", wanted=count, got=len(chosen))
-    seen, counts = np.unique(chosen, return_counts=True)
-    if (counts > 1).any() or "" in seen[:1]:
-        raise BadInput("ids must be there and differ", got="an empty id" if "" in seen[:1] else f"{seen[counts > 1][0]} twice")
-    odd = next((one for one in seen.tolist() if "\0" in one or one.startswith("canary:")), None)
-    if odd is not None:
-        raise BadInput("an id cannot be stored", wanted="texts without NUL that do not begin with canary:", got=ascii(odd)[:200])
-    psi = _side(vectors.load(side, "side") if side is not None else column("side"), count)
-    described = [column(name) for name in ("label", "source", "image_uri")]
-    empty = np.full(count, "")
-    return Rows(chosen, phi, psi, *(empty if one is None else one.astype(str) for one in described))
-
-
-def read_given(old: Path, new: Path, labels: Path, *, side: Path | None = None) -> Given:
-    """Read given pairs.
-
-    Args:
-        old: ``.npy`` (G, D); new: ``.npy`` (G, E), the same items in the same order. labels: (G,) texts, one a line or ``.npy``.
-        side: ``.npy`` (G, P) int8.
-
-    Raises:
-        BadInput: rows that do not correspond, too few of them, NaN, infinity or zero-norm rows.
-    """
-    first = _floats("pairs, old", vectors.load(old, "pairs, old"))
-    second = _floats("pairs, new", vectors.load(new, "pairs, new"))
-    named = texts(labels)
-    for name, rows in (("new vectors", len(second)), ("labels", len(named))):
-        if rows != len(first):
-            raise BadInput(f"the pairs' {name} do not correspond to their old vectors", wanted=f"{len(first)} rows", got=rows)
-    if len(first) < FEWEST:
-        raise BadInput("there are too few pairs to fit and judge an upgrade", wanted=f"at least {FEWEST}", got=len(first))
-    return Given(first, second, _side(None if side is None else vectors.load(side, "side of the pairs"), len(first)), named)
-
-
-def texts(path: Path) -> np.ndarray:
-    """(N,) str from a text file with one value a line, or an ``.npy`` file of texts or whole numbers."""
-    if path.suffix == ".npy":
-        found = np.array(vectors.load(path))
-        if found.ndim != 1 or found.dtype.kind not in "iuUS":
-            raise BadInput(
-                "this is no column of texts", wanted="(N,) texts or whole numbers", got=f"{found.shape} {found.dtype}", where=path
-            )
-        return found.astype(str)
-    try:
-        return np.array(path.read_text(encoding="utf-8").splitlines(), dtype=str)
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput("a column of texts cannot be read", got=error, where=path, todo="one value a line, UTF-8, or .npy") from error
-
-
-def _floats(name: str, array: np.ndarray | None) -> np.ndarray:
-    assert array is not None
-    vectors.check(name, array)
-    return array if array.dtype in (np.float16, np.float32) else np.asarray(array, dtype=np.float32)
-
-
-def _side(array: np.ndarray | None, count: int) -> np.ndarray:
-    if array is None:
-        return np.zeros((count, 0), dtype=np.int8)
-    if array.ndim != 2 or len(array) != count or array.dtype.kind not in "iu" or not array.size or array.min() < -128 or array.max() > 127:
-        raise BadInput(
-            "the side-information has the wrong form", wanted=f"({count}, P) whole numbers, −128 to 127", got=f"{array.shape} {array.dtype}"
-        )
-    return np.asarray(array, dtype=np.int8)
+    old, new, psi, labels = (vectors.load(folder / f"{name}.npy") for name in FILES)
+    return Given(old, new, psi, labels)
 
 
 def normalised(phi: np.ndarray) -> bool:

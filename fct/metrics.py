@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fct import counting, vectors
+from fct import counting, texts, vectors
 from fct.errors import BadInput
 
 METRICS = ("cosine", "l2")
@@ -63,8 +63,8 @@ def task(
     """Check everything that :func:`per_query` is given and turn names into codes. Raises as it does."""
     if metric not in METRICS:
         raise BadInput("unknown metric", wanted=" or ".join(METRICS), got=metric)
-    vectors.check("gallery", gallery)
-    vectors.check("query", query, dim=gallery.shape[1])
+    vectors.check("gallery", gallery, alike=True, ids=gallery_ids)
+    vectors.check("query", query, dim=gallery.shape[1], alike=True, ids=query_ids)
     sides = [("labels", query_labels, gallery_labels), ("ids", query_ids, gallery_ids), ("sources", query_sources, gallery_sources)]
     codes: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     for name, of_query, of_gallery in sides:
@@ -81,11 +81,7 @@ def task(
                 wanted=f"{len(query)} and {len(gallery)}",
                 got=f"{len(first)} and {len(second)}",
             )
-        if {first.dtype.kind, second.dtype.kind} == {"i", "u"}:  # together they would become float64, in which large numbers are equal
-            first, second = first.astype(str), second.astype(str)
-        both = np.concatenate([first, second])
-        if both.dtype.kind == "f" and np.isnan(both).any():
-            raise BadInput(f"{name} contain NaN", todo="give an unknown label as −1" if name == "labels" else None)
+        both = np.concatenate(texts.alike(name, first, second))
         values, inverse = np.unique(both, return_inverse=True)
         inverse = inverse.astype(np.int32)
         if name == "labels":
@@ -134,7 +130,7 @@ def per_query(
 
     Args:
         query: (Q, D); gallery: (G, D); any real dtype. A memory map is read block by block and never held whole.
-        query_labels, gallery_labels: (Q,), (G,) of one kind. Negative or "" = unknown: such a query does not count, such a gallery row is
+        query_labels, gallery_labels: (Q,), (G,) whole numbers or texts; 5 and "5" are one (:mod:`fct.texts`). Negative or "" = unknown: such a query does not count, such a gallery row is
             wrong for every query.
         query_ids, gallery_ids, query_sources, gallery_sources: optional (Q,), (G,); an empty source ("") hides nothing.
         block: the most queries at once. title: of a progress bar on stderr.

@@ -19,6 +19,7 @@ from fct.intervals import Bootstrap, difference
 NAMES = ("top1", "mAP")
 STEPS = 11
 MOST_STEPS = 1001
+BLOCK = 65536
 
 
 def by_uncertainty(sigma: np.ndarray) -> np.ndarray:
@@ -48,20 +49,20 @@ def oracle_order(transformed: np.ndarray, native: np.ndarray, metric: str = "cos
     """
     check_pair(transformed, native, metric)
     distance = np.empty(len(native))
-    for start in range(0, len(native), vectors.CHECK_ROWS):
-        first, second = (np.asarray(array[start : start + vectors.CHECK_ROWS], dtype=np.float64) for array in (transformed, native))
+    for start in range(0, len(native), BLOCK):
+        first, second = (np.asarray(array[start : start + BLOCK], dtype=np.float64) for array in (transformed, native))
         if metric == "cosine":
             first, second = (array / np.linalg.norm(array, axis=1, keepdims=True) for array in (first, second))
         distance[start : start + len(first)] = ((first - second) ** 2).sum(axis=1)
     return by_uncertainty(distance)
 
 
-def check_pair(transformed: np.ndarray, native: np.ndarray, metric: str) -> None:
-    """Refuse galleries that are not row by row of the same items, or cannot be used (:class:`BadInput`)."""
+def check_pair(transformed: np.ndarray, native: np.ndarray, metric: str, ids: np.ndarray | None = None) -> None:
+    """Refuse galleries that are not row by row of the same items ``ids``, or cannot be used (:class:`BadInput`)."""
     if metric not in metrics.METRICS:
         raise BadInput("unknown metric", wanted=" or ".join(metrics.METRICS), got=metric)
-    vectors.check("native gallery", native)
-    vectors.check("transformed gallery", transformed, rows=len(native), dim=native.shape[1])
+    vectors.check("native gallery", native, alike=True, ids=ids)
+    vectors.check("transformed gallery", transformed, rows=len(native), dim=native.shape[1], alike=True, ids=ids)
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def curves(
     """
     if not 2 <= steps <= MOST_STEPS:
         raise BadInput("a curve cannot have so many steps", wanted=f"2 (both ends) to {MOST_STEPS}", got=steps)
-    check_pair(transformed, native, metric)
+    check_pair(transformed, native, metric, gallery_ids)
     for order in orders:
         if np.shape(order) != (len(native),) or not np.array_equal(np.sort(order), np.arange(len(native))):
             raise BadInput("an order must name every gallery row once", wanted=f"a permutation of {len(native)} rows", got=np.shape(order))

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from fct import flaws, looks, metrics, texts, vectors
 from fct import given as seeds
-from fct import metrics
 from fct.errors import BadInput
 from fct.intervals import Bootstrap, Estimate
 
@@ -50,6 +50,71 @@ def differ(query_labels: np.ndarray, gallery_labels: np.ndarray) -> None:
         raise BadInput("all labels are equal", wanted="at least two classes", got=f"{first[0]} everywhere", todo="no answer could be wrong")
 
 
+def odd(
+    query: np.ndarray,
+    gallery: np.ndarray,
+    query_labels: np.ndarray,
+    gallery_labels: np.ndarray,
+    *,
+    query_ids: np.ndarray | None = None,
+    gallery_ids: np.ndarray | None = None,
+    query_sources: np.ndarray | None = None,
+    gallery_sources: np.ndarray | None = None,
+) -> tuple[int, list[str]]:
+    """How many queries may find themselves (:func:`in_gallery`; 0 where ids or sources hide something), and all that is odd, in sentences.
+
+    Raises:
+        BadInput: no matrices of numbers; codes, as :func:`fct.looks.look` says.
+    """
+    vectors.formed("gallery", gallery)
+    vectors.formed("query", query)
+    hidden = _share(query_ids, gallery_ids) or _share(query_sources, gallery_sources)
+    count, said = (0, []) if hidden else in_gallery(query, gallery, query_labels, gallery_labels)
+    return count, [*looks.look("query", query), *looks.look("gallery", gallery), *said]
+
+
+def in_gallery(query: np.ndarray, gallery: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndarray) -> tuple[int, list[str]]:
+    """How many queries (Q, D) may find themselves in the gallery (G, D), and a sentence about them.
+
+    Those whose very vector is there; or all, where both sides have the same labels (Q,), (G,) row by row, as they have when the same items
+    were embedded by two models. Vectors of two dtypes are compared in the narrower one.
+    """
+    todo = "give --query-ids and --gallery-ids: equal ids are hidden from each other"
+    floats = query.dtype.kind == gallery.dtype.kind == "f"
+    narrow = min((query.dtype, gallery.dtype), key=lambda dtype: dtype.itemsize) if floats else np.dtype(np.float32)
+    step = max(1, flaws.NUMBERS // max(1, gallery.shape[1]))
+
+    def rows(array: np.ndarray, start: int) -> list[int]:
+        with np.errstate(over="ignore", invalid="ignore"):
+            block = np.ascontiguousarray(array[start : start + step].astype(narrow) + narrow.type(0))  # −0 is 0
+        return [hash(row) for row in block.view(f"V{block.shape[1] * narrow.itemsize}").ravel().tolist()]
+
+    if query.shape[1] != gallery.shape[1]:
+        return 0, []  # it is refused, with a sentence of its own
+    asked = [one for start in range(0, len(query), step) for one in rows(query, start)]
+    wanted, there = set(asked), set()
+    for start in range(0, len(gallery), step):
+        there |= wanted.intersection(rows(gallery, start))
+    count = sum(one in there for one in asked)
+    if count:
+        return count, [f"{count:,} of {len(query):,} queries are in the gallery, the very same vector, and may find themselves: {todo}"]
+    named = texts.alike("labels", np.asarray(query_labels), np.asarray(gallery_labels))
+    if np.array_equal(*named):
+        count = len(query)
+        return count, [
+            f"all {count:,} queries have the labels of the gallery, row by row: if they are the same items they may find themselves; {todo}"
+        ]
+    return 0, []
+
+
+def _share(first: np.ndarray | None, second: np.ndarray | None) -> bool:
+    """Whether some value is on both sides: what it hides is hidden."""
+    if first is None or second is None:
+        return False
+    both = np.intersect1d(*texts.alike("ids", np.asarray(first), np.asarray(second)))
+    return bool((both != "").any() if both.dtype.kind == "U" else both.size)
+
+
 def evaluate(
     query: np.ndarray,
     gallery: np.ndarray,
@@ -77,7 +142,8 @@ def evaluate(
 
     Returns:
         ``top1``, …, ``mAP`` (fractions), each with ``…_ci``: the 90 % interval of a bootstrap over classes; ``n_queries`` that count,
-        ``n_gallery``, ``tie_rate`` (share of queries with a wrong item at the very score of a right one), ``seconds``,
+        ``n_gallery``, ``tie_rate`` (share of queries with a wrong item at the very score of a right one), ``classes_of_one`` (classes with
+        one gallery row), ``in_gallery`` (queries that may find themselves, as :func:`in_gallery`), ``warnings`` (sentences), ``seconds``,
         ``peak_memory_bytes`` of the process; where queries were drawn, ``max_queries`` and ``n_queries_given``.
 
     Raises:
@@ -89,6 +155,10 @@ def evaluate(
         raise BadInput("top-k cannot be used", wanted="whole numbers from 1", got=list(top_k))
     differ(query_labels, gallery_labels)
     given, labels = len(query), np.asarray(query_labels)
+    hides = {"query_ids": query_ids, "gallery_ids": gallery_ids, "query_sources": query_sources, "gallery_sources": gallery_sources}
+    itself, warnings = odd(query, gallery, query_labels, gallery_labels, **hides)
+    classes, sizes = np.unique(np.asarray(gallery_labels), return_counts=True)
+    alone = int((sizes[~metrics.unlabelled(classes)] == 1).sum())
     chosen = sample(given, max_queries, seed)
     if chosen is not None:
         for name, column in (("labels", labels), ("ids", query_ids), ("sources", query_sources)):
@@ -114,5 +184,6 @@ def evaluate(
     for name in values:
         result |= with_interval(name, boot.mean(name))
     result |= {"n_queries": len(found.rows), "n_gallery": len(gallery), "tie_rate": float(found.tied.mean())}
+    result |= {"classes_of_one": alone, "in_gallery": itself, "warnings": warnings}
     result |= {"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": peak_memory_bytes()}
     return result if chosen is None else result | {"max_queries": max_queries, "n_queries_given": given}

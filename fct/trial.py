@@ -277,10 +277,10 @@ def run(
     arrays = {"old": old, "new": new, "side": side, "labels": labels, "sources": sources, "ids": ids}
     labelled = labels is not None
     with _timed(seconds, "read_s"):
-        vectors.check("old", old)
-        vectors.check("new", new, rows=len(old))
+        vectors.check("old", old, alike=True, ids=ids)
+        vectors.check("new", new, rows=len(old), alike=True, ids=ids)
         if side is not None:
-            vectors.check("side", side, rows=len(old), allow_zero=True)
+            vectors.check("side", side, rows=len(old), allow_zero=True, ids=ids)
         if method not in (AUTO, *METHODS):
             raise BadInput("unknown method", wanted=", ".join((AUTO, *METHODS)), got=method)
         if metric not in metrics.METRICS:

@@ -5,16 +5,16 @@ Legend: N rows, D dimensions.
 
 from __future__ import annotations
 
-import mmap
 from pathlib import Path
 
 import numpy as np
 
+from fct import flaws
 from fct.errors import BadInput
 from fct.files import whole_file
 
-CHECK_ROWS = 65536
 MAGIC = b"\x93NUMPY"
+BYTES = {1: "float8?", 2: "bfloat16, as numpy saves it"}  # dtypes that numpy knows by their length alone
 
 
 def load(path: str | Path, name: str | None = None) -> np.ndarray:
@@ -46,51 +46,64 @@ def save(path: str | Path, array: np.ndarray) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-def check(name: str, array: np.ndarray, *, dim: int | None = None, rows: int | None = None, allow_zero: bool = False) -> np.ndarray:
+def check(
+    name: str,
+    array: np.ndarray,
+    *,
+    dim: int | None = None,
+    rows: int | None = None,
+    allow_zero: bool = False,
+    alike: bool = False,
+    ids: np.ndarray | None = None,
+) -> np.ndarray:
     """Return ``array`` if it is a usable (N, D) matrix of finite numbers, else say what is wrong with it.
 
     Args:
         name: what the user calls the array.
         dim: wanted D, if known.
         rows: wanted N, if known.
-        allow_zero: whether all-zero rows are fine (they are for side-information, not for embeddings).
+        allow_zero: whether rows without a direction are fine (they are for side-information, not for embeddings).
+        alike: also refuse rows whose length is far from the others', as :func:`fct.flaws.find` does for what comes from outside.
+        ids: (N,) what its rows are called, if known.
 
     Raises:
-        BadInput: wrong number of axes, dtype, N or D; no rows; NaN, infinity or a zero-norm row.
+        BadInput: wrong number of axes, dtype, N or D; no rows; rows of any kind of :mod:`fct.flaws`, all of them said.
     """
+    formed(name, array)
+    if dim is not None and array.shape[1] != dim:
+        raise BadInput(f"{name} has the wrong dimension", wanted=dim, got=array.shape[1])
+    if rows is not None and len(array) != rows:
+        raise BadInput(f"{name} has the wrong number of rows", wanted=rows, got=len(array), todo="rows must correspond one to one")
+    flaws.find(name, array, directions=not allow_zero, alike=alike).refuse(ids)
+    return array
+
+
+def formed(name: str, array: np.ndarray) -> np.ndarray:
+    """``array`` if it is a (N, D) matrix of real numbers at all; else :class:`BadInput`."""
+    if array.dtype.kind == "V" and array.dtype.names is None:
+        raise BadInput(
+            f"{name} has a dtype that numpy cannot read",
+            wanted="float16, float32 or float64",
+            got=f"{array.dtype} ({BYTES.get(array.dtype.itemsize, 'raw bytes')})",
+            todo="cast to float32 and save again: array.astype('float32'), tensor.float().numpy()",
+        )
     if array.ndim != 2:
         raise BadInput(f"{name} has the wrong shape", wanted="(rows, dimensions)", got=array.shape)
     if array.dtype.kind not in "fiu":
         raise BadInput(f"{name} has the wrong dtype", wanted="float16/32/64 or integers", got=array.dtype)
     if len(array) == 0 or array.shape[1] == 0:
         raise BadInput(f"{name} is empty", wanted="at least one row and one dimension", got=array.shape)
-    if dim is not None and array.shape[1] != dim:
-        raise BadInput(f"{name} has the wrong dimension", wanted=dim, got=array.shape[1])
-    if rows is not None and len(array) != rows:
-        raise BadInput(f"{name} has the wrong number of rows", wanted=rows, got=len(array), todo="rows must correspond one to one")
-    for start in range(0, len(array), CHECK_ROWS):
-        block = array[start : start + CHECK_ROWS]
-        if array.dtype.kind == "f" and not np.isfinite(block).all():
-            row = start + int(np.argmin(np.isfinite(block).all(axis=1)))
-            raise BadInput(f"{name} contains NaN or infinity", where=f"row {row}")
-        if not allow_zero and not block.any(axis=1).all():
-            row = start + int(np.argmin(block.any(axis=1)))
-            raise BadInput(
-                f"{name} contains a zero-norm vector", where=f"row {row}", todo="such a vector has no direction and cannot be searched"
-            )
-        _forget(array)
     return array
-
-
-def _forget(array: np.ndarray) -> None:
-    """Give back the pages of a memory-mapped file that were only read, so that checking 1,000,000 rows does not fill the memory."""
-    pages = getattr(array, "_mmap", None)
-    if isinstance(array, np.memmap) and array.mode == "r" and isinstance(pages, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
-        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def normalise(array: np.ndarray) -> np.ndarray:
     """Rows scaled to L2 norm 1, as float32. Zero rows stay zero."""
     array = np.asarray(array, dtype=np.float32)
-    norm = np.linalg.norm(array, axis=1, keepdims=True)
+    with np.errstate(over="ignore", under="ignore"):
+        norm = np.linalg.norm(array, axis=1, keepdims=True)
+    odd = np.flatnonzero(~((norm > 1e-15) & (norm < 1e15)).ravel())
+    if len(odd):  # squares of tiny or huge numbers leave float32's range; the other rows keep their bits
+        array, held = array.copy(), array[odd].astype(np.float64)
+        held /= np.maximum(np.abs(held).max(axis=1, keepdims=True, initial=0.0), np.finfo(np.float64).tiny)
+        array[odd], norm[odd] = held, np.linalg.norm(held, axis=1, keepdims=True)
     return array / np.maximum(norm, np.finfo(np.float32).tiny)

@@ -48,7 +48,7 @@ def adopt(
         mixed: take rows although they look like vectors of two embedders.
 
     Returns:
-        ``version``, ``added``, ``unchanged``, ``conflicts`` (id and reason), ``pairs`` (rows by purpose, or None), ``warnings``,
+        ``version``, ``added``, ``unchanged``, ``conflicts`` and ``left_out`` (id and reason), ``pairs`` (rows by purpose, or None), ``warnings``,
         ``entry`` of the ledger or None, ``serves``.
 
     Raises:
@@ -66,7 +66,8 @@ def adopt(
         "version": version,
         "rows": len(rows.ids),
         "pairs": None if parts is None else {name: len(values) for name, values in vars(parts).items()},
-        "warnings": _look(rows, pairs, normalised=declared, mixed=mixed),
+        "warnings": [*rows.said, *(() if given is None else given.said), *_look(rows, pairs, normalised=declared, mixed=mixed)],
+        "left_out": [*rows.left, *(() if given is None else given.left)],
         "serves": workspace.ledger.serving() is not None,
     }
     if dry_run:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fct.arrow import texts as texts_of
+from fct.columns import near_misses, one_file
 from fct.datasets.images import read_bytes
 from fct.datasets.manifest import read_manifest
 from fct.datasets.walk import OUTSIDE, Left, Walk, walk
@@ -45,7 +47,9 @@ class Arrival:
         except UnicodeEncodeError as error:
             raise BadInput("an id is not UTF-8", got=ascii(self.id)[:200], todo="rename the file") from error
         if not self.id or "\0" in self.id or length > LONGEST_ID:
-            raise BadInput("an id cannot be stored", wanted=f"1 to {LONGEST_ID} bytes without NUL", got=f"{len(self.id)} characters")
+            raise BadInput(
+                "an id cannot be stored", wanted=f"1 to {LONGEST_ID} bytes without NUL", got=f"{len(self.id)} characters", where=self.uri
+            )
         data = self.data
         if self.problem is not None:
             todo = (
@@ -91,6 +95,8 @@ def find(place: Path, project: Path, roots: Sequence[str | Path] = ()) -> tuple[
             Arrival(path.relative_to(place).as_posix(), path.parent.name if path.parent != place else "", "", str(path)) for path in files
         ]
     if not found:
+        if any(path.endswith(".parquet") for paths in walked.left.by_reason.values() for path in paths):
+            one_file(place, "what was named")  # which says how to make one of its parts
         raise BadInput("there are no images to ingest", wanted="image files, or a manifest with gallery splits", where=place)
     return len(found), (found[start : start + PART] for start in range(0, len(found), PART)), walked.left
 
@@ -107,7 +113,8 @@ def _parquet(path: Path, walked: Walk) -> tuple[int, Iterator[list[Arrival]]]:
     try:
         file = pq.ParquetFile(path)
         known = file.schema_arrow.names
-        ids = pq.read_table(path, columns=["id"])["id"].to_pylist() if "id" in known else []
+        near_misses(path, known, ("id", *(() if {"image", "image_uri"} & set(known) else ("image_uri", "image")), *COLUMNS))
+        ids = texts_of("ids", pq.read_table(path, columns=["id"], partitioning=None)["id"], path) if "id" in known else []
     except (pa.ArrowException, OSError) as error:
         raise BadInput("this is no Parquet file that can be read", got=str(error).splitlines()[0][:200], where=path) from error
     image = next((name for name in ("image_uri", "image") if name in known), None)
@@ -115,21 +122,26 @@ def _parquet(path: Path, walked: Walk) -> tuple[int, Iterator[list[Arrival]]]:
         raise BadInput("the table lacks a column", wanted="id, and image_uri or image", got=", ".join(known), where=path)
     if not ids:
         raise BadInput("there are no rows to ingest", where=path)
-    if len(set(ids)) != len(ids):
-        raise BadInput("the table holds the same id twice", got=_twice(ids), where=path)
+    there = [one for one in ids if one]
+    if len(set(there)) != len(there):
+        raise BadInput("the table holds the same id twice", got=_twice(there), where=path)
     columns = ["id", image, *(name for name in COLUMNS if name in known)]
 
     def parts() -> Iterator[list[Arrival]]:
+        start = 0
         for batch in file.iter_batches(PART, columns=columns):
-            yield [_arrival(path, row, image, walked) for row in batch.to_pylist()]
+            texts = [texts_of(f"{name}s", batch[name], path) if name in columns else [None] * len(batch) for name in ("id", *COLUMNS)]
+            values = zip(*texts, batch[image].to_pylist(), strict=True)
+            yield [_arrival(path, row, named, value, walked) for row, (*named, value) in enumerate(values, start)]
+            start += len(batch)
 
     return len(ids), parts()
 
 
-def _arrival(path: Path, row: dict[str, object], image: str, walked: Walk) -> Arrival:
-    one = "" if row["id"] is None else str(row["id"])
-    label, source = (str(row.get(name) or "") for name in COLUMNS)
-    value = row[image]
+def _arrival(path: Path, row: int, named: list[str | None], value: object, walked: Walk) -> Arrival:
+    one, label, source = (text or "" for text in named)
+    if not one:
+        return Arrival("", label, source, f"{path}#row {row}")
     if isinstance(value, dict):
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
@@ -137,6 +149,6 @@ def _arrival(path: Path, row: dict[str, object], image: str, walked: Walk) -> Ar
     return _from_file(one, label, source, path.parent / str(value or ""), walked)
 
 
-def _twice(values: list[object]) -> object:
-    seen: set[object] = set()
+def _twice(values: list[str]) -> str:
+    seen: set[str] = set()
     return next(one for one in values if one in seen or seen.add(one))  # type: ignore[func-returns-value]

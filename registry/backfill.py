@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import evaluation, metrics, order, pairs, vectors
+from fct import evaluation, flaws, metrics, order, pairs, vectors
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, features_name
@@ -201,6 +201,9 @@ class _State:
                 self.program = self._program()
             phi, psi = programs.embed(self.program, np.stack(images), device=self.device)
             living = np.isin(good, self.gallery.item_ids())  # deleted while the others were embedded
+            flawed = flaws.find("its vector", phi, alike=True)
+            skipped += flawed.listed(np.array(good, dtype=str))
+            living &= ~flawed.bad
             kept = np.array(good, dtype=str)[living]
             self.gallery.add_features(
                 self.number, self.release.fingerprint, kept, phi[living], psi[living], psi_bits=self.release.side_bits

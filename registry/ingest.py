@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import forward
+from fct import flaws, forward
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery import Ingested
@@ -106,7 +106,7 @@ def ingest(
         with tqdm(total=count, desc="ingesting", unit="image", mininterval=1) as bar:
             for part in parts:
                 whole = _readable(part, release, broken, duplicates, seen)
-                now, before_ = _write(workspace, own, whole, conflicts) if whole else (0, 0)
+                now, before_ = _write(workspace, own, whole, conflicts, broken) if whole else (0, 0)
                 if other is not None and whole:
                     _write_again(workspace, own, other, whole)
                 added, unchanged = added + now, unchanged + before_
@@ -212,10 +212,21 @@ def _readable(
     return whole
 
 
-def _write(workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.ndarray]], conflicts: Listed) -> tuple[int, int]:
-    """Rows added and unchanged; ids that are there with another content go from ``whole`` to ``conflicts`` and stay as they are."""
+def _write(
+    workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.ndarray]], conflicts: Listed, broken: Listed
+) -> tuple[int, int]:
+    """Rows added and unchanged; ids that are there with another content go from ``whole`` to ``conflicts`` and stay as they are, and images
+    whose vector cannot be used to ``broken``."""
     gallery, bits = workspace.gallery, own.release.side_bits
     phi, psi = own.embed(np.stack([image for _, image in whole]))
+    flawed = flaws.find("its vector", phi, alike=True)
+    if flawed.kinds:
+        broken += flawed.listed(np.array([one.id for one, _ in whole], dtype=str))
+        good = ~flawed.bad
+        whole[:] = [one for one, fine in zip(whole, good, strict=True) if fine]
+        phi, psi = phi[good], psi[good]
+        if not whole:
+            return 0, 0
     ids, *texts = (np.array([getattr(one, name) for one, _ in whole], dtype=str) for name in ("id", "label", "source", "uri"))
     natives = gallery.native_version_of(ids)
     differs = gallery.conflicts(own.version, ids, phi, psi, *texts)

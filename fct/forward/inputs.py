@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fct import digests, vectors
+from fct import digests, looks, vectors
 from fct.errors import BadInput
-from fct.forward.oddities import of_columns, of_labels, within_float32
+from fct.forward.oddities import of_columns, of_labels
 from fct.forward.rows import Pairs, pairs_of
 
 BLOCK = 65536
@@ -55,14 +55,10 @@ def check(
             labels that are neither integers nor strings, all equal, or that the head has no row for; too few pairs; vectors that are
             all equal; numbers beyond float32.
     """
-    vectors.check("old", old)
-    vectors.check("new", new, rows=len(old))
+    vectors.check("old", old, alike=True)
+    vectors.check("new", new, rows=len(old), alike=True)
     if side is not None:
         vectors.check("side", side, rows=len(old), allow_zero=True)
-    arrays = (("old", old), ("new", new), ("side", side), ("pool-old", pool_old), ("pool-side", pool_side), ("pool-new", pool_new))
-    for name, array in arrays:
-        if array is not None:
-            within_float32(name, array)
     named = {name: _column(name, values, len(old)) for name, values in (("labels", labels), ("sources", sources)) if values is not None}
     if (pool_old is None) != (pool_new is None) or (pool_old is not None and (pool_side is None) != (side is None)):
         raise BadInput("the pool is incomplete", wanted="pool-old and pool-new, and pool-side exactly when side is given")
@@ -70,8 +66,8 @@ def check(
         raise BadInput("the pool is incomplete", wanted="pool-old and pool-new beside pool-side")
     pool = None
     if pool_old is not None and pool_new is not None:
-        vectors.check("pool-old", pool_old, dim=old.shape[1])
-        vectors.check("pool-new", pool_new, dim=new.shape[1], rows=len(pool_old))
+        vectors.check("pool-old", pool_old, dim=old.shape[1], alike=True)
+        vectors.check("pool-new", pool_new, dim=new.shape[1], rows=len(pool_old), alike=True)
         if pool_side is not None and side is not None:
             vectors.check("pool-side", pool_side, dim=side.shape[1], rows=len(pool_old), allow_zero=True)
         pool = pairs_of(pool_old, pool_side, pool_new)
@@ -96,7 +92,7 @@ def check(
         head,
         {name: of_array(array) for name, array in given.items() if array is not None},
         _missing(side is not None, numbers, head is not None, pool is not None),
-        [*of_columns(old, side, new), *of_labels(numbers)],
+        [*_coded(old, new), *of_columns(old, side, new), *of_labels(numbers)],
     )
     if inputs.fewer_than_dimensions:
         columns = inputs.pairs.old.shape[1] + inputs.pairs.side.shape[1]
@@ -105,6 +101,10 @@ def check(
             "only closed forms are fitted, and their quality is doubtful; give more pairs"
         )
     return inputs
+
+
+def _coded(old: np.ndarray, new: np.ndarray) -> list[str]:
+    return [sentence for name, array in (("old", old), ("new", new)) if array.dtype.kind in "iu" for sentence in looks.look(name, array)]
 
 
 def of_array(array: np.ndarray) -> str:

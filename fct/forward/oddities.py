@@ -1,4 +1,4 @@
-"""What is odd about inputs whose shapes correspond: numbers beyond float32, columns that never change, labels that tell nothing apart.
+"""What is odd about inputs whose shapes correspond: columns that never change, labels that tell nothing apart.
 
 Legend: N rows, D dimensions.
 """
@@ -10,17 +10,6 @@ import numpy as np
 from fct.errors import BadInput
 
 BLOCK = 8192
-LARGEST = float(np.finfo(np.float32).max)
-
-
-def within_float32(name: str, array: np.ndarray) -> None:
-    """Refuse numbers that float32, which comes out, cannot hold (:class:`BadInput`)."""
-    if array.dtype.kind != "f" or array.dtype.itemsize <= 4:
-        return
-    for start in range(0, len(array), BLOCK):
-        largest = float(np.abs(array[start : start + BLOCK]).max(initial=0.0))
-        if largest > LARGEST:
-            raise BadInput(f"{name} has numbers beyond float32", wanted=f"at most {LARGEST:.2g}", got=f"{largest:.2g}", todo="scale them")
 
 
 def constants(array: np.ndarray) -> np.ndarray:

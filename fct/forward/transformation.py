@@ -19,7 +19,6 @@ from fct import digests, given, vectors
 from fct.errors import BadInput
 from fct.files import whole_file
 from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble
-from fct.forward.oddities import within_float32
 from fct.forward.uncertainty import Uncertainty, unsure
 
 BLOCK = 1024
@@ -61,17 +60,15 @@ class Forward:
             out[rows], sigma[rows] = carried, spread
         return out, sigma
 
-    def check(self, old: np.ndarray, side: np.ndarray | None) -> None:
-        """Raise BadInput where rows do not fit this h."""
-        vectors.check("old", old, dim=self.old_dim)
-        within_float32("old", old)
+    def check(self, old: np.ndarray, side: np.ndarray | None, *, alike: bool = False) -> None:
+        """Raise BadInput where rows do not fit this h; ``alike``: as :func:`fct.vectors.check` means it, for files from outside."""
+        vectors.check("old", old, dim=self.old_dim, alike=alike)
         if self.side_dim and side is None:
             raise BadInput("this h needs side-information", wanted=f"(rows, {self.side_dim})", got="none")
         if side is not None and not self.side_dim:
             raise BadInput("this h was fitted without side-information", got=f"side-information of shape {side.shape}", todo="leave it out")
         if side is not None:
             vectors.check("side", side, dim=self.side_dim, rows=len(old), allow_zero=True)
-            within_float32("side", side)
 
     def blocks(
         self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu"
@@ -156,7 +153,7 @@ def transform_to(
     given.place(out)
     if sigma is not None:
         given.place(sigma)
-    h.check(old, side)
+    h.check(old, side, alike=True)
     spread = np.empty(len(old), dtype=np.float32)
     with whole_file(out) as part:
         table = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(len(old), h.new_dim))

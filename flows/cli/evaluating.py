@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.common import DEFAULT, VECTORS, Json, give, say
+from flows.cli.inputs import SkipBad, read, warn
 
 QueryLabels = Annotated[str | None, typer.Option(help="QL.npy, integers or strings; negative or empty = unknown.")]
 GalleryLabels = Annotated[str | None, typer.Option(help="GL.npy.")]
@@ -32,6 +33,7 @@ def evaluate(
     metric: Metric = "cosine",
     top_k: Annotated[str, typer.Option(help="Which top-k to report.")] = "1,5",
     max_queries: MaxQueries = None,
+    skip_bad: SkipBad = False,
     seed: Seed = 0,
     pairs: Annotated[Path | None, typer.Option(help="Instead of query and gallery: a folder of fct embed …")] = None,
     transformed: Annotated[
@@ -56,12 +58,16 @@ def evaluate(
     needed = {"query": query, "gallery": gallery, "query_labels": query_labels, "gallery_labels": gallery_labels}
     if None in needed.values():
         raise BadInput(f"{_option(needed)} is missing", wanted="--query --gallery --query-labels --gallery-labels, or --pairs")
-    arrays = _read(needed)
-    result = retrieval.evaluate(**arrays, **_read(sides), metric=metric, top_k=depths, max_queries=max_queries, seed=seed, title="evaluate")
+    arrays, left = _read(needed | sides, skip_bad)
+    result = retrieval.evaluate(**arrays, metric=metric, top_k=depths, max_queries=max_queries, seed=seed, title="evaluate")
+    result |= {"left_out": left} if skip_bad else {}
+    warn(result["warnings"])
     _say_drawn(result)
     alone = result.get("max_queries", len(arrays["query"])) - result["n_queries"]
     if alone:
         say(f"without an item of their class that they can see, and so not counted: {alone} of the queries")
+    if result["classes_of_one"]:
+        say(f"classes with one item in the gallery: {result['classes_of_one']}")
     lines = []
     for name in [*(f"top{k}" for k in depths), "mAP"]:
         lower, upper = result[f"{name}_ci"]
@@ -92,6 +98,7 @@ def curve(
     steps: Annotated[int, typer.Option(help="How many shares β, equally spaced from 0 to 1.")] = 11,
     random: Annotated[int, typer.Option(help="How many random orders to compare with.")] = 5,
     max_queries: MaxQueries = None,
+    skip_bad: SkipBad = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
@@ -116,7 +123,8 @@ def curve(
     if random < 1:
         raise BadInput("--random must be at least 1", got=random)
     sides = {"query_ids": query_ids, "gallery_ids": gallery_ids, "query_sources": query_sources, "gallery_sources": gallery_sources}
-    arrays = _read(needed) | _read(sides)
+    arrays, left = _read(needed | sides | {"sigma": sigma}, skip_bad)
+    spread = arrays.pop("sigma")
     given, chosen = len(arrays["query"]), retrieval.sample(len(arrays["query"]), max_queries, seed)
     if chosen is not None:
         for name in [name for name in arrays if name.startswith("query")]:
@@ -124,7 +132,7 @@ def curve(
                 raise BadInput(f"{name} has another length than the queries", wanted=given, got=len(arrays[name]))
             arrays[name] = arrays[name][chosen]
     retrieval.differ(arrays["query_labels"], arrays["gallery_labels"])
-    spread = _read({"sigma": sigma})["sigma"]
+    warn(retrieval.odd(**{("gallery" if name == "native" else name): array for name, array in arrays.items() if name != "transformed"})[1])
     shipped = order.by_uncertainty(spread)
     if not np.isfinite(spread).all():
         raise BadInput("sigma contains NaN or infinity", where=f"row {int(np.argmin(np.isfinite(spread)))}")
@@ -136,6 +144,7 @@ def curve(
     )
     result = order.against_random(first, others, arrays["query_labels"][first.rows], seed=seed)
     result |= {"n_queries": len(first.rows), "n_gallery": rows, "seconds": round(time.perf_counter() - started, 3)}
+    result |= {"left_out": left} if skip_bad else {}
     result |= {} if chosen is None else {"max_queries": max_queries, "n_queries_given": given}
     _say_drawn(result)
     give(result, json, _table(result))
@@ -146,11 +155,11 @@ def _option(values: dict[str, str | None]) -> str:
     return "--" + next(name for name, value in values.items() if value is None).replace("_", "-")
 
 
-def _read(specs: dict[str, str | None]) -> dict[str, Any]:
-    """The columns of those that are given."""
-    from fct import columns
-
-    return {name: columns.read(spec, name.replace("_", " ")) for name, spec in specs.items() if spec is not None}
+def _read(specs: dict[str, str | None], skip_bad: bool) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """The columns of those that are given, queries and gallery each together; and the rows that were left out."""
+    arrays, left = read({name: spec for name, spec in specs.items() if name.startswith("query")}, skip_bad, between=" ")
+    more, further = read({name: spec for name, spec in specs.items() if not name.startswith("query")}, skip_bad, between=" ")
+    return arrays | more, left + further
 
 
 def _depths(top_k: str) -> list[int]:

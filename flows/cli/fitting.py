@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from flows.cli.common import VECTORS, Json, Out, give, say, set_threads
+from flows.cli.inputs import SkipBad, read, warn
 
 
 def fit(
@@ -31,6 +32,7 @@ def fit(
         ),
     ] = None,
     params: Annotated[Path | None, typer.Option(help="Take the recipe from this params.yaml, block fit.")] = None,
+    skip_bad: SkipBad = False,
     seed: Annotated[int, typer.Option(help="Same seed, same machine: same bytes.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     json: Json = False,
@@ -39,7 +41,7 @@ def fit(
 
     Example: fct fit --old old.npy --new new.npy --side side.npy --out h
     """
-    from fct import columns, forward
+    from fct import forward
     from fct import given as places
     from fct.forward.storage import FILES
     from fct.release import read_head
@@ -48,24 +50,16 @@ def fit(
 
     settings = None
     if params is not None:
-        from registry.settings import read
+        from registry.settings import read as read_settings
 
-        project = read(params)
+        project = read_settings(params)
         settings = project.fit
         set_threads(project)
-    given = {
-        "side": (side, "side"),
-        "labels": (labels, "labels"),
-        "sources": (sources, "sources"),
-        "pool_old": (pool_old, "pool-old"),
-        "pool_side": (pool_side, "pool-side"),
-        "pool_new": (pool_new, "pool-new"),
-    }
-    arrays: dict[str, Any] = {key: columns.read(spec, name) for key, (spec, name) in given.items() if spec is not None}
+    arrays, left = read({"old": old, "new": new, "side": side, "labels": labels, "sources": sources}, skip_bad)
+    pool, further = read({"pool_old": pool_old, "pool_side": pool_side, "pool_new": pool_new}, skip_bad, between="-")
     h = forward.fit(
-        columns.read(old, "old"),
-        columns.read(new, "new"),
         **arrays,
+        **pool,
         head=read_head(head) if head is not None else None,
         method=method,
         settings=settings,
@@ -74,8 +68,7 @@ def fit(
     )
     h.save(out)
     about = h.about
-    for sentence in about["warnings"]:
-        say(f"fct: warning: {sentence}")
+    warn(about["warnings"])
     result = {
         "method": h.method,
         "seconds": about["seconds"],
@@ -85,7 +78,7 @@ def fit(
         "digest": h.digest,
         "out": str(out),
     }
-    give(result, json, _summary(result))
+    give(result | ({"left_out": left + further} if skip_bad else {}), json, _summary(result))
 
 
 def _summary(result: dict[str, Any]) -> str:
@@ -111,7 +104,7 @@ def transform(
 
     Example: fct transform --forward h --old gallery.npy --side gallery_side.npy --out carried.npy
     """
-    from fct import columns
+    from fct import columns, looks, vectors
     from fct import forward as forwards
     from fct.errors import BadInput, NotPermitted
 
@@ -119,8 +112,9 @@ def transform(
         h = forwards.load(forward)
     except NotPermitted as error:  # a file given here is input; where h belongs to a release it stays a matter of permission
         raise BadInput(str(error)) from error
-    second = columns.read(side, "side") if side is not None else None
-    rows = forwards.transform_to(h, columns.read(old, "old"), second, out, sigma, device=device)
+    first, second = columns.read(old, "old"), columns.read(side, "side") if side is not None else None
+    warn(looks.look("old", vectors.formed("old", first)))
+    rows = forwards.transform_to(h, first, second, out, sigma, device=device)
     say(f"{out}: {rows} rows of {h.new_dim} dimensions")
 
 

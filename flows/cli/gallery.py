@@ -9,9 +9,9 @@ import typer
 
 from fct.errors import BadInput
 from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say, workspace
+from flows.cli.inputs import SkipBad, listing
 
 GALLERY = "The gallery"
-SHOWN = 10
 
 
 def ingest(
@@ -70,6 +70,7 @@ def adopt(
     metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
     normalised: Annotated[bool, typer.Option("--normalised", help="Declare that every vector was delivered with norm 1.")] = False,
     mixed: Annotated[bool, typer.Option("--mixed-ok", help="Take vectors that look as if two embedders had made them.")] = False,
+    skip_bad: SkipBad = False,
     dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
@@ -83,7 +84,7 @@ def adopt(
 
     Example: fct adopt gallery.parquet --as v1 --pairs old.npy new.npy --labels labels.txt
     """
-    from fct import adopted
+    from fct import delivered
     from registry.adoption import adopt as run
 
     number = as_version.removeprefix("v")
@@ -92,8 +93,8 @@ def adopt(
     if (pairs is None) != (labels is None):
         raise BadInput("pairs and their labels belong together", wanted="--pairs OLD.npy NEW.npy --labels LABELS", todo="give both")
     ws = workspace(params) if dry_run else opened(params)
-    rows = adopted.read_rows(vectors, ids=ids, side=side)
-    given = None if pairs is None or labels is None else adopted.read_given(*pairs, labels, side=pairs_side)
+    rows = delivered.read_rows(vectors, ids=ids, side=side, skip_bad=skip_bad)
+    given = None if pairs is None or labels is None else delivered.read_given(*pairs, labels, side=pairs_side, skip_bad=skip_bad)
     result = run(ws, rows, given, version=int(number), metric=metric, normalised=normalised, mixed=mixed, by=by, why=why, dry_run=dry_run)
     done = ("would be adopted", "are there") if dry_run else ("adopted", "were there")
     give(result, json, f"{result['added']} vectors {done[0]} as version {number}, {result['unchanged']} {done[1]}")
@@ -101,6 +102,7 @@ def adopt(
         say(f"note: {sentence}")
     if result["pairs"] is not None:
         say("pairs: " + ", ".join(f"{count} {name}" for name, count in result["pairs"].items()))
+    listing("rows are left out", result["left_out"])
     listing("ids are there with another content", result["conflicts"])
     say("Next: fct reconcile --once" if not result["serves"] else "Next: fct status")
 
@@ -128,10 +130,9 @@ def delete(
 
     given = list(ids or [])
     if file is not None:
-        try:
-            given += file.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInput("the list of ids cannot be read", got=error, where=file, todo="one id a line, UTF-8") from error
+        from fct.texts import lines
+
+        given += lines("the list of ids", file)
     result = run(opened(params), given, by=by, why=why, purge=purge, dry_run=dry_run)
     text = f"{result['deleted']} items {'would be ' if dry_run else ''}deleted, {result['unknown']} ids unknown"
     if purge and not dry_run:
@@ -295,16 +296,6 @@ def plan(
 def spoken(seconds: float) -> str:
     """A duration for people."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def listing(title: str, listed: list[tuple[str, str]]) -> None:
-    """The first of what was left out, for people."""
-    if listed:
-        say(f"{len(listed)} {title}:")
-        for one, reason in listed[:SHOWN]:
-            say(f"  {one}: {reason}")
-        if len(listed) > SHOWN:
-            say(f"  … and {len(listed) - SHOWN} more (--json lists all)")
 
 
 def add_to(app: typer.Typer) -> None:

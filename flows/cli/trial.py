@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from flows.cli.common import VECTORS, Json, give, say
+from flows.cli.inputs import SkipBad, read, warn
 
 
 def try_(
@@ -26,6 +27,7 @@ def try_(
     gallery_rows: Annotated[int | None, typer.Option(min=1, help="Items in your real gallery; by default the rows given.")] = None,
     seconds_per_million: Annotated[float, typer.Option(min=0, help="What embedding a million items takes you.")] = 0.0,
     price_per_million: Annotated[float, typer.Option(min=0, help="What embedding a million items costs you, any currency.")] = 0.0,
+    skip_bad: SkipBad = False,
     seed: Annotated[int, typer.Option(help="Of the split, the fit and the intervals.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
     out: Annotated[Path, typer.Option("--out", help="The page; whole or not at all.")] = Path("trial.html"),
@@ -35,7 +37,6 @@ def try_(
 
     Example: fct try --old old.npy --new new.npy --labels labels.npy
     """
-    from fct import columns
     from fct import trial as trials
     from fct.files import whole_file
     from fct.given import place
@@ -44,13 +45,9 @@ def try_(
     from registry.report import trial_page
 
     place(out)  # before a minute of work, not after it
-    given = {"side": side, "labels": labels, "sources": sources, "ids": ids}
-    arrays: dict[str, Any] = {name: columns.read(spec, name) for name, spec in given.items() if spec is not None}
-    first, second = columns.read(old, "old"), columns.read(new, "new")
-    files = trial_page.pictures(images, len(first), arrays.get("ids")) if images is not None else None
+    arrays, left = read({"old": old, "new": new, "side": side, "labels": labels, "sources": sources, "ids": ids}, skip_bad)
+    files = trial_page.pictures(images, len(arrays["old"]), arrays.get("ids")) if images is not None else None
     found = trials.run(
-        first,
-        second,
         **arrays,
         head=read_head(head) if head is not None else None,
         metric=metric,
@@ -59,11 +56,16 @@ def try_(
         device=device,
         progress=lambda words: say(f"{words} …"),
     )
+    warn(found.h.about["warnings"])
     costs = report.Costs(gallery_rows, seconds_per_million, price_per_million)
     page = trial_page.html(found, costs, files)
     with whole_file(out) as part:
         part.write_text(page, encoding="utf-8")
-    give(report.to_json(found, costs, str(out)), json, "\n".join(report.summary(found, report.answers(found, costs), str(out))))
+    give(
+        report.to_json(found, costs, str(out)) | ({"left_out": left} if skip_bad else {}),
+        json,
+        "\n".join(report.summary(found, report.answers(found, costs), str(out))),
+    )
 
 
 def add_to(app: typer.Typer) -> None:

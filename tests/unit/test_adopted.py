@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import adopted, pairs, release, vectors
+from fct import adopted, delivered, pairs, release, vectors
 from fct.errors import BadInput
 
 
@@ -82,13 +82,13 @@ def test_a_gallery_is_read_from_npy_and_from_parquet(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", phi.astype(np.float64))
     np.save(tmp_path / "s.npy", psi)
     (tmp_path / "ids.txt").write_text("\n".join(f"item {i}" for i in range(30)), encoding="utf-8")
-    bare = adopted.read_rows(tmp_path / "v.npy")
+    bare = delivered.read_rows(tmp_path / "v.npy")
     assert bare.ids[[0, 29]].tolist() == ["00", "29"] and bare.psi.shape == (30, 0) and bare.phi.dtype == np.float32
     table = {"id": [f"item {i}" for i in range(30)], "vector": list(phi), "side": list(psi), "label": ["x"] * 30}
     pq.write_table(pa.table(table), tmp_path / "v.parquet")
     for rows in (
-        adopted.read_rows(tmp_path / "v.npy", ids=tmp_path / "ids.txt", side=tmp_path / "s.npy"),
-        adopted.read_rows(tmp_path / "v.parquet"),
+        delivered.read_rows(tmp_path / "v.npy", ids=tmp_path / "ids.txt", side=tmp_path / "s.npy"),
+        delivered.read_rows(tmp_path / "v.parquet"),
     ):
         assert rows.ids[3] == "item 3" and (rows.phi == phi).all() and (rows.psi == psi).all()
     assert rows.labels[0] == "x" and rows.uris[0] == ""
@@ -108,7 +108,7 @@ def test_other_pairs_have_other_canaries_and_stand_ins_are_no_item() -> None:
 def test_ids_that_cannot_be_stored_are_refused_before_anything_is_registered(tmp_path: Path, one: str) -> None:
     pq.write_table(pa.table({"id": [one, "b"], "vector": list(embedded(2, 1))}), tmp_path / "v.parquet")
     with pytest.raises(BadInput, match="id"):
-        adopted.read_rows(tmp_path / "v.parquet")
+        delivered.read_rows(tmp_path / "v.parquet")
 
 
 def test_an_adopted_release_is_whole_without_a_program_and_one_that_was_altered_is_not(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def test_evaluate_prints_one_json_object_with_the_numbers_of_a_naive_walk(files:
     assert found["mAP"] == pytest.approx(np.mean([ap for *_, ap, _ in wanted]), abs=1e-3)
     assert found["top2"] == pytest.approx(np.mean([rank <= 2 for _, rank, *_ in wanted]))
     keys = {"top1", "top1_ci", "top2", "top2_ci", "mAP", "mAP_ci", "n_queries", "n_gallery", "tie_rate", "seconds", "peak_memory_bytes"}
+    keys |= {"classes_of_one", "in_gallery", "warnings"}
     assert set(found) == keys and found["n_queries"] == len(wanted) and found["n_gallery"] == 70
 
 
@@ -252,3 +253,97 @@ def test_large_ids_of_signed_and_unsigned_numbers_are_told_apart(files: dict[str
     ids = options(["query-ids", "gallery-ids"])
     plain, hidden = (json.loads(run("evaluate", *options(EVALUATE), *more, "--json")[1]) for more in ([], ids))
     assert hidden["mAP"] == plain["mAP"]  # no two are equal, though all are in float64
+
+
+def same_items(files: dict[str, np.ndarray], **instead: np.ndarray) -> tuple[dict[str, object], str]:
+    """``fct evaluate`` of vectors that tell no class apart, as queries and gallery: its JSON and what it said."""
+    vectors = np.random.default_rng(1).normal(size=(60, 8)).astype("f4")
+    labels = np.arange(60) % 5
+    labels[0] = 77  # alone in its class
+    arrays = {"query": vectors, "gallery": vectors, "query-labels": labels, "gallery-labels": labels} | instead
+    for name, array in arrays.items():
+        np.save(f"{name}.npy", array)
+    code, out, err = run("evaluate", *options(list(arrays)), "--json")
+    assert code == 0, err
+    return json.loads(out), err
+
+
+def test_queries_that_find_themselves_are_counted_and_the_way_out_is_said(files: dict[str, np.ndarray]) -> None:
+    found, err = same_items(files)
+    assert found["top1"] == 1.0 and found["in_gallery"] == 60
+    assert "60 of 60 queries are in the gallery" in err and "--query-ids and --gallery-ids" in err
+    ids = {"query-ids": np.arange(60), "gallery-ids": np.arange(60)}
+    found, err = same_items(files, **ids)
+    assert found["top1"] < 0.4 and found["in_gallery"] == 0 and "find themselves" not in err
+    assert found["classes_of_one"] == 1 and "classes with one item in the gallery: 1" in err and "not counted: 1 of the queries" in err
+    found, err = same_items(files, **(ids | {"gallery-ids": np.array([f"item {row}" for row in range(60)])}))
+    assert found["in_gallery"] == 60, "ids that are never equal hide nothing"
+
+
+def test_a_part_of_the_gallery_as_queries_and_other_dtypes_are_seen_too(files: dict[str, np.ndarray]) -> None:
+    vectors = np.random.default_rng(1).normal(size=(60, 8)).astype("f4")
+    labels = np.arange(60) % 5
+    some = {"query": np.concatenate([vectors[10:19], -vectors[:4]]), "query-labels": labels[:13]}
+    assert same_items(files, **some)[0]["in_gallery"] == 9
+    assert same_items(files, **some, gallery=vectors.astype("f2"))[0]["in_gallery"] == 9
+    assert same_items(files, query=vectors[::-1] * 2, **{"query-labels": labels[::-1]})[0]["in_gallery"] == 0
+    found, err = same_items(files, query=vectors + 1)  # the same items by two models
+    assert found["in_gallery"] == 60 and "all 60 queries have the labels of the gallery, row by row" in err
+
+
+def test_curve_says_it_too(files: dict[str, np.ndarray]) -> None:
+    np.save("query.npy", files["native"][:40])
+    code, _, err = run("curve", *options(CURVE), "--steps", "2")
+    assert code == 0 and "40 of 40 queries are in the gallery" in err
+
+
+def test_ids_and_labels_of_two_types_are_the_same_thing(files: dict[str, np.ndarray]) -> None:
+    numbers = {name: np.unique(files[name], return_inverse=True)[1] - 1 for name in ("query-labels", "gallery-labels")}  # a is unknown
+    plain = {
+        name: json.loads(run("evaluate", *given, "--json")[1])
+        for name, given in {"no": options(EVALUATE), "ids": options(EVALUATE + HIDE[:2])}.items()
+    }
+    pq.write_table(
+        pa.table(
+            {
+                "id": pa.array(files["gallery-ids"].astype(float)),
+                "label": pa.array([None if one < 0 else str(one) for one in numbers["gallery-labels"]]),
+            }
+        ),
+        "g.parquet",
+    )
+    np.save("query-ids.npy", files["query-ids"].astype(str))
+    given = options(EVALUATE + HIDE[:2], gallery_ids="g.parquet::id")
+    assert json.loads(run("evaluate", *given, "--json")[1])["mAP"] == plain["ids"]["mAP"] != plain["no"]["mAP"]
+    for name, array in numbers.items():
+        np.save(f"{name}.npy", array)
+    wanted = json.loads(run("evaluate", *options(EVALUATE), "--json")[1])
+    found = json.loads(run("evaluate", *options(EVALUATE, gallery_labels="g.parquet::label"), "--json")[1])
+    assert (found["mAP"], found["n_queries"]) == (wanted["mAP"], wanted["n_queries"])
+
+
+@pytest.mark.parametrize("name", ["evaluate", "curve"])
+def test_bad_rows_are_named_by_id_and_left_out_of_everything(files: dict[str, np.ndarray], name: str) -> None:
+    side = "gallery" if name == "evaluate" else "native"
+    whole = files[side].astype("f8")
+    whole[[3, 30]], whole[9] = np.nan, whole[9] * 1e-30
+    np.save(f"{side}.npy", whole)
+    given = options((EVALUATE if name == "evaluate" else CURVE) + HIDE)
+    code, out, err = run(name, *given, "--json")
+    assert (code, out) == (2, "") and "rows 3 (33), 30 (60)" in err and "row 9 (39)" in err
+    found = json.loads(run(name, *given, "--json", "--skip-bad")[1])
+    assert sorted(one for one, _ in found["left_out"]) == ["33", "39", "60"] and found["n_gallery"] == 67
+    keep = np.setdiff1d(np.arange(70), [3, 9, 30])
+    for file in [side, "transformed", "sigma", *(one for one in EVALUATE + HIDE if one.startswith("gallery"))]:
+        np.save(f"{file}.npy", files[file][keep])
+    assert json.loads(run(name, *given, "--json")[1])["mAP"] == found["mAP"]
+
+
+def test_codes_and_bits_are_no_vectors(files: dict[str, np.ndarray]) -> None:
+    codes = np.rint(files["gallery"] / np.abs(files["gallery"]).max(axis=1, keepdims=True) * 127).astype("i1")
+    np.save("gallery.npy", codes)
+    code, out, err = run("evaluate", *options(EVALUATE), "--json")
+    assert (code, out) == (2, "") and "whose scale differs by row" in err
+    np.save("gallery.npy", codes // 2)
+    found = json.loads(run("evaluate", *options(EVALUATE), "--json")[1])
+    assert len(found["warnings"]) == 1 and "whole numbers (int8)" in found["warnings"][0]

@@ -130,7 +130,7 @@ BAD = [
     (replaced("old", lambda a: a[:0]), "old is empty"),
     (replaced("old", lambda a: a[0]), "old has the wrong shape"),
     (replaced("labels", lambda a: a[1:]), "labels have the wrong length"),
-    (replaced("labels", lambda a: a + 0.5), "labels have the wrong dtype"),
+    (replaced("labels", lambda a: a + 0.5), "labels have no exact text"),
     (replaced("labels", lambda a: a + 1), "a label has no row in the head"),
     (replaced("sources", lambda a: a[1:]), "sources have the wrong length"),
     (replaced("pool-old", lambda a: a[:, 1:]), "pool-old has the wrong dimension"),

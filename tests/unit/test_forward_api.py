@@ -419,9 +419,9 @@ def test_numbers_beyond_float32_are_refused_by_fit_and_by_transform(h):
     old, side, _ = world()
     large = old.astype(np.float64)
     large[9, 1] = 1e39
-    with pytest.raises(BadInput, match="old has numbers beyond float32; wanted at most 3.4e\\+38; got 1e\\+39"):
+    with pytest.raises(BadInput, match="old contains numbers beyond float32; in row 9"):
         fit("ridge", old=large)
-    with pytest.raises(BadInput, match="old has numbers beyond float32"):
+    with pytest.raises(BadInput, match="old contains numbers beyond float32"):
         h.transform(large, side)
 
 

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import vectors
+from fct import flaws, vectors
 from fct.errors import BadInput
 
 
@@ -65,9 +65,9 @@ def test_unusable_vectors_are_refused_by_name_with_the_place(array, options, sen
 
 
 def test_a_bad_row_beyond_the_first_block_is_found():
-    a = np.ones((vectors.CHECK_ROWS + 5, 1), dtype=np.float32)
-    a[vectors.CHECK_ROWS + 3] = np.nan
-    with pytest.raises(BadInput, match=f"row {vectors.CHECK_ROWS + 3}"):
+    a = np.ones((flaws.NUMBERS + 5, 1), dtype=np.float32)
+    a[flaws.NUMBERS + 3] = np.nan
+    with pytest.raises(BadInput, match=f"row {flaws.NUMBERS + 3}"):
         vectors.check("a", a)
 
 
@@ -109,3 +109,10 @@ def test_a_single_value_is_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.float32(1))
     with pytest.raises(BadInput, match="single value"):
         vectors.load(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize(("width", "word"), [(2, "bfloat16"), (1, "float8")])
+def test_bfloat16_saved_by_numpy_is_refused_with_the_cast(tmp_path, width, word):
+    np.save(tmp_path / "x.npy", np.ones((3, 4), dtype=f"V{width}"))  # so numpy writes a dtype that it does not know
+    with pytest.raises(BadInput, match=rf"got \|V{width} \({word}.*cast to float32 and save again.*tensor.float\(\)"):
+        vectors.check("x", vectors.load(tmp_path / "x.npy"))
