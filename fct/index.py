@@ -251,14 +251,19 @@ def open_index(
         exact_below: as of :class:`Searcher`.
 
     Raises:
-        BadInput: there is no index, or it was built for another metric.
+        BadInput: there is no index (and nothing was recorded), or it was built for another metric.
         NotPermitted: it was built from another space, or one of its files is missing, truncated or altered.
     """
     faiss = _faiss()
 
     folder = Path(folder)
-    about = read_json(folder / "index.json")
     todo = "build the index anew"
+    try:
+        about = read_json(folder / "index.json")
+    except BadInput as error:
+        if recorded is None:
+            raise
+        raise NotPermitted("index.json is not what was recorded", got=error, where=folder, todo=todo) from error
     if not isinstance(about, dict) or (recorded is not None and about != recorded):
         raise NotPermitted("index.json is not what was recorded", where=folder, todo=todo)
     if about.get("content") != content:

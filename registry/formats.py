@@ -12,7 +12,7 @@ from typing import Any
 
 from fct.errors import BadInput
 
-ENTRY = 2  # of the ledger
+ENTRY = 3  # of the ledger
 REVISION = 2
 VERDICT = 2
 

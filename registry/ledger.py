@@ -4,6 +4,10 @@ One file per entry, ``0000001.json``, ``0000002.json``, …, each naming the dig
 That single write is the commit point of every operation: it compares (the number must be free), it swaps (the highest entry serves),
 it fences (a process that slept through somebody else's entry finds its number taken) and it is the audit trail.
 A ledger belongs to one registered model; keep one folder or bucket prefix for each.
+
+The newest entry has no successor that names its digest. So a file ``0000003.DIGEST.sha256`` is written before each entry, empty, and is given
+the checksum of the entry's file after it: empty and without an entry it is of a writer that was cut short or overtaken, with content and
+without its entry it says that the entry was removed. What was seen of the ledger (:mod:`registry.mark`) says that too.
 """
 
 from __future__ import annotations
@@ -14,8 +18,10 @@ import re
 import secrets
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import unquote, urlparse
@@ -28,15 +34,18 @@ from fct import digests
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.files import disk_errors
 from registry import formats
+from registry.mark import Mark, read_mark, write_mark
 
-ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "gc", "approve", "reject", "withdraw")
+ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "gc", "approve", "reject", "withdraw", "accept")
 DECISIONS = ("approve", "reject", "withdraw")  # a person's word: recorded, changes nothing that serves
-REVISIONS = ("ingest", "delete", "backfill")  # a new revision of the release that serves already
+REVISIONS = ("ingest", "delete", "backfill", "accept")  # a new revision of the release that serves already
+CHECKED = 3  # format from which on an entry has a checksum
 
 T = TypeVar("T")
 Json = dict[str, Any]  # an object of plain JSON
 
 _FILE = re.compile(r"(\d{7,})\.json", re.ASCII)
+_SUM = re.compile(r"(\d{7,})\.([0-9a-f]{64})\.sha256", re.ASCII)
 _TYPES: dict[str, tuple[type, ...]] = {
     "number": (int,),
     "previous": (str, type(None)),
@@ -124,6 +133,8 @@ def follows(entry: Entry, before: Entry | None) -> str | None:
         return "the digest of its predecessor is not the one it names"
     if before is not None and entry.model != before.model:
         return f"it is about the model {entry.model!r}, in the ledger of {before.model!r}"
+    if before is not None and entry.format < before.format:
+        return f"it is of format {entry.format}, after one of format {before.format}"
     old, new = before.serving if before else None, entry.serving
     if entry.action in (*DECISIONS, "gc") and new != old:
         return f"{entry.action} must leave unchanged what serves"
@@ -156,25 +167,70 @@ def flush(path: Path) -> None:
             os.close(handle)
 
 
-class Ledger:
-    """The entries below one folder or object-store URL (``s3://…``, ``gs://…``, ``az://…``). Reading creates nothing."""
+@dataclass(frozen=True)
+class _Listing:
+    """What stands in a ledger's folder: numbers of entries, ascending; number → digest of a checksum file → whether its entry was written."""
 
-    def __init__(self, place: str | Path):
-        self.place = str(place)
+    numbers: list[int]
+    sums: dict[int, dict[str, bool]]
+
+    def dangling(self) -> Mark | None:
+        """The highest entry that was written and is not there, as far as checksum files say so."""
+        highest = self.numbers[-1] if self.numbers else 0
+        gone = [Mark(number, digest) for number, sums in self.sums.items() for digest, written in sums.items() if written]
+        return max((mark for mark in gone if mark.number > highest), default=None)
+
+
+class Ledger:
+    """The entries below one folder or object-store URL (``s3://…``, ``gs://…``, ``az://…``). Reading creates nothing there.
+
+    Args:
+        seen: file in which the highest entry that was seen is kept, so that its loss is noticed; without one this object alone remembers it.
+    """
+
+    def __init__(self, place: str | Path, seen: Path | None = None):
+        self.place, self.seen = str(place), seen
         remote = "://" in self.place and not self.place.startswith("file://")
         self._folder = None if remote else Path(unquote(urlparse(self.place).path) if self.place.startswith("file://") else place)
         self._remote = self._talk(lambda: from_url(self.place)) if remote else None
+        self._known: Mark | None = None
 
     def head(self) -> Entry | None:
-        """The highest entry, its link to the one before checked; None in an empty ledger."""
-        pair = [self._read(number) for number in self._numbers()[-2:]]
-        return self._chained(pair, pair[0] if len(pair) == 2 else None)[-1] if pair else None
+        """The highest entry, its link to the one before checked; None in an empty ledger.
+
+        Raises:
+            NotPermitted: an entry is damaged, or one that was there is gone (:meth:`lost`).
+        """
+        head, lost = self._twice(self._look)
+        self._none(lost, head)
+        return head
 
     def entries(self) -> list[Entry]:
-        """Every entry, oldest first. A gap, a changed or a damaged entry is :class:`~fct.errors.NotPermitted` naming it."""
-        numbers = self._numbers()
-        with ThreadPoolExecutor(8) as readers:  # an object store answers many small reads at once
-            return self._chained(list(readers.map(self._read, numbers)), None)
+        """Every entry, oldest first. A gap, a changed, damaged or lost entry is :class:`~fct.errors.NotPermitted` naming it."""
+        head, lost = self._twice(self._look)
+        self._none(lost, head)
+        return self.all_there()
+
+    def all_there(self) -> list[Entry]:
+        """Every entry that is there, whether or not later ones were lost; otherwise as :meth:`entries`."""
+
+        def read() -> list[Entry]:
+            listing = self._listing()
+            with ThreadPoolExecutor(8) as readers:  # an object store answers many small reads at once
+                return self._chained(list(readers.map(partial(self._read, listing=listing), listing.numbers)), None)
+
+        return self._twice(read)
+
+    def lost(self) -> Mark | None:
+        """The highest entry that was there, where it is there no more and nobody has accepted that."""
+        return self._twice(self._look)[1]
+
+    def heed(self, mark: Mark) -> None:
+        """Take somebody's word that this entry stood in the ledger; from now on it is missed where it does not."""
+        if self._known is None or self._known < mark:
+            self._known = mark
+            if self.seen is not None:
+                write_mark(self.seen, mark)
 
     def serving(self) -> Json | None:
         """The revision that serves, or None."""
@@ -205,38 +261,104 @@ class Ledger:
         problem = follows(entry, expected)
         if problem:
             raise BadInput(f"ledger entry {entry.number} cannot be appended: {problem}", where=self.place)
-        head = self.head()
+        head, lost = self._twice(self._look)
+        if action != "accept":
+            self._none(lost, head)
         if (head and head.digest) == entry.previous and self._put(entry, data):
+            self.heed(Mark(entry.number, entry.digest))
             return entry
-        head = self.head()
+        head = self._twice(self._look)[0]
         wanted = f"entry {expected.number} at the head" if expected else "an empty ledger"
         got = f"entry {head.number} ({head.action} by {head.by} at {head.at})" if head else "an empty ledger"
         raise Overtaken("the ledger moved on meanwhile", wanted=wanted, got=got, where=self.place, todo="run the command again")
 
     def _put(self, entry: Entry, data: bytes) -> bool:
         """Write the entry if its number is free; say whether it is ours that stands there now."""
-        store, name = self._store(create=True), f"{entry.number:07d}.json"
+        store, name, sum_name = self._store(create=True), f"{entry.number:07d}.json", f"{entry.number:07d}.{entry.digest}.sha256"
+        self._talk(lambda: obstore.put(store, sum_name, b""))
+        self._flush(sum_name)  # or a power cut could leave the entry alone, which would look damaged
         try:
             self._talk(lambda: obstore.put(store, name, data, mode="create"))
         except AlreadyExistsError:
             # A retried request finds its own entry when only the first answer was lost.
-            return self._read(entry.number) == entry
+            if self._read(entry.number) != entry:
+                self._remove(sum_name)
+                return False
         except FctError:
-            if entry.number not in self._numbers() or self._read(entry.number) != entry:
+            if entry.number not in self._listing().numbers or self._read(entry.number) != entry:
                 raise  # else the write was done and only its answer lost
+        self._flush(name)
+        with suppress(FctError):  # the entry stands: what says so may lack
+            self._talk(lambda: obstore.put(store, sum_name, f"{digests.of_bytes(data)}  {name}\n".encode()))
+            for other in self._listing().sums.get(entry.number, {}).keys() - {entry.digest}:  # of writers that were cut short
+                self._remove(f"{entry.number:07d}.{other}.sha256")
+        return True
+
+    def _flush(self, name: str) -> None:
         if self._folder is not None:
             flush(self._folder / name)
             flush(self._folder)
-        return True
 
-    def _numbers(self) -> list[int]:
+    def _remove(self, name: str) -> None:
+        with suppress(FctError, FileNotFoundError):
+            self._talk(lambda: obstore.delete(self._store(), name))
+
+    def _look(self) -> tuple[Entry | None, Mark | None]:
+        """The highest entry, and what was lost after it or instead of it."""
+        known = self._remembered()  # first: an entry that is written meanwhile is not lost
+        listing = self._listing()
+        pair = [self._read(number, listing) for number in listing.numbers[-2:]]
+        head = self._chained(pair, pair[0] if len(pair) == 2 else None)[-1] if pair else None
+        missed = [mark for mark in (known, listing.dangling()) if mark is not None and not self._stands(mark, pair, listing)]
+        if not missed and head is not None and known != Mark(head.number, head.digest):
+            self._known = None
+            self.heed(Mark(head.number, head.digest))
+        return head, max(missed, default=None)
+
+    def _remembered(self) -> Mark | None:
+        found = [mark for mark in (self._known, None if self.seen is None else read_mark(self.seen)) if mark is not None]
+        return max(found, default=None)
+
+    def _stands(self, mark: Mark, pair: list[Entry], listing: _Listing) -> bool:
+        """Whether the entry of the mark is in the ledger, or a person has accepted that it is not."""
+        known = {entry.number: entry for entry in pair}
+        if mark.number in listing.numbers:
+            entry = known.get(mark.number) or self._read(mark.number, listing)
+            if entry.digest == mark.digest:
+                return True
+        accepted = [entry.detail.get("lost", {}) for entry in self.all_there() if entry.action == "accept"]
+        return any(one.get("number", 0) >= mark.number for one in accepted)
+
+    def _none(self, lost: Mark | None, head: Entry | None) -> None:
+        if lost is None:
+            return
+        there = "it is empty" if head is None else f"its highest entry is {head.number}, {head.digest[:12]}"
+        raise NotPermitted(
+            f"the ledger has lost entry {lost.number}, {lost.digest[:12]}: {there}",
+            where=self.place,
+            todo="restore its newest files; or, where they are gone for good and this state is to go on,"
+            " `fct reconcile --accept-head --by NAME --why TEXT` (docs/operations.md)",
+        )
+
+    def _listing(self) -> _Listing:
         if self._folder is not None and not self._folder.is_dir():
-            return []
-        listing = self._talk(lambda: obstore.list_with_delimiter(self._store()))
-        names = (Path(item["path"]).name for item in listing["objects"])  # obstore's unfinished writes have other names
-        return sorted(int(match[1]) for match in map(_FILE.fullmatch, names) if match)
+            return _Listing([], {})
+        listed = self._talk(lambda: obstore.list_with_delimiter(self._store()))
+        names = {Path(item["path"]).name: int(item["size"]) for item in listed["objects"]}  # obstore's unfinished writes have other names
+        sums: dict[int, dict[str, bool]] = {}
+        for match in filter(None, map(_SUM.fullmatch, names)):
+            sums.setdefault(int(match[1]), {})[match[2]] = names[match[0]] > 0
+        return _Listing(sorted(int(match[1]) for match in map(_FILE.fullmatch, names) if match), sums)
 
-    def _read(self, number: int) -> Entry:
+    def _twice(self, read: Callable[[], T]) -> T:
+        """A folder that others write to may be listed with one of their files and without an earlier one."""
+        try:
+            return read()
+        except NotPermitted:
+            return read()
+
+    def _read(self, number: int, listing: _Listing | None = None) -> Entry:
+        """An entry, with ``listing`` compared with its checksum."""
         name = f"{number:07d}.json"
         try:
             data = bytes(self._talk(lambda: obstore.get(self._store(), name).bytes()))
@@ -249,6 +371,10 @@ class Ledger:
             raise NotPermitted(message, got=error, where=f"{self.place}/{name}", todo=todo) from error
         if entry.number != number:
             raise NotPermitted(f"ledger entry {number} says it is entry {entry.number}", where=f"{self.place}/{name}")
+        sums = {} if listing is None else listing.sums.get(number, {})
+        if listing is not None and (entry.format >= CHECKED or any(sums.values())) and entry.digest not in sums:
+            message, todo = f"ledger entry {number} is missing its checksum, or was altered", "restore it and its .sha256 from a backup"
+            raise NotPermitted(message, got=entry.digest[:12], where=f"{self.place}/{name}", todo=todo)
         return entry
 
     def _chained(self, entries: list[Entry], before: Entry | None) -> list[Entry]:

@@ -95,7 +95,7 @@ class Live:
             self.problem = "nothing serves yet: promote a release (`fct status`)"
             return False
         self.head, now = head.number, self.now
-        if now is not None and now.entry == head.number:
+        if now is not None and now.entry == head.number and now.serving.revision == head.serving:
             return False
         if now is not None and now.serving.revision == head.serving:  # a decision was written, nothing else
             self.now, self.problem = Now(now.serving, head.number, now.candidate), ""

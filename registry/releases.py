@@ -28,6 +28,7 @@ GALLERY_TAG = "fct.gallery"
 STATUS_TAG = "fct.status"
 VERDICT_TAG = "fct.verdict"
 RELEASE_TAG = "fct.release"
+HEAD_TAG = "fct.head"  # on the registered model: the ledger's newest entry (registry/mark.py)
 NO_SERVER = "mlflow-artifacts URI was supplied"  # MLflow's words where artifacts are with a server that is not there
 NOTE_TAG = "fct.note"  # why a decision that somebody wrote does not count
 NOT_THERE = ("No such artifact", "No such file", "not found", "Not Found", "NOT_EXIST", "does not exist", "404")
@@ -111,7 +112,7 @@ class Releases:
         return self.folder / "seen" / f"{self.model}.json"
 
     @property
-    def _nothing_there(self) -> bool:
+    def nothing_there(self) -> bool:
         """Whether nobody ever wrote to the store; asking MLflow would only make it."""
         return self.file is not None and not self.file.exists()
 
@@ -231,7 +232,7 @@ class Releases:
 
     def versions(self) -> list[Version]:
         """All versions, ascending; none when the model is not registered."""
-        if self._nothing_there:
+        if self.nothing_there:
             return []
         found = self._call("search_model_versions", f"name = '{self.model}'")
         described = [Version(int(v.version), v.run_id, v.source, dict(v.tags or {}), v.description or "") for v in found]
@@ -239,16 +240,27 @@ class Releases:
 
     def is_ours(self) -> bool:
         """Whether the registered model exists and carries our gallery tag."""
-        if self._nothing_there:
-            return False
+        return GALLERY_TAG in self._model_tags()
+
+    def _model_tags(self) -> dict[str, str]:
+        """Tags of the registered model, none where there is no such model."""
+        if self.nothing_there:
+            return {}
         from mlflow.exceptions import MlflowException
 
         try:
-            return GALLERY_TAG in dict(self._call("get_registered_model", self.model).tags)
+            return dict(self._call("get_registered_model", self.model).tags)
         except MlflowException as error:
             if self._missing(error):
-                return False
+                return {}
             raise
+
+    def head_tag(self) -> str:
+        """What MLflow says of the ledger's head, empty where it says nothing."""
+        return self._model_tags().get(HEAD_TAG, "")
+
+    def set_head_tag(self, value: str) -> None:
+        self._call("set_registered_model_tag", self.model, HEAD_TAG, value)
 
     def version(self, number: int) -> Version:
         """One version. BadInput when it is not registered; the message names those that are."""
@@ -392,7 +404,7 @@ class Releases:
 
     def champion(self) -> int | None:
         """The version that the alias ``champion`` points at; for people, it decides nothing."""
-        if self._nothing_there:
+        if self.nothing_there:
             return None
         from mlflow.exceptions import MlflowException
 

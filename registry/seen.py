@@ -24,33 +24,37 @@ MOMENT = "microseconds"
 
 @dataclass(frozen=True)
 class Seen:
-    """What MLflow said ``at`` (UTC); ``stamp`` of its store's file then, None where it is a server's."""
+    """What MLflow said ``at`` (UTC); ``stamp`` of its store's file then, None where it is a server's; ``head``: its tag ``fct.head``."""
 
     at: datetime
     stamp: str | None
     versions: list[Version]
     champion: int | None
+    head: str
 
 
 def ask(releases: Releases) -> Seen:
     """Ask MLflow, and keep what it says; on a full or read-only disk nobody needs the copy to go on."""
     at, stamp = datetime.now(UTC), _stamp(releases)  # first: what changes while we ask is asked for again
-    seen = Seen(at, stamp, releases.versions(), releases.champion())
-    said = {"at": at.isoformat(timespec=MOMENT), "stamp": stamp, "champion": seen.champion, "store": digests.of_json(releases.uri)}
-    if releases.copy.parent.parent.is_dir():  # where no workspace was begun, looking at it begins none
+    seen = Seen(at, stamp, releases.versions(), releases.champion(), releases.head_tag())
+    said = {"at": at.isoformat(timespec=MOMENT), "stamp": stamp, "champion": seen.champion, "head": seen.head}
+    said |= {"store": digests.of_json(releases.uri)}
+    if (
+        releases.copy.parent.parent.is_dir() and not releases.nothing_there
+    ):  # a store that is gone says nothing; where no workspace was begun, looking at it begins none
         with suppress(FctError):
             write_json(releases.copy, said | {"versions": [asdict(version) for version in seen.versions]})
     return seen
 
 
-def last(releases: Releases) -> Seen | None:
-    """The copy; None where there is none, it is damaged or of another store, or the store's file has changed since."""
+def last(releases: Releases, *, changed: bool = False) -> Seen | None:
+    """The copy; None where there is none, it is damaged or of another store, or the store's file has changed since (with ``changed``: also then)."""
     try:
         found: dict[str, Any] = read_json(releases.copy)
-        if found["store"] != digests.of_json(releases.uri) or found["stamp"] != _stamp(releases):
+        if found["store"] != digests.of_json(releases.uri) or (found["stamp"] != _stamp(releases) and not changed):
             return None
         versions = [Version(**version) for version in found["versions"]]
-        return Seen(datetime.fromisoformat(found["at"]), found["stamp"], versions, found["champion"])
+        return Seen(datetime.fromisoformat(found["at"]), found["stamp"], versions, found["champion"], str(found["head"]))
     except (BadInput, KeyError, TypeError, ValueError):
         return None
 

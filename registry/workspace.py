@@ -73,7 +73,8 @@ class Workspace:
     def ledger(self) -> Ledger:
         from registry.ledger import Ledger
 
-        return Ledger(self.folder / "ledger" / self.settings.model)
+        seen = self.folder / "gallery" / self.settings.model / "head.json"  # beside the tables: a backup of the rest does not bring it back
+        return Ledger(self.folder / "ledger" / self.settings.model, seen)
 
     def has_served(self, digest: str) -> bool:
         """Whether a release ever served: somebody has approved it."""

@@ -54,11 +54,18 @@ def reconcile(
     once: Annotated[bool, typer.Option("--once", help="One pass, which is the default.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C; needs no server.")] = False,
     every: Annotated[float | None, typer.Option(min=1, help="Seconds between two looks; default services.reconcile_every_s.")] = None,
+    accept_head: Annotated[
+        bool, typer.Option("--accept-head", help="Let the ledger go on although its newest entries were lost, and do nothing else.")
+    ] = False,
+    by: By = ME,
+    why: Why = "",
     dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
     """Look at the registry: carry out approvals, run waiting upgrades, let MLflow's alias and tags follow the ledger.
+
+    --accept-head is a person's decision after a backup was restored: what came after the ledger's highest entry is given up (docs/operations.md).
 
     Example: fct reconcile --once
     """
@@ -67,6 +74,15 @@ def reconcile(
     if once and watch:
         raise BadInput("--once and --watch exclude each other", todo="give one of them")
     ws = opened(params)
+    if accept_head:
+        from registry import accepting
+
+        found = accepting.accept(ws, by=by, why=why, dry_run=dry_run)
+        serving, done = found["serving"], "would say" if dry_run else "says"
+        serves = "nothing serves" if serving is None else f"{ws.settings.model} {serving['release']}.{serving['revision']} serves"
+        give(found, json, f"ledger entry {found['entry']} {done} that {found['lost']['number']} is lost and accepted; {serves}")
+        say("Next: fct reconcile --once")
+        return
     if dry_run:
         lines = looking.foreseen(ws)
         give(lines, json, "\n".join(lines) or "Nothing to do.")

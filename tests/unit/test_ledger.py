@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from fct import digests
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import formats
 from registry.ledger import DECISIONS, REVISIONS, Entry, Ledger, Overtaken, follows
+from registry.mark import Mark, of_tag, to_tag
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +46,19 @@ def a_history(ledger: Ledger) -> list[Entry]:
     ]
 
 
+def before_the_entry(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Let ``act`` happen once, right before the next entry's own write."""
+    put = obstore.put
+
+    def after_it(store: Any, name: str, *arguments: Any, **options: Any) -> Any:
+        if name.endswith(".json"):
+            monkeypatch.setattr(obstore, "put", put)
+            act()
+        return put(store, name, *arguments, **options)
+
+    monkeypatch.setattr(obstore, "put", after_it)
+
+
 def script(code: str, *arguments: object) -> subprocess.Popen[str]:
     """A fresh interpreter that says "ready" and goes on when it is given a line."""
     lines = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n{code}"
@@ -59,7 +74,8 @@ def test_an_empty_ledger_serves_nothing_and_reading_it_creates_nothing(tmp_path:
 
 def test_entries_are_numbered_files_that_name_their_predecessors_digest(tmp_path: Path) -> None:
     written = a_history(Ledger(tmp_path))
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"000000{number}.json" for number in range(1, 7)]
+    names = [name for entry in written for name in (f"{entry.number:07d}.{entry.digest}.sha256", f"{entry.number:07d}.json")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
     previous = None
     for entry in written:
         value = json.loads((tmp_path / f"{entry.number:07d}.json").read_text())
@@ -89,17 +105,11 @@ def test_an_entry_after_an_old_head_is_overtaken_and_changes_nothing(tmp_path: P
 
 def test_a_writer_that_loses_between_its_look_and_its_write_is_overtaken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger(tmp_path)
-    put = obstore.put
-
-    def after_another(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(obstore, "put", put)
-        add(Ledger(tmp_path), "promote", revision(1, 1), by="eve")
-        return put(*arguments, **options)
-
-    monkeypatch.setattr(obstore, "put", after_another)
+    before_the_entry(monkeypatch, lambda: add(Ledger(tmp_path), "promote", revision(1, 1), by="eve"))
     with pytest.raises(Overtaken, match="promote by eve"):
         add(ledger, "promote", revision(1, 1))
     assert [entry.by for entry in ledger.entries()] == ["eve"]
+    assert len(list(tmp_path.glob("*.sha256"))) == 1, "the loser's checksum is gone"
 
 
 def test_an_entry_after_a_head_of_another_history_is_overtaken(tmp_path: Path) -> None:
@@ -119,14 +129,7 @@ def test_of_two_writers_with_the_same_words_at_the_same_instant_one_is_overtaken
             return cls(2030, 1, 1, tzinfo=tz)
 
     monkeypatch.setattr("registry.ledger.datetime", Stopped)
-    put = obstore.put
-
-    def after_the_twin(*arguments: Any, **options: Any) -> Any:
-        monkeypatch.setattr(obstore, "put", put)
-        add(Ledger(tmp_path), "promote", revision(1, 1))
-        return put(*arguments, **options)
-
-    monkeypatch.setattr(obstore, "put", after_the_twin)
+    before_the_entry(monkeypatch, lambda: add(Ledger(tmp_path), "promote", revision(1, 1)))
     with pytest.raises(Overtaken):
         add(Ledger(tmp_path), "promote", revision(1, 1))
     assert len(Ledger(tmp_path).entries()) == 1
@@ -138,10 +141,11 @@ def test_when_the_stores_answer_is_lost_the_store_itself_says_who_wrote(written:
     first = add(ledger, "promote", revision(1, 1))
     put = obstore.put
 
-    def interrupted(*arguments: Any, **options: Any) -> Any:
-        if written:
-            put(*arguments, **options)
-        raise OSError("connection reset\nDebug source: long")
+    def interrupted(store: Any, name: str, *arguments: Any, **options: Any) -> Any:
+        if written or not name.endswith(".json"):
+            put(store, name, *arguments, **options)
+        if name.endswith(".json"):
+            raise OSError("connection reset\nDebug source: long")
 
     monkeypatch.setattr(obstore, "put", interrupted)
     if written:
@@ -157,6 +161,8 @@ def test_an_entry_without_a_number_is_of_format_1_and_keeps_its_digest(tmp_path:
     value = add(ledger, "promote", revision(1, 1)).to_json()
     del value["format"]
     (tmp_path / "0000001.json").write_text(json.dumps(value, indent=2), encoding="utf-8")
+    next(tmp_path.glob("*.sha256")).unlink()  # earlier code wrote none
+    ledger = Ledger(tmp_path)
     old = ledger.head()
     assert old is not None and old.format == 1 and old.digest == digests.of_json(value)
     new = add(ledger, "ingest", revision(1, 2))
@@ -366,3 +372,159 @@ def test_a_killed_writer_leaves_the_old_head_or_the_new_one_each_whole(tmp_path:
         assert all(len((entry.serving or {}).get("weight", "x" * 2_000_000)) == 2_000_000 for entry in entries)
     head = add(ledger, "ingest", revision(1, 10_000))
     assert ledger.head() == head, "the ledger goes on after every kill"
+
+
+# ---- the newest entry: its checksum, and its loss --------------------------------------------------------------------------
+
+
+def accept(ledger: Ledger) -> Entry:
+    lost = ledger.lost()
+    assert lost is not None
+    entries = ledger.all_there()
+    head = entries[-1] if entries else None
+    detail, serving = {"lost": {"number": lost.number, "digest": lost.digest}}, head.serving if head else None
+    return ledger.append(
+        head, action="accept", by="ana", why="the backup is all there is", model="embedder", serving=serving, detail=detail
+    )
+
+
+@pytest.mark.parametrize("key", Entry.__dataclass_fields__)
+def test_a_changed_newest_entry_is_refused(tmp_path: Path, key: str) -> None:
+    entry = a_history(Ledger(tmp_path))[-1]
+    path = tmp_path / f"{entry.number:07d}.json"
+    value = json.loads(path.read_text())
+    others = {"number": 9, "serving": revision(1, 7), "detail": {"items": 4}, "action": "promote", "format": 2}
+    path.write_text(json.dumps({**value, key: others.get(key, "other")}))
+    with pytest.raises(NotPermitted, match=r"entry 6\b"):
+        Ledger(tmp_path).head()
+    with pytest.raises(NotPermitted, match=r"entry 6\b"):
+        Ledger(tmp_path).entries()
+
+
+def test_an_entry_needs_its_checksum_and_the_file_is_one_that_sha256sum_reads(tmp_path: Path) -> None:
+    written = a_history(Ledger(tmp_path))
+    for entry in written:
+        (digest, name) = (tmp_path / f"{entry.number:07d}.{entry.digest}.sha256").read_text().split()
+        assert digests.of_file(tmp_path / name) == digest
+    for number in (1, 6):
+        (path,) = tmp_path.glob(f"{number:07d}.*.sha256")
+        text = path.read_text()
+        path.unlink()
+        with pytest.raises(NotPermitted, match=f"entry {number} is missing its checksum"):
+            Ledger(tmp_path).entries()
+        path.write_text(text)
+    assert Ledger(tmp_path).entries() == written
+
+
+def test_a_writer_that_dies_between_checksum_and_entry_leaves_nothing_that_stops_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = Ledger(tmp_path)
+    first = add(ledger, "promote", revision(1, 1))
+
+    def dies() -> None:
+        assert len(list(tmp_path.glob("0000002.*.sha256"))) == 1, "the checksum is there first"
+        raise KeyboardInterrupt
+
+    before_the_entry(monkeypatch, dies)
+    with pytest.raises(KeyboardInterrupt):
+        add(ledger, "ingest", revision(1, 2))
+    assert len(list(tmp_path.glob("0000002.*"))) == 1
+    for one in (ledger, Ledger(tmp_path)):
+        assert one.head() == first and one.entries() == [first] and one.lost() is None
+    second = add(Ledger(tmp_path), "ingest", revision(1, 2))
+    assert sorted(path.name for path in tmp_path.glob("0000002.*")) == [f"0000002.{second.digest}.sha256", "0000002.json"]
+
+
+@pytest.mark.parametrize("gone", [1, 2, 6])
+@pytest.mark.parametrize("witness", ["this object", "a note", "a checksum"])
+def test_lost_newest_entries_are_noticed_and_nothing_is_written_until_a_person_accepts_it(tmp_path: Path, witness: str, gone: int) -> None:
+    place, note = tmp_path / "ledger", tmp_path / "gallery" / "head.json"
+    ledger = Ledger(place, note)
+    written = a_history(ledger)
+    for entry in written[-gone:]:
+        (place / f"{entry.number:07d}.json").unlink()
+        if witness != "a checksum":
+            (place / f"{entry.number:07d}.{entry.digest}.sha256").unlink()
+    if witness != "this object":
+        ledger = Ledger(place, note if witness == "a note" else None)
+    if witness != "a note":
+        note.unlink()
+    for act in (ledger.head, ledger.entries, ledger.serving):
+        with pytest.raises(NotPermitted, match=r"lost entry 6, .*--accept-head"):
+            act()
+    rest = written[:-gone]
+    expected = rest[-1] if rest else None
+    with pytest.raises(NotPermitted, match="lost entry 6"):
+        ledger.append(expected, action="ingest", by="b", why="", model="embedder", serving=expected.serving if expected else None)
+    assert ledger.all_there() == rest
+    accepted = accept(ledger)
+    assert accepted.number == len(rest) + 1 and accepted.serving == (expected.serving if expected else None)
+    for one in (ledger, Ledger(place, note), Ledger(place)):
+        assert one.head() == accepted and one.entries() == [*rest, accepted] and one.lost() is None
+    ledger.heed(Mark(6, written[-1].digest))
+    assert ledger.head() == accepted, "what was accepted is not missed again"
+    assert len(list(place.glob(f"{accepted.number:07d}.*"))) == 2, "one checksum, that of the entry"
+    add(Ledger(place, note), "ingest", accepted.serving)
+
+
+def test_a_ledger_of_another_history_is_noticed_too(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "a")
+    add(ledger, "promote", revision(1, 1))
+    for path in (tmp_path / "a").iterdir():
+        path.unlink()
+    for number in range(1, 4):
+        add(Ledger(tmp_path / "a"), "promote", revision(number, 1))
+    with pytest.raises(NotPermitted, match="lost entry 1"):
+        ledger.head()
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"number": "x", "digest": ""}', b"\xff", b'{"number": 1, "digest": "other"}'])
+def test_a_note_that_is_damaged_or_older_stops_nobody(tmp_path: Path, content: bytes) -> None:
+    note = tmp_path / "head.json"
+    ledger = Ledger(tmp_path / "ledger", note)
+    first = add(ledger, "promote", revision(1, 1))
+    add(ledger, "ingest", revision(1, 2))
+    note.write_bytes(content.replace(b"other", first.digest.encode()))
+    again = Ledger(tmp_path / "ledger", note).head()
+    assert again == ledger.head() and json.loads(note.read_text())["number"] == 2, "and it is written anew"
+
+
+def test_reading_an_empty_ledger_writes_no_note(tmp_path: Path) -> None:
+    assert Ledger(tmp_path / "ledger", tmp_path / "gallery" / "head.json").head() is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tag_counts_only_where_somebody_with_the_ledger_wrote_it() -> None:
+    first, other = digests.of_json("first"), digests.of_json("other")
+    mark = Mark(17, digests.of_json("an entry"))
+    value = to_tag(mark, first)
+    assert of_tag(value, first) == mark and of_tag(value, other) is None
+    for forged in ("", "17", value.replace("17", "18"), value[:-1] + ("0" if value[-1] != "0" else "1"), f"{value} ", to_tag(mark, other)):
+        assert of_tag(forged, first) is None
+
+
+WATCHED = """
+from pathlib import Path
+from registry.ledger import Ledger
+ledger = Ledger(sys.argv[1], Path(sys.argv[2]))
+print("ready", flush=True)
+head = ledger.head()
+for number in range(60):
+    body = {"release": 1, "revision": head.serving["revision"] + 1}
+    head = ledger.append(head, action="ingest", by="w", why="w", model="embedder", serving=body)
+"""
+
+
+def test_who_reads_beside_a_writer_never_misses_an_entry(tmp_path: Path) -> None:
+    place, note = tmp_path / "ledger", tmp_path / "head.json"
+    add(Ledger(place, note), "promote", revision(1, 1))
+    writer = script(WATCHED, place, note)
+    assert writer.stdout and writer.stdout.readline() == "ready\n"
+    following, numbers = Ledger(place, note), [0]
+    while writer.poll() is None:
+        for one in (following, Ledger(place, note)):
+            head = one.head()
+            assert head is not None
+            numbers.append(head.number)
+    assert writer.returncode == 0 and numbers == sorted(numbers) and len(set(numbers)) > 10

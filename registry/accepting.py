@@ -1,0 +1,74 @@
+"""A ledger that lost its newest entries: what MLflow knows of it, and a person's word that it is to go on without them.
+
+A lost entry may be a deletion, so everything but this stops until somebody restores it or accepts the loss.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+from fct.errors import BadInput, FctError
+from registry import lock
+from registry.decisions import ledger_lock
+from registry.mark import Mark, of_tag, to_tag
+from registry.rollback import current_of
+from registry.workspace import Workspace
+
+
+def heed(workspace: Workspace, tag: str) -> None:
+    """Compare the ledger with the tag ``fct.head`` of the registered model.
+
+    Raises:
+        NotPermitted: the entry that it names was lost. From then on every command says so, also without MLflow.
+    """
+    entries = workspace.ledger.entries()
+    mark = of_tag(tag, entries[0].digest) if entries else None
+    if mark is not None and (mark.number > len(entries) or entries[mark.number - 1].digest != mark.digest):
+        workspace.ledger.heed(mark)
+        workspace.ledger.head()
+
+
+def tell(workspace: Workspace) -> None:
+    """Let MLflow's tag name the ledger's head, after :func:`heed`."""
+    releases, entries = workspace.releases, workspace.ledger.entries()
+    if entries:
+        said = releases.head_tag()
+        heed(workspace, said)
+        value = to_tag(Mark(entries[-1].number, entries[-1].digest), entries[0].digest)
+        if said != value:
+            releases.set_head_tag(value)
+
+
+def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) -> dict[str, Any]:
+    """Let the ledger go on from the highest entry that is there, by an entry that says so.
+
+    What the lost entries promoted, rolled back or decided is given up. What they deleted stays deleted as far as the tables still know it.
+
+    Returns:
+        lost: number and digest of the highest entry that was there. entry: number of the new one. serving: release and revision, or None.
+
+    Raises:
+        BadInput: nothing was lost.
+    """
+    ledger = workspace.ledger
+    lease = workspace.settings.promote.lock_lease_s
+    with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: accept the ledger's head", lease_s=lease) as held:
+        lost = ledger.lost()
+        if lost is None:
+            raise BadInput("the ledger has lost no entry that anybody knows of", todo="there is nothing to accept")
+        entries = ledger.all_there()
+        head = entries[-1] if entries else None
+        serving = None if head is None else head.serving
+        if serving is not None and not dry_run:
+            try:
+                serving = current_of(workspace, serving, entries)
+            except FctError as error:  # its tables are gone or damaged, which every use of it says
+                print(f"what serves is not whole: {error}", file=sys.stderr)
+        if not dry_run:
+            held.check()
+            model = workspace.settings.model
+            ledger.append(head, action="accept", by=by, why=why, model=model, serving=serving, detail={"lost": asdict(lost)})
+        serves = None if serving is None else {name: serving[name] for name in ("release", "revision")}
+        return {"lost": asdict(lost), "entry": len(entries) + 1, "serving": serves}

@@ -1,0 +1,71 @@
+"""A workspace in which two releases have served, made in a moment: adopted releases, a small gallery, and no MLflow anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from fct.gallery import forward_origin, space_name
+from fct.release import Release, write_adopted
+from registry import kept
+from registry.revision import Revision, next_number, pin
+from registry.workspace import Workspace, open_workspace
+
+ROOT = Path(__file__).parents[1]
+DIM, ITEMS = 8, 40
+NOWHERE = "http://127.0.0.1:9"  # nobody listens on the port "discard"
+
+
+def rows(count: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(count, DIM)).astype(np.float32)
+
+
+def release_of(folder: Path, version: int) -> Release:
+    canaries = [f"c{number}" for number in range(8)]
+    content = f"the vectors of version {version}"
+    return write_adopted(folder, dim=DIM, side_bits=[8] * 4, metric="cosine", normalised=False, content=content, canary_ids=canaries)
+
+
+def project(folder: Path) -> Workspace:
+    """A project's folder whose tracking server is nowhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    params: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params |= {"model": "tiny", "threads": 1, "device": "cpu", "tracking_uri": NOWHERE}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
+    return open_workspace(folder / "params.yaml")
+
+
+def add_items(workspace: Workspace, release: Release, ids: list[str], seed: int, role: str = "item") -> np.ndarray:
+    """φ (N, 8) of new items, native to version 1 and in its space."""
+    phi, texts = rows(len(ids), seed), [f"label {seed}"] * len(ids)
+    psi = np.ones((len(ids), 4), dtype=np.int8)
+    workspace.gallery.ingest(1, release.fingerprint, ids, phi, psi, texts, texts, texts, role)
+    workspace.gallery.create_space("spaces/v1-native", DIM, release.fingerprint, {})
+    workspace.gallery.append_space("spaces/v1-native", ids, phi, "native", np.zeros(len(ids)))
+    return phi
+
+
+def append(workspace: Workspace, action: str, revision: Revision, number: int | None = None) -> None:
+    ledger = workspace.ledger
+    numbered = revision | {"revision": number or next_number(ledger.entries(), int(revision["release"])), "verdict": "a verdict"}
+    ledger.append(ledger.head(), action=action, by="ana", why="", model="tiny", serving=numbered)
+
+
+def two_releases(folder: Path) -> Workspace:
+    """Version 2 serves items ``i00`` … ``i39`` carried over from version 1, which served before."""
+    workspace = project(folder)
+    one, two = (release_of(folder / "releases" / f"v{version}", version) for version in (1, 2))
+    ids = [f"i{number:02}" for number in range(ITEMS)]
+    phi = np.concatenate([add_items(workspace, one, ids, 1), add_items(workspace, one, [f"canary:c{n}" for n in range(8)], 2, "canary")])
+    kept.keep(workspace, one)
+    append(workspace, "promote", pin(workspace, 1, "spaces/v1-native", one, {}))
+    carried = space_name(2, {1: "ab" * 32})
+    workspace.gallery.create_space(carried, DIM, two.fingerprint, {1: "ab" * 32})
+    every = [*ids, *(f"canary:c{n}" for n in range(8))]
+    workspace.gallery.append_space(carried, every, phi[:, ::-1].copy(), forward_origin(1, 2), np.zeros(len(every)))
+    kept.keep(workspace, two)
+    append(workspace, "promote", pin(workspace, 2, carried, two, {"1": "ab" * 32}))
+    return workspace
