@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fct.errors import FctError, LockHeld
-from registry import decisions, facts, look, promotion, seen
+from registry import accepting, debts, decisions, facts, look, promotion, seen
 from registry.status import Status
 from registry.workspace import Workspace
 
@@ -61,7 +61,8 @@ def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], resul
     """Append what is done to ``results``; the first failure, after everything else was done."""
     failed: FctError | None = None
     notes: dict[int, str] = {}
-    seen.ask(workspace.releases)  # first: an upgrade takes minutes, and `fct status` is to know the version meanwhile
+    # first: an upgrade takes minutes, and `fct status` is to know the version meanwhile
+    accepting.heed(workspace, seen.ask(workspace.releases).head)
     ours = workspace.releases.is_ours()
     if ours:
         results += [{"version": None, "outcome": "recorded", "problems": [said]} for said in decisions.record(workspace)]
@@ -88,6 +89,7 @@ def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], resul
                 results.append({"version": version, "outcome": "failed", "problems": [str(error)]})
                 failed = failed or error  # one odd version must not keep the others waiting
     if ours:
+        results += [{"version": None, "outcome": "forgotten", "problems": [said]} for said in debts.pay(workspace)]
         for sentence in promotion.follow(workspace, notes):
             results.append({"version": None, "outcome": "corrected", "problems": [sentence]})
     return failed

@@ -5,7 +5,7 @@ to, get a revision without them. The index stays as it is and masks them, so not
 
 *purge* then rewrites what still holds bytes: tables are compacted and their old versions removed, indexes are built anew and the old
 ones removed, and reports, evaluated items and rehearsed answers of upgrades lose the rows. At last it looks for the bytes itself
-(:mod:`registry.traces`) and says where any are left.
+(:mod:`registry.traces`) and says where any are left. What it cannot do in MLflow is owed, and the ledger says so (:mod:`registry.debts`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from registry import alarm, forgetting, lock, traces
+from registry import alarm, debts, forgetting, kept, lock, traces
 from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.ledger import Entry
@@ -44,6 +44,7 @@ def delete(
 
     Raises:
         BadInput: no ids, or a canary among them. NotPermitted: a file of what serves was altered. LockHeld: somebody works on the gallery.
+        OperationFailed: purged, but files of the workspace still hold bytes, or reports in MLflow could not be rewritten.
     """
     gallery, settings = workspace.gallery, workspace.settings
     names = np.unique(np.asarray([one for one in ids if one], dtype=str))
@@ -82,6 +83,7 @@ def delete(
                 drop(workspace, mine, entry)
             result["void"] = [] if entry is None else sorted(map(int, entry.detail.get("void", {})))
             forgetting.scrub(workspace, names, mine.check)
+            owes = debts.settle(workspace, by=by, why=why)
             result["left"], result["checked"] = traces.search(workspace.folder, wanted), len(wanted)
     if entry is not None:
         follow_later(workspace)
@@ -89,8 +91,10 @@ def delete(
         raise OperationFailed(
             f"{known} items were deleted, but {len(result['left'])} files of the workspace still hold their bytes",
             got=", ".join(result["left"][:5]),
-            todo="remove or rewrite these files; everything else is done",
+            todo="remove or rewrite these files; everything else is done" + (f". {debts.SENTENCE}" if owes else ""),
         )
+    if purge and owes:
+        raise OperationFailed(f"{known} items were deleted and purged here. {debts.SENTENCE}", got=owes)
     return result
 
 
@@ -139,20 +143,20 @@ def _record(
             return None
         now = None if purge else masked(workspace, revision)
         if now is None:
-            release = workspace.releases.release(number, check=False)
+            release = kept.release(workspace, revision, check=False)
             now = pin(workspace, number, revision["space"], release, revision["forward"])
         own = {"revision": revision["revision"], "verdict": revision.get("verdict")}
         return None if now | own == revision else now | own | {"revision": next_number(entries, number)}
 
     there = set(workspace.gallery.tables())
     served = latest(entries)
-    kept = {release: revision for release, revision in served.items() if release not in damaged and revision["space"] in there}
-    earlier = [anew(revision) for release, revision in kept.items() if serving is None or release != int(serving["release"])]
+    whole = {release: revision for release, revision in served.items() if release not in damaged and revision["space"] in there}
+    earlier = [anew(revision) for release, revision in whole.items() if serving is None or release != int(serving["release"])]
     now = None if serving is None else anew(serving)
     changed = [one for one in earlier if one is not None]
     detail: dict[str, Any] = {"rewritten": forgetting.rewritten(workspace, names, served)} if purge else {}
-    kept |= {int(one["release"]): one for one in (*changed, now) if one is not None}
-    detail |= forgetting.going(workspace, list(kept.values()), served) if purge else {}
+    whole |= {int(one["release"]): one for one in (*changed, now) if one is not None}
+    detail |= forgetting.going(workspace, list(whole.values()), served) if purge else {}
     detail = {key: value for key, value in detail.items() if value}
     if now is None and not changed and not detail and not (serving is None and known):
         return None

@@ -17,6 +17,7 @@ from fct.errors import BadInput, NotPermitted
 from fct.files import whole_file
 from fct.tables import TableState
 from fct.vectors import normalise
+from registry import kept
 from registry.ledger import Entry
 from registry.revision import Revision, latest
 from registry.workspace import Workspace
@@ -172,7 +173,7 @@ def _rows(workspace: Workspace, entries: list[Entry], revision: Revision) -> Row
         release=int(revision["release"]),
         revision=int(revision["revision"]),
         entry=next(e.number for e in reversed(entries) if revision in (e.serving, *e.detail.get("earlier", []))),
-        metric=workspace.releases.release(int(revision["release"]), check=False).metric,
+        metric=kept.release(workspace, revision, check=False).metric,
         fingerprint=revision["fingerprint"],
     )
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-import shutil
 from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +15,10 @@ from fct.errors import BadInput
 from fct.files import read_json, whole_file, whole_folder, write_json
 from fct.gallery import Gallery
 from registry import traces
+from registry.debts import GONE
 from registry.report.review import plain
 from registry.revision import Revision
 from registry.workspace import Workspace
-
-GONE = '<td class="mono">(deleted)</td>'
 
 
 def compact(gallery: Gallery) -> None:
@@ -63,13 +60,13 @@ def going(workspace: Workspace, kept: list[Revision], served: Collection[int]) -
 
 
 def scrub(workspace: Workspace, ids: np.ndarray, check: Callable[[], None]) -> None:
-    """Take the items' rows out of what upgrades have written, here and in MLflow.
+    """Take the items' rows out of what upgrades have written here (in MLflow: :mod:`registry.debts`).
 
     Args:
         check: raises where somebody else works on the gallery meanwhile; asked before each file is exchanged.
     """
     for version, folder in _upgrades(workspace):
-        _scrub_upgrade(workspace, folder, version, ids, check)
+        _scrub_upgrade(folder, version, ids, check)
 
 
 def _upgrades(workspace: Workspace) -> list[tuple[int, Path]]:
@@ -87,7 +84,7 @@ def _holds_deleted(folder: Path, living: np.ndarray) -> bool:
     return not bool(np.isin(ids, living).all())
 
 
-def _scrub_upgrade(workspace: Workspace, folder: Path, version: int, ids: np.ndarray, check: Callable[[], None]) -> None:
+def _scrub_upgrade(folder: Path, version: int, ids: np.ndarray, check: Callable[[], None]) -> None:
     items = folder / "verdict" / "items.npz"
     if items.exists():
         with np.load(items, allow_pickle=False) as data:
@@ -102,14 +99,6 @@ def _scrub_upgrade(workspace: Workspace, folder: Path, version: int, ids: np.nda
     page = folder / "report.html"
     if page.exists():
         _scrub_report(page, ids, check)
-    for run in workspace.releases.candidate_runs(version):  # one a verdict, and each has its report
-        with suppress(BadInput):  # a run that was cut short has none
-            copy = workspace.folder / "cache" / f"purge-{run}" / page.name
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(workspace.releases.candidate_file(run, page.name), copy)
-            if _scrub_report(copy, ids, check):
-                workspace.releases.replace_candidate_file(run, copy)
-        shutil.rmtree(workspace.folder / "cache" / f"purge-{run}", ignore_errors=True)
 
 
 def _scrub_pairs(pairs: Path, ids: np.ndarray, check: Callable[[], None]) -> None:

@@ -1,20 +1,49 @@
-"""Where the files of a release are on this machine, so that a release that serves or served is opened without MLflow.
+"""The files of a release in the workspace, so that one that serves or served is opened, rolled back and deleted from without MLflow.
 
-MLflow says where a version's artifacts are; whoever asks it notes the folder here. What a file of that folder says is believed only
-where the release's digest is the one that the ledger names.
+A promotion copies them to ``releases/DIGEST`` before its ledger entry names that digest. A release that earlier code promoted is copied when it
+is opened for the first time since. Until then it is opened where MLflow said that it lies, which whoever asks MLflow notes. Wherever a file
+comes from, it is believed only where the release's digest is the one that the ledger names.
 """
 
 from __future__ import annotations
 
+import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fct.errors import BadInput, FctError, NotPermitted
-from fct.files import read_json, write_json
-from fct.release import Release, open_release
+from fct.files import read_json, whole_folder, write_json
+from fct.release import FILES, Release, open_release
+from registry.ledger import flush
 from registry.workspace import Workspace
+
+
+def place(workspace: Workspace, digest: str) -> Path:
+    """Where a release with this digest is kept."""
+    return workspace.folder / "releases" / digest
+
+
+def keep(workspace: Workspace, release: Release) -> Release:
+    """The release opened from its copy in the workspace, which is on the disk when this returns. A damaged copy is made anew.
+
+    Raises:
+        NotPermitted: its files are not those of its digest.
+    """
+    target, digest = place(workspace, release.digest()), release.digest()
+    try:
+        return _opened(workspace, target, digest, check=True)
+    except NotPermitted:
+        with whole_folder(target) as part:
+            for name in FILES:
+                if (release.folder / name).is_file():
+                    shutil.copyfile(release.folder / name, part / name)
+                    flush(part / name)
+            flush(part)
+            _opened(workspace, part, digest, check=True)
+        flush(target.parent)
+    return _opened(workspace, target, digest, check=False)
 
 
 def _note(workspace: Path, model: str, number: int) -> Path:
@@ -48,28 +77,43 @@ def release(workspace: Workspace, revision: dict[str, Any], *, check: bool = Tru
     Raises:
         NotPermitted: a file was altered or is missing. As :meth:`registry.releases.Releases.release` where MLflow must be asked.
     """
-    number = int(revision["release"])
+    digest = str(revision["release_digest"])
+    if not place(workspace, digest).is_dir():
+        found = _elsewhere(workspace, revision, check)
+    else:
+        try:
+            return _opened(workspace, place(workspace, digest), digest, check)
+        except NotPermitted:
+            with suppress(Exception):  # where it is not to be had anywhere, what is said is what is wrong here
+                return keep(workspace, _elsewhere(workspace, revision, check=True))
+            raise
+    if workspace.has_served(digest):
+        with suppress(FctError):  # on a full disk it is opened where it is
+            return keep(workspace, found)
+    return found
+
+
+def _elsewhere(workspace: Workspace, revision: dict[str, Any], check: bool) -> Release:
+    """The release where MLflow said, or says now, that its files are."""
+    number, digest = int(revision["release"]), str(revision["release_digest"])
     said = _read(_note(workspace.folder, workspace.settings.model, number))
     folder = workspace.folder / str(said["folder"]) if isinstance(said, dict) and "folder" in said else None
     if folder is None or not folder.is_dir():
-        return _opened(workspace, workspace.releases.folder_of(number), revision, check)
+        return _opened(workspace, workspace.releases.folder_of(number), digest, check)
     try:
-        return _opened(workspace, folder, revision, check)
+        return _opened(workspace, folder, digest, check)
     except NotPermitted:
         with suppress(Exception):  # a download that was altered here is had anew, where MLflow can give it
             if (again := workspace.releases.folder_of(number)) != folder or again.is_relative_to(workspace.folder / "cache"):
-                return _opened(workspace, again, revision, check)
+                return _opened(workspace, again, digest, check)
         raise
 
 
-def _opened(workspace: Workspace, folder: Path, revision: dict[str, Any], check: bool) -> Release:
-    number = int(revision["release"])
+def _opened(workspace: Workspace, folder: Path, digest: str, check: bool) -> Release:
     try:
         opened = open_release(folder, check=check, run=False)
     except BadInput as error:
-        raise NotPermitted(f"release {number} is not whole any more: {error}") from error
-    if opened.digest() != revision["release_digest"]:
-        raise NotPermitted(
-            f"release {number} is not the one that was measured", wanted=revision["release_digest"][:12], got=opened.digest()[:12]
-        )
+        raise NotPermitted(f"a release that was measured is not whole any more: {error}", wanted=digest[:12]) from error
+    if opened.digest() != digest:
+        raise NotPermitted("a release is not the one that was measured", wanted=digest[:12], got=opened.digest()[:12], where=folder)
     return replace(opened, approved=workspace.has_served)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 
@@ -19,7 +20,7 @@ from fct.files import read_json
 from fct.forward import Forward
 from fct.gallery import Gallery
 from fct.tables import TableState
-from registry import alarm, approval, checks, lock, names, rereading, seen
+from registry import accepting, alarm, approval, checks, kept, lock, names, rereading, seen
 from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
 from registry.entering import enter
@@ -263,6 +264,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         NotPermitted: verdict, approval, a digest or a canary forbids it. LockHeld: another upgrade works on the model.
         BadInput: unknown version, or it serves already.
     """
+    accepting.heed(workspace, workspace.releases.head_tag())
     record(workspace)  # an approval by tag that nobody has looked at yet
     verdict, approved, champion = _allowed(workspace, version, entered=True)
     ledger, settings = workspace.ledger, workspace.settings
@@ -288,6 +290,10 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         _read_back(workspace, version, revision, forwards, delta)
         said = ask_canaries(workspace, version, revision)
         names.still_there(revision, ledger.entries())
+        kept.keep(workspace, kept.release(workspace, revision, check=False))  # whatever becomes of MLflow, this can be served
+        if head is not None and head.serving is not None:
+            with suppress(FctError):  # promoted by earlier code, which kept none; whether it is whole is asked when somebody returns to it
+                kept.release(workspace, head.serving)
         held.check()
         approved = _approval(workspace, version, verdict, entered=True)  # once more: it may have been withdrawn while all this was checked
         entry = enter(
@@ -326,6 +332,8 @@ def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade
 def follow_later(workspace: Workspace) -> None:
     """The entry is written, so what serves is decided; MLflow may follow later."""
     try:
+        if workspace.releases.nothing_there:
+            raise OperationFailed("its store is gone", where=workspace.releases.file)  # to write there would begin an empty one
         follow(workspace)
     except Exception as error:
         print(f"done; MLflow will follow at the next `fct reconcile --once` ({error})", file=sys.stderr)
@@ -338,6 +346,7 @@ def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})
         notes: version → why an approval could not be carried out; shown like decisions that do not count.
     """
     said = []
+    accepting.tell(workspace)
     serving, silent = workspace.ledger.serving(), ignored(workspace) | {version: text[:1000] for version, text in notes.items()}
     champion = workspace.releases.champion()
     if serving is not None and champion != serving["release"]:

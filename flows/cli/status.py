@@ -40,15 +40,25 @@ def status(
             raise BadInput("images are read again when files are compared", todo="fct status --verify --images N")
         _verify(params, images, json)
         return
-    from registry import alarm, facts, look, running, seen
+    from fct.errors import OperationFailed
+    from registry import accepting, alarm, debts, facts, look, running, seen
     from registry.status import next_step
 
     ws = workspace(params)
     model = ws.settings.model
-    known = None if fresh else seen.last(ws.releases)
-    said = known or seen.ask(ws.releases)
+    known, away, serving = None if fresh else seen.last(ws.releases), "", ws.ledger.serving()
+    try:
+        said = known or seen.ask(ws.releases)
+        if serving is not None and not said.versions:
+            raise OperationFailed(f"MLflow knows no {model}", where=ws.tracking_uri.rpartition("@")[2])
+    except OperationFailed as error:
+        if fresh or serving is None:
+            raise
+        away = str(error)  # what serves does not hang on it
+        known = seen.last(ws.releases, changed=True)
+        said = known or seen.Seen(datetime.now(UTC), None, [], None, "")
+    accepting.heed(ws, said.head)
     found = facts.statuses(ws, said.versions)
-    serving = ws.ledger.serving()
     now = (
         "nothing serves"
         if serving is None
@@ -60,12 +70,16 @@ def status(
     )
     steps = {version: next_step(one, version, model) for version, one in found.items()}
     lines = [now] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
-    if not found:
+    if away:
+        lines.append(f"  {away}; what serves is verified, served, rolled back and deleted from without it")
+    elif not found:
         lines.append(f"  no version of {model} is registered; type `fct register build/releases/v1`")
     if known is not None:
-        since = "its store has not changed since" if known.stamp is not None else "`fct status --fresh` asks it again"
-        lines.append(f"  MLflow was asked {_ago(known.at)} s ago; {since}")
-    if serving is not None and said.champion != serving["release"]:
+        how = "its store has not changed since" if known.stamp is not None and not away else "`fct status --fresh` asks it again"
+        lines.append(f"  MLflow was asked {_ago(known.at)} s ago; {how}")
+    if (since := debts.owed(ws.ledger.entries())) is not None:
+        lines.append(f"  owed since ledger entry {since}: {debts.REPORTS} may name purged items; `fct reconcile --once` does it")
+    if serving is not None and said.champion != serving["release"] and not away:
         lines.append(
             f"  the MLflow alias champion points at {said.champion}: it was moved by hand, or follows a rollback at the next look, and decides"
             " nothing; `fct reconcile --once` puts it right"
@@ -83,6 +97,8 @@ def status(
         "versions": {str(v): {"status": s.value, "next": steps[v]} for v, s in found.items()},
         "alarm": damaged,
         "asked": {"at": said.at.isoformat(), "now": known is None, "unchanged": known is None or known.stamp is not None},
+        "away": away,
+        "owed_since": since,
         "look": None if latest is None else latest | {"at": latest["at"].isoformat()},
         "ignored": {str(v): sentence for v, sentence in silent.items()},
         "services": {name: {"alive": part.alive(), "url": part.url, "log": part.log} for name, part in parts.items()},
