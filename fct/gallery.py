@@ -27,7 +27,7 @@ from fct import codes, tables
 from fct.digests import of_json
 from fct.errors import BadInput
 from fct.tables import TableState
-from fct.vectors import check
+from fct.vectors import check, differ
 
 if TYPE_CHECKING:
     from fct.tables import Dataset, Rows
@@ -39,9 +39,6 @@ NATIVE, BACKFILLED = "native", "backfilled"
 """Origins of a vector that the version itself computed: when the item arrived, or later in the place of a carried one."""
 TEXTS = ("label", "source", "image_uri", "role")
 SPACE = re.compile(r"spaces/v([1-9]\d*)-([0-9a-f]{12}|native)(?:-[1-9]\d*)?")
-NOISE = 1e-3
-"""Two runs of one program over one image may differ by rounding (other batch sizes, another device): vectors this close, relative to
-their norm, and ψ within one level are the same content. The rows written first stay."""
 
 
 class Ingested(NamedTuple):
@@ -599,12 +596,6 @@ def _unpacked(rows: Rows, schema: Any) -> np.ndarray:
     """ψ (N, P) int8 of rows as they are stored."""
     bits = _bits(schema)
     return codes.unpack(rows["psi"], len(bits), bits) if bits else np.zeros((len(rows["id"]), 0), dtype=np.int8)
-
-
-def differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """(N,) whether rows (N, D) differ by more than :data:`NOISE` of their norm."""
-    one, other = one.astype(np.float32), other.astype(np.float32)
-    return np.linalg.norm(one - other, axis=1) > NOISE * np.linalg.norm(one, axis=1)
 
 
 def _refuse_other(ids: np.ndarray, other: np.ndarray, what: str) -> None:

@@ -25,8 +25,8 @@ from fct import device as devices
 from fct import graph
 from fct.errors import BadInput
 from fct.files import whole_file
-from fct.gallery import differ
 from fct.sandbox import Sealed
+from fct.vectors import differ
 
 LARGEST_BATCH = 4096
 _JSON = re.compile(r"(models/[^/]+|data/(weights|constants)/[^/]+_config)\.json")
@@ -152,7 +152,7 @@ def fingerprint(path: str | Path, preprocessing: dict[str, object]) -> str:
 def unsteady(program: Embed, images: np.ndarray) -> str | None:
     """On what the vectors depend besides their image, one clause; None where on nothing.
 
-    K images together, the same again, in the other order, and each alone must give the same φ within :data:`fct.gallery.NOISE`, and the
+    K images together, the same again, in the other order, and each alone must give the same φ within :data:`fct.vectors.NOISE`, and the
     same ψ but for a code that was between two numbers: else an item's vector is another one at a search than at its ingest.
 
     Args:

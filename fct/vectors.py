@@ -13,6 +13,9 @@ from fct import flaws
 from fct.errors import BadInput
 from fct.files import whole_file
 
+NOISE = 1e-3
+"""Two runs of one program over one image may differ by rounding (other batch sizes, another device): vectors this close, relative to
+their norm, and ψ within one level are the same content.."""
 MAGIC = b"\x93NUMPY"
 BYTES = {1: "float8?", 2: "bfloat16, as numpy saves it"}  # dtypes that numpy knows by their length alone
 
@@ -107,3 +110,9 @@ def normalise(array: np.ndarray) -> np.ndarray:
         held /= np.maximum(np.abs(held).max(axis=1, keepdims=True, initial=0.0), np.finfo(np.float64).tiny)
         array[odd], norm[odd] = held, np.linalg.norm(held, axis=1, keepdims=True)
     return array / np.maximum(norm, np.finfo(np.float32).tiny)
+
+
+def differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """(N,) whether rows (N, D) differ by more than :data:`NOISE` of their norm."""
+    one, other = one.astype(np.float32), other.astype(np.float32)
+    return np.linalg.norm(one - other, axis=1) > NOISE * np.linalg.norm(one, axis=1)

@@ -2,7 +2,7 @@
 
 After each commit of a transformation some rows of that batch, before a verdict and a promotion rows of the whole space. Which ones is drawn by
 a seed from the content's digest, so that two runs read the same. A row computed again stands in another batch, whose products may end in
-other bits: it must agree within :data:`fct.gallery.NOISE`. No image is read for any of it. Where images are read anyway, at ingest and
+other bits: it must agree within :data:`fct.vectors.NOISE`. No image is read for any of it. Where images are read anyway, at ingest and
 backfill, features are read back and compared with them.
 """
 
@@ -19,7 +19,8 @@ from fct import digests
 from fct import index as indexes
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted
-from fct.gallery import BACKFILLED, NATIVE, Gallery, differ
+from fct.gallery import BACKFILLED, NATIVE, Gallery
+from fct.vectors import differ
 from registry import kept
 from registry.arrivals import Arrival
 from registry.revision import latest
