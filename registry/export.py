@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fct.errors import BadInput, NotPermitted
+from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.files import whole_file
 from fct.tables import TableState
 from fct.vectors import normalise
@@ -58,9 +58,27 @@ def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
 
     Raises:
         BadInput: nothing serves, or the release never did. NotPermitted: a file of the tables was altered.
+        OperationFailed: the revision gave way to a later one, and a gc or a purge took its tables while they were read.
     """
     entries = workspace.ledger.entries()
-    return _rows(workspace, entries, _revision(entries, release))
+    revision = _revision(entries, release)
+    try:
+        return _rows(workspace, entries, revision)
+    except FctError as error:
+        if revision in latest(workspace.ledger.entries()).values():
+            raise
+        raise OperationFailed("what was to be exported has changed while it was read", todo="run the same command again") from error
+
+
+def still_there(workspace: Workspace, now: Rows) -> None:
+    """To be asked last, before anybody sees what was exported: whoever slept meanwhile must not bring deleted items back.
+
+    Raises:
+        OperationFailed: items that are exported were deleted meanwhile.
+    """
+    gone = np.setdiff1d(now.ids, workspace.gallery.item_ids(role="item"))
+    if len(gone):
+        raise OperationFailed(f"{len(gone)} items were deleted while they were exported", todo="nothing was shown; run the same command again")
 
 
 def export(
@@ -79,18 +97,18 @@ def export(
 
     Raises:
         BadInput: as :func:`rows_of`; no such entry, or it is of another space, from which there is no delta.
-        NotPermitted: a file of the tables was altered.
+        NotPermitted: a file of the tables was altered. OperationFailed: as :func:`rows_of` and :func:`still_there`; nothing was written.
     """
+    now = rows_of(workspace, release)
     entries = workspace.ledger.entries()
     revision = _revision(entries, release)
-    now = _rows(workspace, entries, revision)
     changed, gone = np.arange(len(now.ids)), np.empty(0, dtype=str)
     if since is not None:
         changed, gone = _difference(now, _rows(workspace, entries, _at(entries, since, revision)))
     about = {"model": workspace.settings.model, "delta": since is not None, "since": since}
     about |= {name: getattr(now, name) for name in ("release", "revision", "entry", "metric", "fingerprint")}
     if not dry_run:
-        _write(Path(out), now, changed, gone, about)
+        _write(Path(out), now, changed, gone, about, lambda: still_there(workspace, now))
     return about | {"rows": len(changed), "deleted": len(gone)}
 
 
@@ -188,7 +206,8 @@ def _difference(now: Rows, before: Rows) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(~unchanged), np.setdiff1d(before.ids, now.ids)
 
 
-def _write(out: Path, now: Rows, rows: np.ndarray, gone: np.ndarray, about: dict[str, Any]) -> None:
+def _write(out: Path, now: Rows, rows: np.ndarray, gone: np.ndarray, about: dict[str, Any], check: Callable[[], None]) -> None:
+    """``check`` is asked before the file is there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -208,3 +227,4 @@ def _write(out: Path, now: Rows, rows: np.ndarray, gone: np.ndarray, about: dict
     table = pa.table(columns).replace_schema_metadata({"fct": json.dumps(about)})
     with whole_file(out) as part:
         pq.write_table(table, part)
+        check()

@@ -12,27 +12,48 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from registry.export import COLUMNS, DEPTH, Rows, compare, digests_of, name_of, rows_of, searched
+from registry.export import COLUMNS, DEPTH, Rows, compare, digests_of, name_of, rows_of, searched, still_there
 from registry.workspace import Workspace
 
 SCHEMES = ("postgresql://", "postgres://")
 OPERATORS = {"cosine": "<=>", "l2": "<->"}
+# of pgvector: dimensions that a vector may have, and an HNSW index on vectors and on halves (16 bits a number)
+LARGEST, INDEXED, INDEXED_HALVES = 16_000, 2_000, 4_000
 
 
-def push(workspace: Workspace, url: str) -> dict[str, Any]:
+def advice(dim: int, table: str, metric: str) -> str | None:
+    """How ``dim`` dimensions can be indexed there, where an index on the column as it is would be refused; else None.
+
+    Raises:
+        BadInput: pgvector does not hold so many.
+    """
+    if dim > LARGEST:
+        raise BadInput("pgvector does not hold such vectors", wanted=f"at most {LARGEST} dimensions", got=dim, todo="export to Parquet")
+    if dim <= INDEXED:
+        return None
+    if dim > INDEXED_HALVES:
+        return f"{dim} dimensions: pgvector has no HNSW index for more than {INDEXED_HALVES}; searches there will compare every row"
+    return (
+        f"{dim} dimensions: pgvector's HNSW indexes take at most {INDEXED} of type vector, so index {table} as halfvec: CREATE INDEX ON"
+        f" {table} USING hnsw ((vector::halfvec({dim})) halfvec_{metric}_ops), and ask with the same cast"
+    )
+
+
+def push(workspace: Workspace, url: str, said: Callable[[str], None]) -> dict[str, Any]:
     """Bring the release that serves to a database, or what changed since the last time; check it there; let the view show it.
 
     Running it again after a promotion, a rollback, an ingest, a deletion or a backfill brings what changed.
 
     Args:
         url: ``postgresql://user@host/database``; a password comes from PGPASSWORD or ~/.pgpass.
+        said: is told, before anything is written, what to know of an index there (:func:`advice`).
 
     Returns:
         schema, release, revision, entry, rows, written, deleted, checked (queries answered alike).
@@ -40,9 +61,13 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
     Raises:
         BadInput: nothing serves, or the database has no pgvector. OperationFailed: the database does not answer.
         NotPermitted: what stands there afterwards does not answer as the gallery does; nothing was changed.
+        OperationFailed: items were deleted meanwhile; nothing was changed.
     """
     found = rows_of(workspace)
     schema, table = name_of(workspace.settings.model), f"release_{found.release}"
+    known = advice(found.vectors.shape[1], f"{schema}.{table}", found.metric)
+    if known is not None:
+        said(known)
     vectors = searched(found)
     digests = digests_of(found, vectors)
     with _connected(url) as cursor:
@@ -74,6 +99,7 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
         _drop_older(cursor, schema, before | {found.release})
         for earlier in sorted(before - {found.release}):  # a rollback only moves the view: what was deleted must be gone there too
             cursor.execute(f"DELETE FROM {schema}.release_{earlier} WHERE NOT id = ANY(%s)", (workspace.gallery.item_ids().tolist(),))
+        still_there(workspace, found)
     about = {"release": found.release, "revision": found.revision, "entry": found.entry, "rows": len(found.ids)}
     return {"schema": schema, "written": len(changed), "deleted": len(gone), "checked": checked} | about
 

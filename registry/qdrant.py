@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from registry.export import COLUMNS, DEPTH, Rows, compare, digests_of, name_of, rows_of, searched
+from registry.export import COLUMNS, DEPTH, Rows, compare, digests_of, name_of, rows_of, searched, still_there
 from registry.workspace import Workspace
 
 SCHEMES = ("qdrant+http://", "qdrant+https://", "qdrant+file:")
@@ -59,6 +59,7 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
         if gone:
             client.delete(collection, models.PointIdsList(points=[_point(one) for one in gone]), wait=True)
         checked = _check(client, collection, found, vectors)
+        still_there(workspace, found)
         before = {one.alias_name: one.collection_name for one in client.get_aliases().aliases}.get(alias)
         if before != collection:
             moves: list[Any] = [] if before is None else [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))]

@@ -677,6 +677,62 @@ def test_pgvector_answers_as_the_gallery_through_promotion_rollback_and_all_that
             assert ran.code in (1, 2) and "Traceback" not in ran.err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("metric", ["cosine", "l2"])
+def test_pgvector_indexes_many_dimensions_as_the_advice_says(metric: str) -> None:
+    import psycopg2
+
+    from registry import pgvector
+    from tests.end_to_end import postgres
+
+    said = pgvector.advice(3072, "t", metric)
+    assert said is not None
+    create = said[said.index("CREATE INDEX") : said.index(", and ask")]
+    with postgres.served("search", packaged=True) as server:
+        connection = psycopg2.connect(server.url.format("search"))
+        with connection, connection.cursor() as cursor:
+            cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            cursor.execute("CREATE TABLE t (vector vector(3072))")
+            cursor.execute(create)
+        with pytest.raises(psycopg2.Error, match="2000 dimensions"), connection, connection.cursor() as cursor:
+            cursor.execute(f"CREATE INDEX ON t USING hnsw (vector vector_{metric}_ops)")
+        connection.close()
+
+
+def test_an_export_that_slept_while_items_were_purged_shows_none_of_them(
+    living: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither as a file nor in an engine; and one whose tables a purge took while they were read says so."""
+    import pyarrow.parquet as pq
+
+    from fct.errors import OperationFailed
+    from registry import export as exporting
+    from registry import qdrant
+
+    ws, (first, second, third) = living.workspace(), chosen(living, 3)
+    write, check, read = pq.write_table, qdrant._check, ws.gallery.read_space
+
+    def purge(one: str) -> None:
+        ran = living.fct("delete", one, "--purge")
+        assert ran.code == 0, ran.err
+
+    monkeypatch.setattr(pq, "write_table", lambda *given: (write(*given), purge(first)))
+    with pytest.raises(OperationFailed, match="1 items were deleted while they were exported"):
+        exporting.export(ws, tmp_path / "out.parquet")
+    monkeypatch.setattr(pq, "write_table", write)
+    monkeypatch.setattr(qdrant, "_check", lambda *given: (check(*given), purge(second))[0])
+    with pytest.raises(OperationFailed, match="1 items were deleted"):
+        qdrant.push(ws, f"qdrant+file:{tmp_path / 'qdrant'}")
+    monkeypatch.setattr(qdrant, "_check", check)
+    monkeypatch.setattr(ws.gallery, "read_space", lambda *given, **named: (purge(third), read(*given, **named))[1])
+    with pytest.raises(OperationFailed, match="has changed while it was read"):
+        exporting.rows_of(ws)
+    monkeypatch.undo()
+    assert not [path for path in tmp_path.iterdir() if "parquet" in path.name]
+    exporting.export(ws, tmp_path / "out.parquet")
+    assert not {first, second, third} & set(pq.read_table(tmp_path / "out.parquet")["id"].to_pylist())
+
+
 def test_qdrant_answers_as_the_gallery_through_promotion_rollback_and_all_that_changes(living: Project, tmp_path: Path) -> None:
     from contextlib import closing
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct.errors import NotPermitted
+from fct.errors import BadInput, NotPermitted
+from registry import pgvector
 from registry.export import COLUMNS, DEPTH, Rows, _difference, compare, digests_of, name_of, searched
 
 
@@ -79,3 +80,17 @@ def test_names_in_other_engines_are_plain_and_of_one_model_alone() -> None:
     names = [name_of(one) for one in models]
     assert len(set(names)) == len(models) and names[0] == "fct_icons"
     assert all(name.isascii() and name.replace("_", "").isalnum() and len(name) < 60 and name == name.lower() for name in names)
+
+
+@pytest.mark.parametrize(
+    ("dim", "words"),
+    [(2000, None), (2001, "halfvec(2001)) halfvec_cosine_ops"), (3072, "halfvec(3072)"), (4000, "halfvec(4000)"), (4001, "every row")],
+)
+def test_what_an_index_of_pgvector_cannot_take_is_said_with_the_cast(dim: int, words: str | None) -> None:
+    found = pgvector.advice(dim, "fct_icons.release_2", "cosine")
+    assert found is None if words is None else found is not None and words in found
+
+
+def test_what_pgvector_cannot_hold_is_refused() -> None:
+    with pytest.raises(BadInput, match="at most 16000 dimensions; got 16001"):
+        pgvector.advice(16_001, "t", "l2")
