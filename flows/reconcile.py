@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fct.errors import FctError, LockHeld
-from registry import accepting, debts, decisions, facts, look, promotion, seen
+from registry import accepting, alarm, debts, decisions, facts, look, promotion, seen
 from registry.status import Status
 from registry.workspace import Workspace
 
@@ -79,6 +79,7 @@ def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], resul
         version = todo[0]
         tried.add(version)
         try:
+            alarm.refuse(workspace)  # before a run is begun, which would count as one that failed
             results.append({"version": version} | start(workspace, version))
         except LockHeld as error:  # somebody else does the work; nothing has failed
             results.append({"version": version, "outcome": "waits", "problems": [str(error)]})

@@ -34,12 +34,12 @@ def begun(project: Project, *args: str) -> subprocess.Popen[str]:
 
 def what_it_made(project: Project) -> dict[str, Any]:
     folder = project.folder / "workspace/upgrades/tiny-v2"
-    revision = read_json(folder / "revision.json")
+    revision, gallery = read_json(folder / "revision.json"), project.workspace().gallery
     return {
         "h": read_json(folder / "h-v1/manifest.json")["digest"],
         "space": revision["space"],
         # items say where their images lie, and the two projects lie in two places
-        "rows": {name: one["content"] for name, one in revision["tables"].items() if name != "items"},
+        "rows": {name: gallery.snapshot(name, at=one["version"]).content for name, one in revision["tables"].items() if name != "items"},
         "index": revision["index"]["identity"],
         "verdict": read_json(folder / "verdict/verdict.json")["digest"],
     }

@@ -212,6 +212,7 @@ def test_an_artifact_changed_or_deleted_since_the_approval_exits_3(candidate: Pr
         assert ran.code == 3, ran.err
         assert len(ran.err.strip().splitlines()) == 1 and "Traceback" not in ran.err
         assert serving(candidate)["release"] == 1
+        assert candidate.fct("status", "--verify").code == 0, "restored, and read: the alarm is over"
     finally:
         releases.untag(2, "fct.approve")
 

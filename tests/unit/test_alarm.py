@@ -126,15 +126,26 @@ def test_an_ingest_digests_what_is_new_and_compares_the_space_once(workspace: Wo
 def test_features_are_compared_before_rows_are_made_from_them(
     workspace: Workspace, release: Release, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    add(workspace, release, 64, 8, carried=False)
+    other = "spaces/v1-000000000000"
     monkeypatch.setitem(workspace.__dict__, "_releases", OneRelease(workspace, release))
+    workspace.gallery.create_space(other, DIM, release.fingerprint, {})
+    for table in ("features/v1", "items"):
+        path = data_file(workspace, table)
+        whole = path.read_bytes()
+        flip(path)
+        with pytest.raises(Damaged, match=table):
+            carry(workspace, other, 1, {})
+        assert not len(workspace.gallery.space_ids(other))
+        path.write_bytes(whole)
+
+
+def test_only_the_files_that_hold_the_rows_are_compared(workspace: Workspace, release: Release) -> None:
+    add(workspace, release, 64, 8)
     flip(data_file(workspace, "features/v1"))
-    carry(workspace, SPACE, 1, {})  # the new rows are in another file
-    assert len(workspace.gallery.space_ids(SPACE)) == 72
-    workspace.gallery.create_space("spaces/v1-000000000000", DIM, release.fingerprint, {})
-    with pytest.raises(Damaged, match="features/v1"):
-        carry(workspace, "spaces/v1-000000000000", 1, {})
-    assert not len(workspace.gallery.space_ids("spaces/v1-000000000000"))
+    known = alarm.recorded(workspace)
+    alarm.compare(workspace, known, "features/v1", rows(64, 8)[0])
+    with pytest.raises(Damaged):
+        alarm.compare(workspace, known, "features/v1", np.array(["item-0070", "item-0001"]))
 
 
 class OneRelease:
