@@ -6,12 +6,14 @@ A lost entry may be a deletion, so everything but this stops until somebody rest
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
 from fct.errors import BadInput, FctError
 from registry import lock
 from registry.decisions import ledger_lock
+from registry.ledger import stands
 from registry.mark import Mark, of_tag, to_tag
 from registry.rollback import current_of
 from registry.workspace import Workspace
@@ -25,7 +27,7 @@ def heed(workspace: Workspace, tag: str) -> None:
     """
     entries = workspace.ledger.entries()
     mark = of_tag(tag, entries[0].digest) if entries else None
-    if mark is not None and (mark.number > len(entries) or entries[mark.number - 1].digest != mark.digest):
+    if mark is not None and not stands(mark, entries):
         workspace.ledger.heed(mark)
         workspace.ledger.head()
 
@@ -47,7 +49,8 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
     What the lost entries promoted, rolled back or decided is given up. What they deleted stays deleted as far as the tables still know it.
 
     Returns:
-        lost: number and digest of the highest entry that was there. entry: number of the new one. serving: release and revision, or None.
+        lost: number and digest of each entry that is known to have been there. entry: number of the new one. serving: release and
+        revision, or None.
 
     Raises:
         BadInput: nothing was lost.
@@ -55,10 +58,13 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
     ledger = workspace.ledger
     lease = workspace.settings.promote.lock_lease_s
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: accept the ledger's head", lease_s=lease) as held:
-        lost = ledger.lost()
-        if lost is None:
+        entries, lost = ledger.all_there(), set(ledger.lost())
+        if entries and lost:
+            with suppress(Exception):  # MLflow is away: what its tag names is missed at the next look, and accepted then
+                mark = of_tag(workspace.releases.head_tag(), entries[0].digest)
+                lost |= {mark} if mark is not None and not stands(mark, entries) else set()
+        if not lost:
             raise BadInput("the ledger has lost no entry that anybody knows of", todo="there is nothing to accept")
-        entries = ledger.all_there()
         head = entries[-1] if entries else None
         serving = None if head is None else head.serving
         if serving is not None and not dry_run:
@@ -66,9 +72,10 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
                 serving = current_of(workspace, serving, entries)
             except FctError as error:  # its tables are gone or damaged, which every use of it says
                 print(f"what serves is not whole: {error}", file=sys.stderr)
+        named = [asdict(one) for one in sorted(lost)]
         if not dry_run:
             held.check()
             model = workspace.settings.model
-            ledger.append(head, action="accept", by=by, why=why, model=model, serving=serving, detail={"lost": asdict(lost)})
+            ledger.append(head, action="accept", by=by, why=why, model=model, serving=serving, detail={"lost": named})
         serves = None if serving is None else {name: serving[name] for name in ("release", "revision")}
-        return {"lost": asdict(lost), "entry": len(entries) + 1, "serving": serves}
+        return {"lost": named, "entry": len(entries) + 1, "serving": serves}

@@ -56,6 +56,7 @@ def delete(
     if dry_run:
         known = len(np.intersect1d(names, gallery.item_ids()))
         return {"deleted": known, "unknown": len(names) - known, "entry": None, "damaged": {}}
+    owes: str | None = None
     holder, lease = f"{by}: delete", settings.promote.lock_lease_s
     with ExitStack() as held:
         held.enter_context(alarm.sounding(workspace))
@@ -85,7 +86,7 @@ def delete(
             forgetting.scrub(workspace, names, mine.check)
             owes = debts.settle(workspace, by=by, why=why)
             result["left"], result["checked"] = traces.search(workspace.folder, wanted), len(wanted)
-    if entry is not None:
+    if entry is not None and not owes:  # else MLflow does not answer, which is said below
         follow_later(workspace)
     if purge and result["left"]:
         raise OperationFailed(

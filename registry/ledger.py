@@ -16,7 +16,7 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -157,6 +157,13 @@ def approved_verdict(decision: Entry | None) -> str | None:
     return None if decision is None or decision.action != "approve" else str(decision.detail.get("verdict"))
 
 
+def stands(mark: Mark, entries: Sequence[Entry]) -> bool:
+    """Whether an entry is in the ledger of these ``entries``, or a person has accepted that it is not."""
+    here = entries[mark.number - 1] if mark.number <= len(entries) else None
+    accepted = (entry.detail["lost"] for entry in entries if entry.action == "accept")
+    return (here is not None and here.digest == mark.digest) or any(asdict(mark) in lost for lost in accepted)
+
+
 def flush(path: Path) -> None:
     """Wait until a file, or a folder's list of names, is on the disk: success is reported only for what outlives a power cut."""
     with disk_errors(path):
@@ -174,11 +181,11 @@ class _Listing:
     numbers: list[int]
     sums: dict[int, dict[str, bool]]
 
-    def dangling(self) -> Mark | None:
-        """The highest entry that was written and is not there, as far as checksum files say so."""
+    def dangling(self) -> list[Mark]:
+        """Entries after the highest that were written and are not there, as far as checksum files say so."""
         highest = self.numbers[-1] if self.numbers else 0
-        gone = [Mark(number, digest) for number, sums in self.sums.items() for digest, written in sums.items() if written]
-        return max((mark for mark in gone if mark.number > highest), default=None)
+        after = {number: sums for number, sums in self.sums.items() if number > highest}
+        return [Mark(number, digest) for number, sums in after.items() for digest, written in sums.items() if written]
 
 
 class Ledger:
@@ -201,13 +208,13 @@ class Ledger:
         Raises:
             NotPermitted: an entry is damaged, or one that was there is gone (:meth:`lost`).
         """
-        head, lost = self._twice(self._look)
+        head, lost = self._looked()
         self._none(lost, head)
         return head
 
     def entries(self) -> list[Entry]:
         """Every entry, oldest first. A gap, a changed, damaged or lost entry is :class:`~fct.errors.NotPermitted` naming it."""
-        head, lost = self._twice(self._look)
+        head, lost = self._looked()
         self._none(lost, head)
         return self.all_there()
 
@@ -221,9 +228,9 @@ class Ledger:
 
         return self._twice(read)
 
-    def lost(self) -> Mark | None:
-        """The highest entry that was there, where it is there no more and nobody has accepted that."""
-        return self._twice(self._look)[1]
+    def lost(self) -> list[Mark]:
+        """Entries that are known to have been there, ascending, where they are there no more and nobody has accepted that."""
+        return self._looked()[1]
 
     def heed(self, mark: Mark) -> None:
         """Take somebody's word that this entry stood in the ledger; from now on it is missed where it does not."""
@@ -261,13 +268,13 @@ class Ledger:
         problem = follows(entry, expected)
         if problem:
             raise BadInput(f"ledger entry {entry.number} cannot be appended: {problem}", where=self.place)
-        head, lost = self._twice(self._look)
+        head, lost = self._looked()
         if action != "accept":
             self._none(lost, head)
         if (head and head.digest) == entry.previous and self._put(entry, data):
             self.heed(Mark(entry.number, entry.digest))
             return entry
-        head = self._twice(self._look)[0]
+        head = self._looked()[0]
         wanted = f"entry {expected.number} at the head" if expected else "an empty ledger"
         got = f"entry {head.number} ({head.action} by {head.by} at {head.at})" if head else "an empty ledger"
         raise Overtaken("the ledger moved on meanwhile", wanted=wanted, got=got, where=self.place, todo="run the command again")
@@ -303,38 +310,34 @@ class Ledger:
         with suppress(FctError, FileNotFoundError):
             self._talk(lambda: obstore.delete(self._store(), name))
 
-    def _look(self) -> tuple[Entry | None, Mark | None]:
+    def _looked(self) -> tuple[Entry | None, list[Mark]]:
         """The highest entry, and what was lost after it or instead of it."""
-        known = self._remembered()  # first: an entry that is written meanwhile is not lost
+        found = self._twice(self._look)
+        return self._twice(self._look) if found[1] else found  # an entry may be written while its folder is listed
+
+    def _look(self) -> tuple[Entry | None, list[Mark]]:
+        noted = None if self.seen is None else read_mark(self.seen)  # first: an entry that is written meanwhile is not lost
+        known = max((mark for mark in (self._known, noted) if mark is not None), default=None)
         listing = self._listing()
         pair = [self._read(number, listing) for number in listing.numbers[-2:]]
         head = self._chained(pair, pair[0] if len(pair) == 2 else None)[-1] if pair else None
-        missed = [mark for mark in (known, listing.dangling()) if mark is not None and not self._stands(mark, pair, listing)]
-        if not missed and head is not None and known != Mark(head.number, head.digest):
-            self._known = None
-            self.heed(Mark(head.number, head.digest))
-        return head, max(missed, default=None)
+        missed = {*listing.dangling(), *((known,) if known is not None else ())}
+        lost = sorted(mark for mark in missed if not self._stands(mark, pair))
+        now = lost[-1] if lost else None if head is None else Mark(head.number, head.digest)
+        self._known = now
+        if now is not None and self.seen is not None and now != noted:
+            write_mark(self.seen, now)  # also what was lost, so that every command knows what one server remembers
+        return head, lost
 
-    def _remembered(self) -> Mark | None:
-        found = [mark for mark in (self._known, None if self.seen is None else read_mark(self.seen)) if mark is not None]
-        return max(found, default=None)
+    def _stands(self, mark: Mark, pair: list[Entry]) -> bool:
+        return any((entry.number, entry.digest) == (mark.number, mark.digest) for entry in pair) or stands(mark, self.all_there())
 
-    def _stands(self, mark: Mark, pair: list[Entry], listing: _Listing) -> bool:
-        """Whether the entry of the mark is in the ledger, or a person has accepted that it is not."""
-        known = {entry.number: entry for entry in pair}
-        if mark.number in listing.numbers:
-            entry = known.get(mark.number) or self._read(mark.number, listing)
-            if entry.digest == mark.digest:
-                return True
-        accepted = [entry.detail.get("lost", {}) for entry in self.all_there() if entry.action == "accept"]
-        return any(one.get("number", 0) >= mark.number for one in accepted)
-
-    def _none(self, lost: Mark | None, head: Entry | None) -> None:
-        if lost is None:
+    def _none(self, lost: list[Mark], head: Entry | None) -> None:
+        if not lost:
             return
         there = "it is empty" if head is None else f"its highest entry is {head.number}, {head.digest[:12]}"
         raise NotPermitted(
-            f"the ledger has lost entry {lost.number}, {lost.digest[:12]}: {there}",
+            f"the ledger has lost entry {lost[-1].number}, {lost[-1].digest[:12]}: {there}",
             where=self.place,
             todo="restore its newest files; or, where they are gone for good and this state is to go on,"
             " `fct reconcile --accept-head --by NAME --why TEXT` (docs/operations.md)",

@@ -96,6 +96,7 @@ class Live:
             return False
         self.head, now = head.number, self.now
         if now is not None and now.entry == head.number and now.serving.revision == head.serving:
+            self.problem = ""
             return False
         if now is not None and now.serving.revision == head.serving:  # a decision was written, nothing else
             self.now, self.problem = Now(now.serving, head.number, now.candidate), ""

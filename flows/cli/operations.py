@@ -80,7 +80,7 @@ def reconcile(
         found = accepting.accept(ws, by=by, why=why, dry_run=dry_run)
         serving, done = found["serving"], "would say" if dry_run else "says"
         serves = "nothing serves" if serving is None else f"{ws.settings.model} {serving['release']}.{serving['revision']} serves"
-        give(found, json, f"ledger entry {found['entry']} {done} that {found['lost']['number']} is lost and accepted; {serves}")
+        give(found, json, f"ledger entry {found['entry']} {done} that entry {found['lost'][-1]['number']} is lost for good; {serves}")
         say("Next: fct reconcile --once")
         return
     if dry_run:

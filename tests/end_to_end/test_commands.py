@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from fct.files import read_json, write_json
-from registry import running, seen
+from registry import kept, running, seen
 from tests.end_to_end.conftest import Project
 from tests.unit.test_imports import imported
 
@@ -91,17 +91,20 @@ def test_a_damaged_copy_is_no_copy(promoted: Project) -> None:
 
 def test_rollback_and_search_need_no_mlflow_and_refuse_what_was_altered(promoted: Project) -> None:
     store, away = promoted.folder / "workspace/mlflow.db", promoted.folder / "away.db"
-    folder = promoted.workspace().releases.folder_of(1)
-    release, untouched = folder / "program.pt2", promoted.folder / "untouched"
+    workspace = promoted.workspace()
+    release, untouched = workspace.releases.folder_of(1) / "program.pt2", promoted.folder / "untouched"
+    own = kept.place(workspace, workspace.releases.release(1, check=False).digest()) / "program.pt2"
     shutil.copy(release, untouched)
     store.rename(away)
     try:
         assert promoted.fct("search", "--id", an_item(promoted)[0]).code == 0
-        release.write_bytes(b"altered")
+        for path in (own, release):
+            path.write_bytes(b"altered")
         ran = promoted.fct("rollback", "--by", "ana", "--why", "w")
         assert ran.code == 3 and "program.pt2" in ran.err
         shutil.copy(untouched, release)
         assert promoted.fct("rollback", "--by", "ana", "--why", "w").code == 0
+        assert own.read_bytes() == untouched.read_bytes(), "what was altered here was had anew from where it still was"
     finally:
         shutil.copy(untouched, release)
         away.rename(store)

@@ -378,11 +378,9 @@ def test_a_killed_writer_leaves_the_old_head_or_the_new_one_each_whole(tmp_path:
 
 
 def accept(ledger: Ledger) -> Entry:
-    lost = ledger.lost()
-    assert lost is not None
-    entries = ledger.all_there()
+    entries, lost = ledger.all_there(), ledger.lost()
     head = entries[-1] if entries else None
-    detail, serving = {"lost": {"number": lost.number, "digest": lost.digest}}, head.serving if head else None
+    detail, serving = {"lost": [{"number": one.number, "digest": one.digest} for one in lost]}, head.serving if head else None
     return ledger.append(
         head, action="accept", by="ana", why="the backup is all there is", model="embedder", serving=serving, detail=detail
     )
@@ -431,7 +429,7 @@ def test_a_writer_that_dies_between_checksum_and_entry_leaves_nothing_that_stops
         add(ledger, "ingest", revision(1, 2))
     assert len(list(tmp_path.glob("0000002.*"))) == 1
     for one in (ledger, Ledger(tmp_path)):
-        assert one.head() == first and one.entries() == [first] and one.lost() is None
+        assert one.head() == first and one.entries() == [first] and not one.lost()
     second = add(Ledger(tmp_path), "ingest", revision(1, 2))
     assert sorted(path.name for path in tmp_path.glob("0000002.*")) == [f"0000002.{second.digest}.sha256", "0000002.json"]
 
@@ -461,11 +459,16 @@ def test_lost_newest_entries_are_noticed_and_nothing_is_written_until_a_person_a
     accepted = accept(ledger)
     assert accepted.number == len(rest) + 1 and accepted.serving == (expected.serving if expected else None)
     for one in (ledger, Ledger(place, note), Ledger(place)):
-        assert one.head() == accepted and one.entries() == [*rest, accepted] and one.lost() is None
+        assert one.head() == accepted and one.entries() == [*rest, accepted] and not one.lost()
     ledger.heed(Mark(6, written[-1].digest))
     assert ledger.head() == accepted, "what was accepted is not missed again"
     assert len(list(place.glob(f"{accepted.number:07d}.*"))) == 2, "one checksum, that of the entry"
     add(Ledger(place, note), "ingest", accepted.serving)
+    ledger.head()
+    for path in place.glob(f"{accepted.number + 1:07d}.*"):
+        path.unlink()
+    with pytest.raises(NotPermitted, match=f"lost entry {accepted.number + 1}"):  # another one of this number was accepted, not this one
+        ledger.head()
 
 
 def test_a_ledger_of_another_history_is_noticed_too(tmp_path: Path) -> None:
