@@ -211,6 +211,7 @@ def test_with_the_registry_gone_it_serves_and_forgets_and_what_it_owes_there_is_
     page = (ws.upgrade_folder(2) / "report.html").read_text(encoding="utf-8")
     gone = [next(one for one in ws.gallery.item_ids(role="item").tolist() if f'<td class="mono">{one}</td>' in page), *chosen(living, 3)]
     wanted = forgetting.needles(ws.gallery, np.array(gone))
+    assert living.fct("status", "--fresh").code == 0
     for name in ("mlflow.db", "artifacts"):
         (ws.folder / name).rename(tmp_path / name)
     image = str(next((living.folder / "build/data/images/validation").rglob("*.png")))
