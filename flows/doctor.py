@@ -23,6 +23,7 @@ from typing import Any
 from fct.errors import FctError
 from flows import services
 from registry import facts, look, running
+from registry.revision import latest, verify
 from registry.workspace import Workspace
 
 FINE, ATTENTION, WRONG = "fine", "attention", "wrong"
@@ -252,7 +253,11 @@ def champion(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("champion", FINE, "nothing serves yet")
         return
     alias, release = workspace.releases.champion(), int(serving["release"])
-    if alias != release:
+    gone = facts.deleted(workspace)
+    if gone:
+        wrong = True
+        yield Finding("champion", WRONG, gone[0], "nothing is lost; restore MLflow's store from a backup, or promote the next version")
+    elif alias != release:
         wrong = True
         yield Finding(
             "champion", WRONG, f"the alias champion points at {alias}, the ledger serves {release}", "`fct reconcile --once` puts it back"
@@ -273,6 +278,7 @@ def champion(workspace: Workspace) -> Iterator[Finding]:
 def gallery(workspace: Workspace) -> Iterator[Finding]:
     """Every table of vectors is of the embedder that it says."""
     tables, wrong = workspace.gallery.tables(), False
+    served = latest(workspace.ledger.entries())
     versions = {version.number: version.tags.get("fct.fingerprint") for version in workspace.releases.versions()}
     checked = 0
     for name in tables:
@@ -280,7 +286,8 @@ def gallery(workspace: Workspace) -> Iterator[Finding]:
             continue
         number = int(name.split("/v", 1)[1].split("-")[0])
         info: Any = workspace.gallery.feature_info(number) if name.startswith("features/") else workspace.gallery.space_info(name)
-        expected = versions.get(number) or workspace.releases.release(number, check=False).fingerprint
+        expected = versions.get(number) or (served[number]["fingerprint"] if number in served else None)
+        expected = expected or workspace.releases.release(number, check=False).fingerprint
         checked += 1
         if info.fingerprint != expected:
             wrong = True
@@ -288,8 +295,6 @@ def gallery(workspace: Workspace) -> Iterator[Finding]:
             yield Finding("gallery", WRONG, said, "do not serve it: run the upgrade again, or restore the table")
     serving = workspace.ledger.serving()
     if serving is not None:
-        from registry.revision import verify
-
         verify(workspace, serving)
     if not wrong:
         yield Finding(

@@ -106,6 +106,16 @@ def ignored(workspace: Workspace, versions: list[Version] | None = None) -> dict
     return found
 
 
+def deleted(workspace: Workspace, versions: list[Version] | None = None) -> list[str]:
+    """A sentence where the release that serves is no version in MLflow any more; ``versions`` as of :func:`gather`."""
+    serving = workspace.ledger.serving()
+    known = {one.number for one in (workspace.releases.versions() if versions is None else versions)}
+    if serving is None or int(serving["release"]) in known:
+        return []
+    said = f"version {serving['release']} serves and MLflow has no such version any more: somebody deleted it there."
+    return [f"{said} It goes on serving from its files, which the ledger names; no alias and no tag can show it."]
+
+
 def statuses(workspace: Workspace, versions: list[Version] | None = None) -> dict[int, Status]:
     """Version → status; ``versions`` as of :func:`gather`."""
     return {version: derive(facts) for version, facts in gather(workspace, versions).items()}

@@ -24,7 +24,7 @@ from registry import accepting, alarm, approval, checks, kept, lock, names, rere
 from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
 from registry.entering import enter
-from registry.facts import ignored, statuses
+from registry.facts import deleted, ignored, statuses
 from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
 from registry.revision import Revision, align, latest, next_number, open_index, pin, verify
@@ -349,7 +349,7 @@ def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})
     accepting.tell(workspace)
     serving, silent = workspace.ledger.serving(), ignored(workspace) | {version: text[:1000] for version, text in notes.items()}
     champion = workspace.releases.champion()
-    if serving is not None and champion != serving["release"]:
+    if serving is not None and champion != serving["release"] and not deleted(workspace):
         workspace.releases.follow(int(serving["release"]))
         said.append(f"the alias {CHAMPION} pointed at {champion}, the ledger serves {serving['release']}")
     for version, status in statuses(workspace).items():

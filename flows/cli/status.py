@@ -79,7 +79,9 @@ def status(
         lines.append(f"  MLflow was asked {_ago(known.at)} s ago; {how}")
     if (since := debts.owed(ws.ledger.entries())) is not None:
         lines.append(f"  owed since ledger entry {since}: {debts.REPORTS} may name purged items; `fct reconcile --once` does it")
-    if serving is not None and said.champion != serving["release"] and not away:
+    deleted = [] if away else facts.deleted(ws, said.versions)
+    lines += [f"  {sentence}" for sentence in deleted]
+    if serving is not None and not away and not deleted and said.champion != serving["release"]:
         lines.append(
             f"  the MLflow alias champion points at {said.champion}: it was moved by hand, or follows a rollback at the next look, and decides"
             " nothing; `fct reconcile --once` puts it right"
@@ -100,6 +102,7 @@ def status(
         "away": away,
         "owed_since": since,
         "look": None if latest is None else latest | {"at": latest["at"].isoformat()},
+        "deleted": deleted,
         "ignored": {str(v): sentence for v, sentence in silent.items()},
         "services": {name: {"alive": part.alive(), "url": part.url, "log": part.log} for name, part in parts.items()},
     }

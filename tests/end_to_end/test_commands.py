@@ -83,6 +83,26 @@ def test_of_a_server_that_is_away_status_says_what_was_known_and_how_old_it_is(p
         write_json(copy, kept)
 
 
+def test_a_version_that_was_deleted_in_mlflow_while_it_serves_is_named_and_goes_on_serving(promoted: Project, tmp_path: Path) -> None:
+    store, before = promoted.folder / "workspace/mlflow.db", tmp_path / "mlflow.db"
+    shutil.copy(store, before)
+    entries = len(promoted.workspace().ledger.entries())
+    try:
+        promoted.workspace().releases.client.delete_model_version("tiny", "2")
+        said = status(promoted)
+        assert said["serving"]["release"] == 2 and "2" not in said["versions"] and "somebody deleted it there" in said["deleted"][0]
+        found = [one for one in json.loads(promoted.fct("doctor", "--json").out)["checks"] if one["check"] in ("champion", "gallery")]
+        assert {one["check"]: one["outcome"] for one in found} == {"champion": "wrong", "gallery": "fine"}
+        assert "nothing is lost" in found[0]["todo"] and "no such version" in found[0]["said"]
+        assert promoted.fct("reconcile", "--once").code == 0
+        assert promoted.fct("search", "--id", an_item(promoted)[0]).code == 0
+        assert promoted.fct("export", str(tmp_path / "out.parquet")).code == 0
+        assert len(promoted.workspace().ledger.entries()) == entries
+    finally:
+        shutil.copy(before, store)
+    assert status(promoted)["deleted"] == []
+
+
 def test_a_damaged_copy_is_no_copy(promoted: Project) -> None:
     copy, before = promoted.workspace().releases.copy, status(promoted)
     copy.write_text("{", encoding="utf-8")
