@@ -78,7 +78,9 @@ def still_there(workspace: Workspace, now: Rows) -> None:
     """
     gone = np.setdiff1d(now.ids, workspace.gallery.item_ids(role="item"))
     if len(gone):
-        raise OperationFailed(f"{len(gone)} items were deleted while they were exported", todo="nothing was shown; run the same command again")
+        raise OperationFailed(
+            f"{len(gone)} items were deleted while they were exported", todo="nothing was shown; run the same command again"
+        )
 
 
 def export(

@@ -244,7 +244,11 @@ def export(
             raise BadInput("an engine always gets what serves", todo="leave out --release and --since")
         if dry_run:
             raise BadInput("what an engine lacks is known when it is asked", todo="for Parquet --dry-run counts the rows")
-        about = pgvector.push(opened(params), out, lambda text: say(f"note: {text}")) if engine is pgvector else qdrant.push(opened(params), out)
+        about = (
+            pgvector.push(opened(params), out, lambda text: say(f"note: {text}"))
+            if engine is pgvector
+            else qdrant.push(opened(params), out)
+        )
         what = f"{about['written']} rows written, {about['deleted']} deleted, {about['checked']} queries answered there as here"
         name = f"{about['schema']}.items" if engine is pgvector else about["alias"]
         give(about, json, f"{name}: {about['rows']} items of release {about['release']}.{about['revision']}; {what}")

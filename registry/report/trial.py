@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fct import agreement
 from fct import trial as trials
 from fct.evaluation import as_json
 from fct.intervals import Estimate
@@ -21,6 +22,7 @@ from registry.report.review import interval, number
 NAMES = {"top1": "top-1", "mAP": "mAP", "agreement": "agreement"}
 POPULATIONS = {"all": "all queries", "known": "known classes", "unseen": "unseen classes"}
 SHARES = (0.1, 0.2, 0.5)
+KIN = 0.8  # median cosine of an item's old and new vectors above which they are called alike
 DIP = -0.002  # a curve this far below both of its ends is said to dip
 QUESTIONS = {
     "upgrade": "Should you upgrade at all?",
@@ -103,7 +105,7 @@ def _upgrade(trial: Trial, found: dict[str, Estimate]) -> Answer:
                 f"The two models disagree on {number(1 - found['oo_agreement'].value)} of the ten nearest items. Label a few hundred items (--labels, one class an item) and run this again.",
             ),
         )
-    outcome = overall(found, "gain", trial.metrics)
+    outcome, kin = overall(found, "gain", trial.metrics), agreement.kinship(trial.sample.old, trial.sample.new)
     gains = ", ".join(
         f"{NAMES[m]} {number(found[f'oo_{m}'].value)} → {number(found[f'nn_{m}'].value)}, {signed(found[f'gain_{m}'])}"
         for m in reversed(trial.metrics)
@@ -117,6 +119,11 @@ def _upgrade(trial: Trial, found: dict[str, Estimate]) -> Answer:
     if outcome == "inconclusive":
         open_ = [m for m in trial.metrics if decided(found[f"gain_{m}"]) == "inconclusive"]
         more = (f"{' and '.join(NAMES[m] for m in open_)} could go either way: {_settles(found[f'gain_{open_[0]}'])} would settle it.",)
+    if kin > KIN:
+        more += (
+            f"An item's old and new vectors are alike (median cosine {number(kin)}): one network whose images were prepared otherwise, or one"
+            " tuned from the other. They rank otherwise all the same: keep them in one gallery only through an h.",
+        )
     return Answer("upgrade", outcome, gains, more)
 
 

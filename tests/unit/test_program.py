@@ -501,3 +501,24 @@ def test_a_program_that_was_exported_on_another_device_is_moved_when_it_is_loade
     x = torch.from_numpy(images(3))
     found, wanted = program.load(path)(x), Bound()(x)
     assert all(one.device == CPU and torch.equal(one, other) for one, other in zip(found, wanted, strict=True))
+
+
+class Shrinking(nn.Module):
+    """One network, whose images are made smaller with or without anti-aliasing."""
+
+    def __init__(self, smooth):
+        super().__init__()
+        torch.manual_seed(0)
+        self.smooth, self.out = smooth, nn.Linear(16, 6)
+
+    def forward(self, images):
+        small = nn.functional.interpolate(images.float() / 255, size=(4, 4), mode="bilinear", antialias=self.smooth, align_corners=False)
+        phi = self.out(small.flatten(1))
+        return phi, (phi * 9).round().clamp(-8, 7).to(torch.int8)
+
+
+def test_the_same_weights_behind_another_resizing_are_another_embedder(tmp_path):
+    for smooth in (True, False):
+        program.export(Shrinking(smooth), 1, 16, tmp_path / f"{smooth}.pt2")
+    one, two = (program.fingerprint(tmp_path / f"{smooth}.pt2", PREPROCESSING) for smooth in (True, False))
+    assert one != two and one != program.fingerprint(tmp_path / "True.pt2", PREPROCESSING | {"resize": "nearest"})

@@ -398,3 +398,17 @@ def test_with_and_without_side_information_the_recipe_is_the_same(monkeypatch):
     found = tried(topics(classes=12, each=10), "labels", "side", method="auto")
     assert found.h.about["settings"] == found.plain.about["settings"] and found.plain.about["settings"]["width"] == 8
     assert found.plain.side_dim == 0 < found.h.side_dim
+
+
+def test_one_network_on_images_that_were_prepared_otherwise_is_called_so_and_is_no_upgrade(better):
+    """Without anti-aliasing the same weights give vectors of cosine 0.94; networks of other weights are nothing of the kind."""
+    data, rng = topics(), np.random.default_rng(1)
+    norm = data["new"].std() * 0.36
+    for middle in (0, 1000):  # a large mean makes any two vectors alike
+        again = {"old": data["new"] + middle, "new": data["new"] + norm * rng.normal(size=data["new"].shape).astype(np.float32) + middle}
+        assert 0.92 < agreement.kinship(again["old"], again["new"]) < 0.96
+        upgrade = words.answers(tried(data | again, "labels"), Costs())[0]
+        assert upgrade.outcome != "yes" and any("prepared otherwise" in sentence for sentence in upgrade.more)
+    assert not any("prepared otherwise" in sentence for sentence in words.answers(better, Costs())[0].more)
+    strangers = rng.normal(size=(len(data["new"]), 20)) + middle
+    assert abs(agreement.kinship(data["new"] + middle, strangers)) < 0.1 and np.isnan(agreement.kinship(data["old"], data["new"]))
