@@ -14,7 +14,7 @@ import numpy as np
 from fct.errors import BadInput
 
 EXACT = {2: 2.0**11, 4: 2.0**24, 8: 2.0**53}  # bytes of a float → from where on it has one number for several whole ones
-HELD = 1 << 31  # bytes that a column of texts may take: numpy gives every row the room of the longest
+HELD, WASTED = 1 << 30, 8  # numpy gives every row the room of the longest text: at most so many bytes, or times what the texts need
 CASTS = {
     "float": "cast to int64 or text where they are made: large whole numbers fall together in floats, and fractions have many spellings",
     "bytes": "cast to text: UUIDs as str(uuid.UUID(bytes=…)), other bytes as hex, text as UTF-8",
@@ -72,13 +72,14 @@ def array(name: str, values: Sequence[str | None]) -> np.ndarray:
     Raises:
         BadInput: a text with NUL, which numpy would cut off; one so long that the column would not fit into memory.
     """
-    longest = max(range(len(values)), key=lambda row: len(values[row] or ""), default=None)
-    if longest is not None and (room := 4 * len(values) * len(values[longest] or "")) > HELD:
+    lengths = [len(one or "") for one in values]
+    longest = max(lengths, default=0)
+    room = 4 * longest * len(values)
+    if room > HELD and room > WASTED * 4 * sum(lengths):
         raise BadInput(
             f"{name} hold a text that is too long",
-            wanted=f"{HELD // 4 // len(values):,} characters at the most, in {len(values):,} rows",
-            got=f"{len(values[longest] or ''):,} characters, for which all rows together would take {room / 1e9:.1f} GB",
-            where=f"row {longest}",
+            got=f"{longest:,} characters, for which all {len(values):,} rows together would take {room / 1e9:.1f} GB",
+            where=f"row {lengths.index(longest)}",
             todo="shorten it, or leave the row out",
         )
     odd = next((row for row, one in enumerate(values) if one is not None and "\0" in one), None)

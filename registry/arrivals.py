@@ -18,6 +18,7 @@ from fct.errors import BadInput
 
 GALLERY_SPLITS = ("gallery", "gallery_unseen")
 LONGEST_ID = 1024  # bytes
+LONGEST = {"label": 1024, "source": 1024, "uri": 4096}  # characters: a part of 1,024 rows takes the room of its longest text in each
 PART = 1024
 COLUMNS = ("label", "source")
 
@@ -50,6 +51,12 @@ class Arrival:
             raise BadInput(
                 "an id cannot be stored", wanted=f"1 to {LONGEST_ID} bytes without NUL", got=f"{len(self.id)} characters", where=self.uri
             )
+        for name, most in LONGEST.items():
+            text = getattr(self, name)
+            if len(text) > most or "\0" in text:
+                raise BadInput(
+                    f"the {name} cannot be stored", wanted=f"at most {most} characters without NUL", got=f"{len(text)} characters"
+                )
         data = self.data
         if self.problem is not None:
             todo = (

@@ -12,7 +12,10 @@ from flows.cli.inputs import SkipBad, read, warn
 
 QueryLabels = Annotated[str | None, typer.Option(help="QL.npy, integers or strings; negative or empty = unknown.")]
 GalleryLabels = Annotated[str | None, typer.Option(help="GL.npy.")]
-QueryIds = Annotated[str | None, typer.Option(help="QI.npy; equal ids are self-matches and excluded.")]
+QueryIds = Annotated[
+    str | None,
+    typer.Option(help="QI.npy; equal ids are self-matches and excluded. Where the same items are on both sides they are needed."),
+]
 GalleryIds = Annotated[str | None, typer.Option(help="GI.npy.")]
 QuerySources = Annotated[str | None, typer.Option(help="QS.npy; items of the query's own source are hidden from it.")]
 GallerySources = Annotated[str | None, typer.Option(help="GS.npy.")]
@@ -45,7 +48,7 @@ def evaluate(
 ) -> None:
     """Measure retrieval by exact search; ties count against you.
 
-    Example: fct evaluate --query new.npy --gallery carried.npy --query-labels l.npy --gallery-labels l.npy --json
+    Example: fct evaluate --query new.npy --gallery carried.npy --query-labels l.npy --gallery-labels l.npy --query-ids i.npy --gallery-ids i.npy
     """
     if pairs is not None:
         _pairs(pairs, transformed, metric, out, params, json)

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
+from PIL import Image
+from torch import nn
 
 from fct.digests import of_folder
 from tests.end_to_end.conftest import Project, Ran, command, make_project, tiny_images, tiny_params
@@ -204,6 +207,25 @@ def test_vectors_under_another_fingerprint_are_refused(copy_of: Callable[[], Pro
     (project.folder / "more").mkdir()
     shutil.copy(next((project.folder / "images").rglob("*.png")), project.folder / "more/new.png")
     refused(project.fct("ingest", "more"), 2, "fingerprint")
+
+
+def test_an_image_whose_vector_cannot_be_used_is_listed_and_the_rest_is_ingested(blank: Project) -> None:
+    from fct import release
+
+    class Net(nn.Module):
+        """Without a bias: an image that is black has no direction."""
+
+        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return nn.functional.avg_pool2d(images.float(), 4).flatten(1), (images.flatten(1)[:, :4] // 2).to(torch.int8)
+
+    canaries = np.random.default_rng(0).integers(1, 255, (12, 1, 16, 16), dtype=np.uint8)
+    release.write(blank.folder / "r", Net(), size=16, mode="L", canary_ids=[f"c{n}" for n in range(12)], canary_images=canaries)
+    assert blank.fct("register", "r").code == 0
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(blank.folder / "images/class-00/black.png")
+    ran = blank.fct("ingest", "images", "--json")
+    assert ran.code == 0, ran.err
+    said = json.loads(ran.out)
+    assert said["broken"] == [["class-00/black.png", "its vector: a zero-norm vector"]] and said["added"] > 10
 
 
 def test_an_unreadable_query_image_is_named(candidate: Project, tmp_path: Path) -> None:

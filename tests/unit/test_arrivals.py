@@ -71,3 +71,12 @@ def test_a_folder_of_part_files_is_said_to_be_one(tmp_path: Path, name: str) -> 
         pq.write_table(pa.table({"id": [f"{part}"], "image": [png()]}), folder / f"part-{part}.parquet")
     with pytest.raises(BadInput, match="a folder of 2 Parquet part files; wanted one file"):
         find(folder, tmp_path)
+
+
+@pytest.mark.parametrize("column", ["label", "source"])
+def test_one_long_text_costs_its_own_row_alone(tmp_path: Path, column: str) -> None:
+    found = arrivals(tmp_path, id=["a", "b", "c"], **{column: ["x" * 10_000, "y\0", "z"]})
+    for row in (0, 1):
+        with pytest.raises(BadInput, match=f"the {column} cannot be stored"):
+            found[row].read(8, "L")
+    assert found[2].read(8, "L")[0].shape == (1, 8, 8)

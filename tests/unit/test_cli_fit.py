@@ -229,3 +229,41 @@ def test_an_h_that_is_no_folder_is_refused(tmp_path):
     for forward in ("old.npy", "nowhere"):
         code, _, said = fct_("transform", "--forward", tmp_path / forward, "--old", tmp_path / "old.npy", "--out", tmp_path / "x.npy")
         assert code == 2 and "there is no such folder of a forward transformation" in said
+
+
+def test_transform_refuses_rows_of_another_size_by_number_and_says_what_is_odd(tmp_path):
+    arrays = write(tmp_path)
+    assert fit(tmp_path, "--method", "ridge")[0] == 0
+
+    def carried(old):
+        np.save(tmp_path / "g.npy", old)
+        return fct_("transform", "--forward", tmp_path / "h", "--old", tmp_path / "g.npy", "--out", tmp_path / "x.npy")
+
+    for scale, word in ((1e-30, "zero in float32"), (1e20, "infinite in float32"), (1e300, "beyond float32"), (1e8, "a million times")):
+        old = arrays["old"].astype("f8")
+        old[[7, 11]] *= scale
+        code, _, said = carried(old)
+        assert code == 2 and word in said and "rows 7, 11" in said and not (tmp_path / "x.npy").exists()
+    code, _, said = carried(np.rint(arrays["old"] / np.abs(arrays["old"]).max(axis=1, keepdims=True) * 127).astype("i1"))
+    assert code == 2 and "whose scale differs by row" in said
+    code, _, said = carried(np.hstack([arrays["old"][:, :3], np.full((60, 1), 7)]))
+    assert code == 0 and "1 of 4 dimensions of old are constant" in said
+
+
+def test_fit_leaves_bad_rows_out_of_all_that_belongs_to_them(tmp_path):
+    arrays = write(tmp_path)
+    fit(tmp_path, "--method", "ridge", "--json", names=ALL)
+    spoilt = {name: arrays[name].astype("f8") for name in ("old", "new", "pool-old")}
+    spoilt["old"][3], spoilt["new"][9], spoilt["pool-old"][5] = np.nan, spoilt["new"][9] * 1e20, 0
+    for name, array in spoilt.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    code, _, said = fit(tmp_path, "--method", "ridge", "--json", names=ALL)
+    assert code == 2 and "old contains NaN or infinity; in row 3" in said and "--skip-bad" in said
+    code, out, said = fit(tmp_path, "--method", "ridge", "--json", "--skip-bad", names=ALL)
+    assert code == 0, said
+    found = json.loads(out)
+    assert [one for one, _ in found["left_out"]] == ["row 3", "row 9", "row 5"] and "2 rows are left out" in said
+    keep, pool = np.setdiff1d(np.arange(60), [3, 9]), np.setdiff1d(np.arange(40), [5])
+    for name, array in (arrays | spoilt).items():
+        np.save(tmp_path / f"{name}.npy", array[pool if name.startswith("pool") else keep])
+    assert json.loads(fit(tmp_path, "--method", "ridge", "--json", names=ALL)[1])["digest"] == found["digest"]

@@ -103,3 +103,16 @@ def test_bad_input_is_one_sentence_exit_2_and_no_page(files, monkeypatch, capsys
     assert last.startswith("fct: ")
     assert sentence in last
     assert not list(files.glob("*trial.html*")) + list(files.glob(".trial*"))
+
+
+def test_bad_rows_are_named_by_id_and_left_out(files, monkeypatch, capsys):
+    old, new = np.load("old.npy").astype("f4"), np.load("new.npy")
+    old[10], new[200] = 0, new[200] * 1e-30
+    np.save("old.npy", old)
+    np.save("new.npy", new)
+    given = (*BOTH, "--labels", "labels.npy", "--ids", "ids.npy", "--json")
+    code, out, err = run(monkeypatch, capsys, *given)
+    assert code == 2 and "row 10 (10)" in err and out == "" and not (files / "trial.html").exists()
+    code, out, err = run(monkeypatch, capsys, *given, "--skip-bad")
+    assert code == 0 and "2 rows are left out" in err
+    assert [one for one, _ in json.loads(out)["left_out"]] == ["10", "200"] and json.loads(out)["given"]["rows"] == 238

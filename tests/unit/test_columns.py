@@ -126,7 +126,7 @@ def bad_table(count=1000, dim=3):
 
 @pytest.mark.parametrize("kind", ["parquet", "lance"])
 def test_null_empty_and_ragged_rows_are_all_counted_and_named(tmp_path, kind):
-    rows, _ = bad_table()
+    rows, _ = bad_table(100_000)
     path = write(tmp_path / f"t.{kind}", rows)
     with pytest.raises(BadInput) as caught:
         columns.read(f"{path}::vector", "old", np.array(rows["id"].to_pylist()))
@@ -136,7 +136,7 @@ def test_null_empty_and_ragged_rows_are_all_counted_and_named(tmp_path, kind):
         "a null coordinate in row 71 (i71) (1 in all)",
         "NaN or infinity in row 72 (i72) (1 in all)",
         "a zero-norm vector in row 701 (i701) (1 in all)",
-        "of 1,000 rows",
+        "of 100,000 rows",
     ):
         assert words in str(caught.value)
 

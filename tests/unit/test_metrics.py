@@ -270,3 +270,18 @@ def test_l2_ranks_do_not_depend_on_where_the_origin_is(offset):
     far = metrics.per_query(rows[:60] + offset, rows[60:] + offset, labels[:60], labels[60:], metric="l2")
     assert np.array_equal(near.rank, far.rank) and not far.tied.any()
     np.testing.assert_allclose(near.ap, far.ap)
+
+
+def test_ids_of_floats_texts_and_numbers_are_the_same_ids():
+    query, gallery, of_query, of_gallery = world(3)
+    of_ids, in_ids = np.arange(len(query)), np.arange(len(gallery))
+    wanted = metrics.per_query(query, gallery, of_query, of_gallery, query_ids=of_ids, gallery_ids=in_ids)
+    for first, second in (
+        (of_ids.astype(float), in_ids.astype(str)),
+        (of_ids.astype("S8"), in_ids),
+        (of_ids.astype("f4"), in_ids.astype("u8")),
+    ):
+        found = metrics.per_query(query, gallery, of_query, of_gallery, query_ids=first, gallery_ids=second)
+        assert (found.rows == wanted.rows).all() and (found.ap == wanted.ap).all()
+    with pytest.raises(BadInput, match="ids have no exact text"):
+        metrics.per_query(query, gallery, of_query, of_gallery, query_ids=of_ids + 2.0**53, gallery_ids=in_ids)
