@@ -273,7 +273,7 @@ def test_l2_ranks_do_not_depend_on_where_the_origin_is(offset):
 
 
 def test_ids_of_floats_texts_and_numbers_are_the_same_ids():
-    query, gallery, of_query, of_gallery = world(3)
+    query, gallery, of_query, of_gallery = world(3, metric="cosine")
     of_ids, in_ids = np.arange(len(query)), np.arange(len(gallery))
     wanted = metrics.per_query(query, gallery, of_query, of_gallery, query_ids=of_ids, gallery_ids=in_ids)
     for first, second in (
