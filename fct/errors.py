@@ -2,9 +2,31 @@
 
 Exit codes of the command line: 0 done · 1 an operation failed · 2 bad input · 3 not permitted by
 verdict, approval or digest · 130 interrupted.
+
+Programs read :attr:`FctError.code`, never the sentence: it is a word of :data:`CODES`, kept from version to version.
 """
 
 from __future__ import annotations
+
+from typing import Any
+
+CODES = {
+    "failed": "an operation failed",
+    "unreachable": "a server does not answer",
+    "locked": "another process works on the same model",
+    "overtaken": "somebody else wrote to the ledger first",
+    "not-there": "what a version names is not in MLflow's store",
+    "disk-full": "the disk is full",
+    "bad-input": "what was given cannot be used",
+    "newer-format": "a later version of this package wrote it",
+    "usage": "the command line cannot be read",
+    "not-permitted": "verdict, approval or digest forbids it",
+    "altered": "something is not what it was when it was measured, approved or written",
+    "not-approved": "no approval of this verdict counts",
+    "not-passed": "the verdict is refused or inconclusive, or there is none",
+    "interrupted": "Ctrl-C or a signal",
+    "unexpected": "a fault of this package, or of a library below it",
+}
 
 
 def printable(text: str) -> str:
@@ -17,12 +39,26 @@ class FctError(Exception):
 
     Args:
         message: what happened, in words a user knows.
-        wanted, got, where, todo: optional parts, joined into the same single sentence.
+        wanted, got, where, todo: optional parts, joined into the same single sentence; kept as text, None where they are left out.
+        code: of :data:`CODES`, where it says more than the kind of error does.
     """
 
     exit_code = 1
+    code = "failed"
 
-    def __init__(self, message: str, *, wanted: object = None, got: object = None, where: object = None, todo: str | None = None):
+    def __init__(
+        self,
+        message: str,
+        *,
+        wanted: object = None,
+        got: object = None,
+        where: object = None,
+        todo: str | None = None,
+        code: str | None = None,
+    ):
+        self.message = _line(message)
+        self.wanted, self.got, self.where, self.todo = (None if part is None else _line(str(part)) for part in (wanted, got, where, todo))
+        self.code = code or self.code
         parts = [message]
         if wanted is not None:
             parts.append(f"wanted {wanted}")
@@ -32,7 +68,16 @@ class FctError(Exception):
             parts.append(f"in {where}")
         if todo is not None:
             parts.append(todo)
-        super().__init__(printable(" ".join("; ".join(parts).split())))
+        super().__init__(_line("; ".join(parts)))
+
+    def to_json(self) -> dict[str, Any]:
+        """``code``, ``exit``, ``sentence`` and its parts ``message``, ``wanted``, ``got``, ``where``, ``todo`` (text or None)."""
+        parts = {name: getattr(self, name) for name in ("message", "wanted", "got", "where", "todo")}
+        return {"code": self.code, "exit": self.exit_code, "sentence": str(self)} | parts
+
+
+def _line(text: str) -> str:
+    return printable(" ".join(text.split()))
 
 
 class OperationFailed(FctError):
@@ -42,18 +87,30 @@ class OperationFailed(FctError):
 class Unreachable(OperationFailed):
     """A server does not answer. Trying again in a while may help, and loses nothing."""
 
+    code = "unreachable"
+
 
 class LockHeld(OperationFailed):
     """Another process works on the same model."""
+
+    code = "locked"
 
 
 class BadInput(FctError):
     """What was given cannot be used. Nothing was changed."""
 
     exit_code = 2
+    code = "bad-input"
 
 
 class NotPermitted(FctError):
     """Verdict, approval or a digest forbids the step. Nothing was changed."""
 
     exit_code = 3
+    code = "not-permitted"
+
+
+class Altered(NotPermitted):
+    """Something is not what it was when it was measured, approved or written, or is gone."""
+
+    code = "altered"

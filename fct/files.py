@@ -22,7 +22,9 @@ def disk_errors(where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OperationFailed("the disk is full", where=where, todo="free some space and run the same command again") from error
+            raise OperationFailed(
+                "the disk is full", where=where, todo="free some space and run the same command again", code="disk-full"
+            ) from error
         if error.errno in (errno.EROFS, errno.EACCES):
             raise OperationFailed(f"cannot write ({error.strerror})", where=where, todo="check its permissions") from error
         raise
@@ -79,8 +81,24 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file; a missing or damaged one is :class:`~fct.errors.BadInput`."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), parse_constant=_none)
     except FileNotFoundError as error:
         raise BadInput("a file is missing", wanted=Path(path).name, where=Path(path).parent) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise BadInput("a file is not valid JSON", got=str(error), where=path) from error
+
+
+def _none(constant: str) -> None:
+    """JSON has no NaN and no infinity; what Python would read so has no digest."""
+    raise ValueError(f"{constant} is no number")
+
+
+def read_object(path: str | Path, *keys: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object with at least these keys; anything else is :class:`~fct.errors.BadInput`."""
+    found = read_json(path)
+    if not isinstance(found, dict) or not found.keys() >= set(keys):
+        got = sorted(found) if isinstance(found, dict) else type(found).__name__
+        raise BadInput(
+            "a file holds something else", wanted=f"an object with {', '.join(keys)}".removesuffix(" with "), got=got, where=path
+        )
+    return found

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from fct.digests import of_file, of_json
-from fct.errors import BadInput, NotPermitted
+from fct.errors import Altered, BadInput
 from fct.files import read_json, whole_folder, write_json
 from fct.settings import EXACT_BELOW, IndexSettings
 from fct.vectors import check, normalise
@@ -252,7 +252,7 @@ def open_index(
 
     Raises:
         BadInput: there is no index (and nothing was recorded), or it was built for another metric.
-        NotPermitted: it was built from another space, or one of its files is missing, truncated or altered.
+        Altered: it was built from another space, or one of its files is missing, truncated or altered.
     """
     faiss = _faiss()
 
@@ -263,18 +263,18 @@ def open_index(
     except BadInput as error:
         if recorded is None:
             raise
-        raise NotPermitted("index.json is not what was recorded", got=error, where=folder, todo=todo) from error
+        raise Altered("index.json is not what was recorded", got=error, where=folder, todo=todo) from error
     if not isinstance(about, dict) or (recorded is not None and about != recorded):
-        raise NotPermitted("index.json is not what was recorded", where=folder, todo=todo)
+        raise Altered("index.json is not what was recorded", where=folder, todo=todo)
     if about.get("content") != content:
-        raise NotPermitted("the index was built from another space", wanted=content, got=about.get("content"), where=folder, todo=todo)
+        raise Altered("the index was built from another space", wanted=content, got=about.get("content"), where=folder, todo=todo)
     if about.get("metric") != metric:
         raise BadInput("the index was built for another metric", wanted=metric, got=about.get("metric"), where=folder, todo=todo)
     for name in ("ids.npy", "index.faiss"):
         if not (folder / name).is_file():
-            raise NotPermitted("a file of the index is missing", got=name, where=folder, todo=todo)
+            raise Altered("a file of the index is missing", got=name, where=folder, todo=todo)
         if of_file(folder / name) != about.get("files", {}).get(name):
-            raise NotPermitted("a file of the index was altered", got=name, where=folder, todo=todo)
+            raise Altered("a file of the index was altered", got=name, where=folder, todo=todo)
     ids = np.char.decode(np.load(folder / "ids.npy", allow_pickle=False), "utf-8")
     return Searcher(faiss.read_index(str(folder / "index.faiss")), ids, metric, exact_below)
 

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from fct import codes, digests
-from fct.errors import BadInput, NotPermitted
+from fct.errors import Altered, BadInput
 from fct.files import read_json, whole_folder, write_json
 
 if TYPE_CHECKING:  # a release can be opened, and compared with its digests, without torch
@@ -95,7 +95,7 @@ class Release:
         """The exported program (φ, ψ): in this process where the release has served, else in a sealed one (:mod:`fct.sandbox`).
 
         Raises:
-            BadInput: the release was adopted without one, or its program holds what no program may. NotPermitted: it was altered.
+            BadInput: the release was adopted without one, or its program holds what no program may. Altered: it is another one.
         """
         if self.adopted:
             raise BadInput(
@@ -110,7 +110,7 @@ class Release:
         from fct import program as programs
 
         if digests.of_file(path) != self.about["files"]["program.pt2"]:  # the approval was for those bytes
-            raise NotPermitted("the program of a release that was approved was altered", where=path, todo="restore it")
+            raise Altered("the program of a release that was approved was altered", where=path, todo="restore it")
         return programs.load(path, device)
 
     def canaries(self) -> tuple[np.ndarray, np.ndarray]:
@@ -297,56 +297,73 @@ def problems(folder: str | Path, *, run: bool = True) -> list[str]:
         run: load the program, run it on some canaries and compare it with the declared dimensions and fingerprint; see that a vector
             depends on nothing but its image. Without it every file is compared with its digest, nothing more.
     """
-    folder = Path(folder)
+    lacking, altered = _examined(Path(folder), run)
+    return lacking + altered
+
+
+def _examined(folder: Path, run: bool) -> tuple[list[str], list[str]]:
+    """What :func:`problems` finds: what is missing or wrong, and which files are others than were written."""
+    altered: list[str] = []
     found = [f"{piece} is missing" for piece in PIECES if not (folder / piece).is_file()]
-    if "release.json is missing" in found:
-        return found
+    if not (folder / "release.json").is_file():
+        return found, altered
     if _adopted(folder):
-        return []
+        return [], altered
     try:
         about = read_json(folder / "release.json")
     except BadInput as error:
-        return [str(error)]
+        return [str(error)], altered
     if not isinstance(about, dict):
-        return ["release.json is not an object"]
+        return ["release.json is not an object"], altered
     if about.get("format") != FORMAT:
-        return [f"release.json has format {about.get('format')}, wanted {FORMAT}"]
+        return [f"release.json has format {about.get('format')}, wanted {FORMAT}"], altered
     lacking = sorted(KEYS - about.keys())
     if lacking:
-        return [*found, *(f"release.json lacks {key}" for key in lacking)]
+        return [*found, *(f"release.json lacks {key}" for key in lacking)], altered
     if not isinstance(about["files"], dict):
-        return [*found, "release.json names no files"]
+        return [*found, "release.json names no files"], altered
     strange = sorted(map(repr, about["files"].keys() - set(FILES)))  # a name could lead out of the folder
     if strange:
-        return [*found, f"release.json names files that are no part of a release: {', '.join(strange)}"]
+        return [*found, f"release.json names files that are no part of a release: {', '.join(strange)}"], altered
     found += [f"release.json has no digest of {piece}" for piece in PIECES if piece != "release.json" and piece not in about["files"]]
     for name, digest in about["files"].items():
         path = folder / name
         if not path.is_file():
-            if f"{name} is missing" not in found:
+            if name not in PIECES:
                 found.append(f"{name} is missing")
         elif digests.of_file(path) != digest:
-            found.append(f"{name} is not the file the release was written with")
-    if found or not run:
-        return found
+            altered.append(f"{name} is not the file the release was written with")
+    if found or altered or not run:
+        return found, altered
+    return _ran(Release(folder, about)), altered
+
+
+def _ran(release: Release) -> list[str]:
+    """What is wrong with a release whose files are whole: its program is loaded and run on two canaries."""
     import torch
 
     from fct import program as programs
 
+    found = []
     try:
-        release = Release(folder, about)
         ids, images = release.canaries()
-        wanted = release.dim, release.side_dim, release.metric, release.size, release.mode, release.classes
-        program = release.program()
-        phi, psi = programs.embed(program, images[:2], device=torch.device("cpu"))
-        depends = programs.unsteady(program, images[:LOOKED_AT])
-    except (BadInput, SafetensorError, RuntimeError) as error:
+        _ = release.dim, release.side_dim, release.metric, release.size, release.mode, release.classes
+    except SafetensorError as error:
         return [str(error).splitlines()[0]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # someone else wrote it, in another form
         return [f"release.json or the canaries have another form than a release's: {type(error).__name__} {error}".strip()]
+    form = {"L": 1, "RGB": 3}.get(release.mode), release.size, release.size
+    if images.dtype != np.uint8 or images.shape[1:] != form:
+        return [f"release.json or the canaries have another form than a release's: {images.shape} {images.dtype}, wanted {form} uint8 each"]
+    try:
+        program = release.program()
+        phi, psi = programs.embed(program, images[:2], device=torch.device("cpu"))
+        depends = programs.unsteady(program, images[:LOOKED_AT])
+    except (BadInput, RuntimeError) as error:  # torch's own, of a program that has served and runs in this process
+        return [str(error).splitlines()[0]]
     if depends is not None:
         found.append(f"the program's vectors depend on {depends}, not on their image alone")
-    if wanted[2] not in METRICS:
+    if release.metric not in METRICS:
         found.append(f"release.json has the metric {release.metric}, wanted {' or '.join(METRICS)}")
     if phi.shape[1] != release.dim or psi.shape[1] != release.side_dim:
         found.append(f"the program gives φ {phi.shape[1]} and ψ {psi.shape[1]}, release.json says {release.dim} and {release.side_dim}")
@@ -357,7 +374,7 @@ def problems(folder: str | Path, *, run: bool = True) -> list[str]:
         found.append(f"{PICTURE} draws from {len(drawer.weight)} dimensions, ψ has {release.side_dim}")
     if len(ids) != len(images) or len(ids) < 8:
         found.append("canaries are missing")
-    if programs.fingerprint(folder / "program.pt2", about["preprocessing"]) != release.fingerprint:
+    if programs.fingerprint(release.folder / "program.pt2", release.about["preprocessing"]) != release.fingerprint:
         found.append("the fingerprint is not that of program and preprocessing")
     return found
 
@@ -382,16 +399,15 @@ def open_release(folder: str | Path, *, check: bool = True, run: bool = True) ->
         run: load and run the program, too; leave out where it was run before and :meth:`Release.digest` is compared with the one of then.
 
     Raises:
-        BadInput: pieces are missing, all named. NotPermitted: a file was altered after the release was written.
+        BadInput: pieces are missing, all named. Altered: a file was altered after the release was written.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise BadInput("there is no such release folder", where=folder)
     if check:
-        found = problems(folder, run=run)
-        altered = [problem for problem in found if "is not the file" in problem]
+        found, altered = _examined(folder, run)
         if altered:
-            raise NotPermitted("the release was altered: " + "; ".join(altered), where=folder, todo="restore it, or release a new version")
+            raise Altered("the release was altered: " + "; ".join(altered), where=folder, todo="restore it, or release a new version")
         if found:
             raise BadInput("the release is incomplete: " + "; ".join(found), where=folder)
     return Release(folder, read_json(folder / "release.json"))

@@ -15,7 +15,7 @@ import shutil
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fct.digests import of_file, of_json, of_rows
-from fct.errors import BadInput, NotPermitted, OperationFailed
+from fct.errors import Altered, BadInput, OperationFailed
 from fct.files import beside, disk_errors
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ ATTEMPTS = 12
 HASHING_THREADS = 4
 
 
-class Damaged(NotPermitted):
+class Damaged(Altered):
     """A file is not what was recorded of it, or is missing. Nothing may be made from it."""
 
 
@@ -147,9 +147,10 @@ def create(root: Path, name: str, schema: pa.Schema) -> bool:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             lance.write_dataset(schema.empty_table(), path, schema=schema, mode="create")
-        except OSError as error:
-            if "already exists" in str(error) or _conflict(error):
-                return False
+        except OSError:
+            with suppress(OSError, ValueError):
+                lance.dataset(path)
+                return False  # another writer was faster
             raise
     return True
 
@@ -292,12 +293,15 @@ class TableState:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> TableState:
-        try:
-            return cls(**value)
-        except TypeError as error:
-            raise BadInput(
-                "this does not describe a table state", wanted="table, version, rows, content, files", got=sorted(value)
-            ) from error
+        kinds = {"table": str, "version": int, "rows": int, "content": str, "files": dict}
+        if (
+            not isinstance(value, dict)
+            or value.keys() != kinds.keys()
+            or any(type(value[name]) is not kind for name, kind in kinds.items())
+        ):
+            got = sorted(value) if isinstance(value, dict) else type(value).__name__
+            raise BadInput("this does not describe a table state", wanted=", ".join(kinds), got=got)
+        return cls(**value)
 
 
 def content_of(dataset: Dataset) -> str:
@@ -394,13 +398,13 @@ def verify_content(root: Path, state: TableState) -> None:
     """Read the rows of the state's version and compare their content digest.
 
     Raises:
-        NotPermitted: the rows are not those of the state, or cannot be read.
+        Altered: the rows are not those of the state, or cannot be read.
     """
     try:
         dataset = open_table(root, state.table, state.version)
         with lance_errors(path_of(root, state.table)):
             content = content_of(dataset)
     except (BadInput, OperationFailed) as error:
-        raise NotPermitted(f"the rows of {state.table} (version {state.version}) cannot be read", got=str(error), where=root) from error
+        raise Altered(f"the rows of {state.table} (version {state.version}) cannot be read", got=str(error), where=root) from error
     if content != state.content:
-        raise NotPermitted(f"the rows of {state.table} (version {state.version}) changed", wanted=state.content, got=content, where=root)
+        raise Altered(f"the rows of {state.table} (version {state.version}) changed", wanted=state.content, got=content, where=root)

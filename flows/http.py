@@ -27,9 +27,9 @@ class Refused(Exception):
         self.status, self.title, self.detail = status, title, detail
 
 
-def problem(status: int, title: str, detail: str) -> JSONResponse:
-    """The answer to a request that is not taken."""
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+def problem(status: int, title: str, detail: str, **more: str) -> JSONResponse:
+    """The answer to a request that is not taken; ``more`` are further members of its body."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail} | more
     headers = {"Retry-After": "1"} if status == 503 else None
     return JSONResponse(body, status, headers, media_type="application/problem+json")
 

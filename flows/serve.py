@@ -73,12 +73,13 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
 
     @app.exception_handler(FctError)
     async def sentence(_: Request, error: FctError) -> JSONResponse:
-        return problem(422 if isinstance(error, BadInput) else 503, "bad input" if isinstance(error, BadInput) else "failed", str(error))
+        status, title = (422, "bad input") if isinstance(error, BadInput) else (503, "failed")
+        return problem(status, title, str(error), code=error.code)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
-        return problem(422, "bad input", f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}")
+        return problem(422, "bad input", f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}", code="bad-input")
 
     @contextmanager
     def place() -> Iterator[None]:

@@ -7,7 +7,7 @@ The upgrade calls this with the live gallery, the development pipeline with the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from fct import program as programs
 from fct.canary import CanaryPromise, CanaryResult
 from fct.coverage import Coverage
 from fct.datasets import manifest as manifests
+from fct.errors import BadInput
+from fct.files import read_object
 from fct.forward import Forward
 from fct.making import measure as measure_release
 from fct.pairs import Sample, load_sample
@@ -62,6 +64,14 @@ def promised(h: Forward, pairs: Path, carried_sample: np.ndarray, metric: str) -
     native = np.array(vectors.load(folder / "new.npy"))
     carried, _ = h.transform(vectors.load(folder / "old.npy"), vectors.load(folder / "side.npy") if h.side_dim else None)
     return canary.promise(native, carried, carried_sample, metric=metric, k=CANARY_DEPTH), native
+
+
+def read_promise(path: Path) -> CanaryPromise:
+    """What the canaries promised, from the canaries.json of a verdict. BadInput where the file says something else."""
+    said, names = read_object(path, "promised")["promised"], [one.name for one in fields(CanaryPromise)]
+    if not isinstance(said, dict) or sorted(said) != sorted(names) or not all(type(number) in (int, float) for number in said.values()):
+        raise BadInput("a file holds no promise of canaries", wanted=", ".join(names), where=path)
+    return CanaryPromise(**said)
 
 
 def ask(
@@ -108,13 +118,7 @@ def index_recall(searcher: indexes.Searcher, rows: np.ndarray, sample: Sample, l
 
 def canary_json(promise: CanaryPromise, result: CanaryResult) -> dict[str, Any]:
     return {
-        "promised": {
-            "rate": promise.rate,
-            "mean_cosine": promise.mean_cosine,
-            "scale": promise.scale,
-            "k": promise.k,
-            "others": promise.others,
-        },
+        "promised": asdict(promise),
         "measured": {
             "rate": result.rate,
             "mean_cosine": result.mean_cosine,

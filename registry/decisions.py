@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from fct import digests
-from fct.errors import BadInput, LockHeld, NotPermitted
-from fct.files import read_json
+from fct.errors import Altered, BadInput, LockHeld, NotPermitted
+from fct.files import read_object
 from registry import alarm, approval, formats, lock, seen
 from registry.entering import enter
 from registry.facts import readable_verdict, void
@@ -22,22 +22,27 @@ from registry.workspace import Workspace
 
 @contextmanager
 def unreadable_is_altered(what: str) -> Iterator[None]:
-    """What could be read when it was approved and cannot be read now was altered: NotPermitted, not bad input of the user's."""
+    """What could be read when it was approved and cannot be read now was altered, and is no bad input of the user's.
+
+    For what reads such files, and nothing else: any other error is a fault of ours, and stays one.
+    """
     try:
         yield
-    except (BadInput, KeyError, TypeError, AttributeError, StopIteration, FileNotFoundError) as error:
-        raise NotPermitted(f"{what} was altered or deleted since it was measured: {error}") from error
+    except BadInput as error:
+        if error.code == "newer-format":
+            raise
+        raise Altered(f"{what} was altered or deleted since it was measured: {error}") from error
 
 
 def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
-    """The verdict of a version, None while there is none. NotPermitted when it was altered."""
+    """The verdict of a version, None while there is none. Altered when it is not the one that was reached."""
     path = workspace.upgrade_folder(version) / "verdict" / "verdict.json"
     if not path.exists() or void(workspace, version):
         return None
     with unreadable_is_altered(f"the verdict of version {version}"):
-        verdict: dict[str, Any] = dict(read_json(path).items())
+        verdict = read_object(path)
     if digest_of(verdict) != verdict.get("digest"):
-        raise NotPermitted(
+        raise Altered(
             f"the verdict of version {version} was altered after it was reached",
             where=path,
             todo=f"delete the folder {path.parent} and run `fct reconcile --once` to measure again",
@@ -59,10 +64,12 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: b
         raise NotPermitted(f"{by!r} is not among promote.approvers in params.yaml", wanted=" or ".join(approvers))
     verdict = read_verdict(workspace, version)
     if verdict is None:
-        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once`")
+        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once`", code="not-passed")
     if verdict["outcome"] != "passed":
         raise NotPermitted(
-            f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]), todo="it cannot be approved"
+            f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]),
+            todo="it cannot be approved",
+            code="not-passed",
         )
     by = by.strip()
     value = approval.expected_value(by, verdict["digest"])

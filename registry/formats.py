@@ -31,5 +31,6 @@ def readable(kind: str, value: Mapping[str, Any], newest: int, where: str | Path
             got=repr(found)[:40],
             where=where,
             todo="use the version that wrote it, or a later one",
+            code="newer-format",
         )
     return found

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fct.errors import BadInput, FctError, NotPermitted
+from fct.errors import Altered, BadInput, FctError, NotPermitted
 from fct.files import read_json, whole_folder, write_json
 from fct.release import FILES, Release, open_release
 from registry.ledger import flush
@@ -75,7 +75,7 @@ def release(workspace: Workspace, revision: dict[str, Any], *, check: bool = Tru
             were, before the verdict.
 
     Raises:
-        NotPermitted: a file was altered or is missing. As :meth:`registry.releases.Releases.release` where MLflow must be asked.
+        Altered: a file was altered or is missing. As :meth:`registry.releases.Releases.release` where MLflow must be asked.
     """
     digest = str(revision["release_digest"])
     if not place(workspace, digest).is_dir():
@@ -103,6 +103,7 @@ def _elsewhere(workspace: Workspace, revision: dict[str, Any], check: bool) -> R
     try:
         return _opened(workspace, folder, digest, check)
     except NotPermitted:
+        again = folder
         with suppress(Exception):  # a download that was altered here is had anew, where MLflow can give it
             if (again := workspace.releases.folder_of(number)) != folder or again.is_relative_to(workspace.folder / "cache"):
                 return _opened(workspace, again, digest, check)
@@ -113,7 +114,7 @@ def _opened(workspace: Workspace, folder: Path, digest: str, check: bool) -> Rel
     try:
         opened = open_release(folder, check=check, run=False)
     except BadInput as error:
-        raise NotPermitted(f"a release that was measured is not whole any more: {error}", wanted=digest[:12]) from error
+        raise Altered(f"a release that was measured is not whole any more: {error}", wanted=digest[:12]) from error
     if opened.digest() != digest:
-        raise NotPermitted("a release is not the one that was measured", wanted=digest[:12], got=opened.digest()[:12], where=folder)
+        raise Altered("a release is not the one that was measured", wanted=digest[:12], got=opened.digest()[:12], where=folder)
     return replace(opened, approved=workspace.has_served)

@@ -31,7 +31,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
 from fct import digests
-from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
+from fct.errors import Altered, BadInput, FctError, OperationFailed
 from fct.files import disk_errors
 from registry import formats
 from registry.mark import Mark, read_mark, write_mark
@@ -57,6 +57,8 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 class Overtaken(OperationFailed):
     """Somebody else appended an entry first. Nothing was changed; running the command again starts from the new head."""
+
+    code = "overtaken"
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ class Ledger:
         return head
 
     def entries(self) -> list[Entry]:
-        """Every entry, oldest first. A gap, a changed, damaged or lost entry is :class:`~fct.errors.NotPermitted` naming it."""
+        """Every entry, oldest first. A gap, a changed, damaged or lost entry is :class:`~fct.errors.Altered` naming it."""
         head, lost = self._looked()
         self._none(lost, head)
         return self.all_there()
@@ -336,7 +338,7 @@ class Ledger:
         if not lost:
             return
         there = "it is empty" if head is None else f"its highest entry is {head.number}, {head.digest[:12]}"
-        raise NotPermitted(
+        raise Altered(
             f"the ledger has lost entry {lost[-1].number}, {lost[-1].digest[:12]}: {there}",
             where=self.place,
             todo="restore its newest files; or, where they are gone for good and this state is to go on,"
@@ -357,7 +359,7 @@ class Ledger:
         """A folder that others write to may be listed with one of their files and without an earlier one."""
         try:
             return read()
-        except NotPermitted:
+        except Altered:
             return read()
 
     def _read(self, number: int, listing: _Listing | None = None) -> Entry:
@@ -371,13 +373,13 @@ class Ledger:
             if isinstance(error, ValueError) and not data:  # a power cut between the file's name and its content
                 todo = "if it is the highest entry its write never ended: remove the empty file and run the command again"
             message = f"ledger entry {number} is missing or damaged"
-            raise NotPermitted(message, got=error, where=f"{self.place}/{name}", todo=todo) from error
+            raise Altered(message, got=error, where=f"{self.place}/{name}", todo=todo) from error
         if entry.number != number:
-            raise NotPermitted(f"ledger entry {number} says it is entry {entry.number}", where=f"{self.place}/{name}")
+            raise Altered(f"ledger entry {number} says it is entry {entry.number}", where=f"{self.place}/{name}")
         sums = {} if listing is None else listing.sums.get(number, {})
         if listing is not None and (entry.format >= CHECKED or any(sums.values())) and entry.digest not in sums:
             message, todo = f"ledger entry {number} is missing its checksum, or was altered", "restore it and its .sha256 from a backup"
-            raise NotPermitted(message, got=entry.digest[:12], where=f"{self.place}/{name}", todo=todo)
+            raise Altered(message, got=entry.digest[:12], where=f"{self.place}/{name}", todo=todo)
         return entry
 
     def _chained(self, entries: list[Entry], before: Entry | None) -> list[Entry]:
@@ -386,7 +388,7 @@ class Ledger:
             problem = None if entry is before else follows(entry, before)
             if problem:
                 todo = "an entry was changed or removed by hand: restore the ledger from a backup"
-                raise NotPermitted(f"the ledger is broken at entry {entry.number}: {problem}", where=self.place, todo=todo)
+                raise Altered(f"the ledger is broken at entry {entry.number}: {problem}", where=self.place, todo=todo)
             before = entry
         return entries
 

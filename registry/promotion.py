@@ -9,18 +9,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from fct import digests, vectors
-from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from fct.files import read_json
+from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
+from fct.files import read_object
 from fct.forward import Forward
 from fct.gallery import Gallery
 from fct.tables import TableState
 from registry import accepting, alarm, approval, checks, kept, lock, names, rereading, seen
+from registry import revision as revisions
 from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
 from registry.entering import enter
@@ -40,11 +42,9 @@ def _published(workspace: Workspace, version: int, verdict: dict[str, Any]) -> N
     if not candidate.exists():
         raise NotPermitted(f"the candidate {version} is not published for review", todo="run `fct reconcile --once`")
     with unreadable_is_altered(f"the verdict of version {version} in MLflow"):
-        published = read_json(workspace.releases.candidate_file(read_json(candidate)["run_id"], "verdict.json"))
-    if not isinstance(published, dict) or published.get("digest") != verdict["digest"] or digest_of(published) != verdict["digest"]:
-        raise NotPermitted(
-            f"the verdict of version {version} in MLflow is not the one that was reached", todo="restore it or measure again"
-        )
+        published = read_object(workspace.releases.candidate_file(str(read_object(candidate, "run_id")["run_id"]), "verdict.json"))
+    if published.get("digest") != verdict["digest"] or digest_of(published) != verdict["digest"]:
+        raise Altered(f"the verdict of version {version} in MLflow is not the one that was reached", todo="restore it or measure again")
     _as_approved(workspace, version, verdict)
 
 
@@ -60,12 +60,12 @@ def _as_approved(workspace: Workspace, version: int, verdict: dict[str, Any]) ->
         return
     path = folder / "candidate.json"
     if digests.of_file(path) != approved.detail["candidate"]:
-        raise NotPermitted(
+        raise Altered(
             "the candidate was published again, or altered, since it was approved",
             where=path,
             todo=f"read its report, and approve it anew: `fct approve {version} --by NAME --why TEXT`",
         )
-    candidate = read_json(path)
+    candidate = read_object(path, "run_id")
     if "files" not in candidate:
         return
     purges = [entry.detail.get("rewritten", {}).get(str(version), {}) for entry in entries if entry.number > approved.number]
@@ -74,7 +74,7 @@ def _as_approved(workspace: Workspace, version: int, verdict: dict[str, Any]) ->
         wanted = [digest, *(purge[name] for purge in purges if name in purge)][-1]
         for file in (folder / name, *((report,) if name == report.name else ())):
             if not file.is_file() or digests.of_file(file) != wanted:
-                raise NotPermitted(
+                raise Altered(
                     f"{name} of version {version} is not the file that was approved", where=file, todo="restore it, or measure again"
                 )
 
@@ -104,20 +104,24 @@ def _approval(workspace: Workspace, version: int, verdict: dict[str, Any], *, en
     recorded = approved_verdict(decided(workspace.ledger.entries()).get(version))
     tags = workspace.releases.version(version).tags
     if isinstance(approval.read_rejection(tags), approval.Rejection):
-        raise NotPermitted(f"version {version} was rejected: {tags[approval.REJECT]}", todo="remove the tag fct.reject or approve it anew")
+        todo = "remove the tag fct.reject or approve it anew"
+        raise NotPermitted(f"version {version} was rejected: {tags[approval.REJECT]}", todo=todo, code="not-approved")
     found = approval.read(tags, verdict["digest"], workspace.settings.promote.approvers, recorded)
     if isinstance(found, approval.Approval):
         if entered and recorded != verdict["digest"]:
             raise NotPermitted(
-                f"the approval of version {version} is not in the ledger", todo="run `fct reconcile --once`, which records it"
+                f"the approval of version {version} is not in the ledger",
+                todo="run `fct reconcile --once`, which records it",
+                code="not-approved",
             )
         return found
     if found is None:
         raise NotPermitted(
             f"version {version} is not approved",
             todo=f"`fct approve {version} --by NAME --why TEXT`, or set the tag fct.approve to `{approval.expected_value('NAME', verdict['digest'])}` in the MLflow UI",
+            code="not-approved",
         )
-    raise NotPermitted(found.sentence)
+    raise NotPermitted(found.sentence, code="not-approved")
 
 
 def delta_of(gallery: Gallery, base: Revision) -> tuple[np.ndarray, np.ndarray]:
@@ -140,9 +144,7 @@ def _same_rows(gallery: Gallery, base: Revision, delta: np.ndarray) -> None:
     then, now = gallery.read_space(base["space"], at=base["tables"][base["space"]]["version"]), gallery.read_space(base["space"])
     kept, same = ~np.isin(now.ids, delta), ~np.isin(then.ids, delta)
     if digests.of_rows(now.ids[kept], v=now.vectors[kept]) != digests.of_rows(then.ids[same], v=then.vectors[same]):
-        raise NotPermitted(
-            "rows that were evaluated have changed since", where=base["space"], todo="run the upgrade again for a new verdict"
-        )
+        raise Altered("rows that were evaluated have changed since", where=base["space"], todo="run the upgrade again for a new verdict")
 
 
 def _all_have_an_h(upgrade: Upgrade, base: Revision) -> None:
@@ -168,11 +170,11 @@ def _read_back(workspace: Workspace, version: int, revision: Revision, forwards:
 def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -> str:
     """Ask the canaries in the table and through the index as served. NotPermitted when they fail; returns what they said."""
     folder = workspace.upgrade_folder(version)
-    said = read_json(folder / "verdict" / "canaries.json")["promised"]
-    promise = checks.CanaryPromise(**said)
     source = names.step(workspace, version, f"pairs-v{min(map(int, revision['forward']), default=version)}")
-    native = np.array(vectors.load(source / "canaries" / "new.npy"))
-    ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
+    with unreadable_is_altered(f"the candidate {version}"):
+        promise = checks.read_promise(folder / "verdict" / "canaries.json")
+        native = np.array(vectors.load(source / "canaries" / "new.npy"))
+        ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
     metric = workspace.releases.release(version, check=False).metric
     rows = workspace.gallery.read_space(revision["space"], at=revision["tables"][revision["space"]]["version"])
     margin = workspace.settings.validate.canary_margin
@@ -203,9 +205,10 @@ def _allowed(workspace: Workspace, version: int, *, entered: bool) -> tuple[dict
         raise BadInput(f"version {version} serves already", todo="there is nothing to do")
     verdict = read_verdict(workspace, version)
     if verdict is None:
-        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once` first")
+        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once` first", code="not-passed")
     if verdict["outcome"] != "passed":
-        raise NotPermitted(f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]))
+        said = f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"])
+        raise NotPermitted(said, code="not-passed")
     approved = _approval(workspace, version, verdict, entered=entered)
     champion = None if serving is None else int(serving["release"])
     if verdict["from"] != champion:
@@ -225,7 +228,7 @@ def _prepared(
         raise NotPermitted("another release was promoted a moment ago", todo="look at `fct status`")
     _published(workspace, version, verdict)
     upgrade = Upgrade(workspace, version)
-    evaluated = read_json(upgrade.folder / "revision.json")
+    evaluated = revisions.read(upgrade.folder / "revision.json")
     _covered(verdict["covers"], evaluated, upgrade)
     base = latest(workspace.ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
     if base is None or base.get("verdict") != verdict["digest"]:
@@ -273,10 +276,10 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
     with (
         lock.hold(workspace.locks, settings.model, holder, lease_s=lease),
         lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease) as held,
-        unreadable_is_altered(f"the candidate {version}"),
     ):
         head = ledger.head()
-        upgrade, evaluated, base, delta, other = _prepared(workspace, version, verdict, head)
+        with unreadable_is_altered(f"the candidate {version}"):
+            upgrade, evaluated, base, delta, other = _prepared(workspace, version, verdict, head)
         gallery, space = workspace.gallery, base["space"]
         gallery.drop_rows(space, other)  # made anew from features, by the h's of the verdict
         forwards = upgrade.forwards(map(int, evaluated["forward"]))
@@ -320,10 +323,10 @@ def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade
         "index": evaluated["index"]["identity"],
     }
     if "canaries" in covers:  # verdicts of earlier code do not cover them
-        found["canaries"] = digests.of_json(read_json(upgrade.folder / "verdict" / "canaries.json")["promised"])
+        found["canaries"] = digests.of_json(asdict(checks.read_promise(upgrade.folder / "verdict" / "canaries.json")))
     for name, value in found.items():
-        if covers[name] != value:
-            raise NotPermitted(
+        if covers.get(name) != value:
+            raise Altered(
                 f"the candidate is not the one its verdict covers: its {name} differs",
                 todo=f"measure again with `fct upgrade {upgrade.version}`",
             )

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fct import digests
-from fct.errors import BadInput, NotPermitted, OperationFailed, Unreachable
+from fct.errors import Altered, BadInput, NotPermitted, OperationFailed, Unreachable
 from fct.files import whole_folder
 from registry import sources
 
@@ -58,6 +58,8 @@ def plain_name(model: str) -> str:
 class Missing(OperationFailed):
     """What a version names is not in the store."""
 
+    code = "not-there"
+
 
 @dataclass(frozen=True)
 class Version:
@@ -73,6 +75,10 @@ class Version:
 def _made(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _tree(folder: Path) -> dict[str, str]:
@@ -313,8 +319,9 @@ class Releases:
             raise kind("the release cannot be downloaded", got=text.splitlines()[0], where=source, todo="try again") from error
 
     def _download(self, source: str, place: Path) -> Path:
-        """Artifacts below ``place``. A store that says nothing for :data:`SILENCE_S` is given up; what it was asked with ends by itself."""
+        """Artifacts below ``place``. Missing where the store has its own complaint, as about a source that it does not know. A store that says nothing for :data:`SILENCE_S` is given up; what it was asked with ends by itself."""
         import mlflow
+        from mlflow.exceptions import MlflowException
 
         done: list[Any] = []
 
@@ -334,9 +341,12 @@ class Releases:
                 had, since = now, time.monotonic()
             elif worker.is_alive() and time.monotonic() - since > SILENCE_S:
                 raise OperationFailed("the release cannot be downloaded: its store says nothing", where=source, todo="try again")
-        if isinstance(done[0], BaseException):
-            raise done[0]
-        return Path(done[0])
+        error = done[0]
+        if isinstance(error, (MlflowException, OSError)) or (isinstance(error, BaseException) and not isinstance(error, Exception)):
+            raise error
+        if isinstance(error, Exception):
+            raise Missing(f"its artifacts cannot be had from {source}: {_first_line(error)}") from error
+        return Path(error)
 
     def _found(self, number: int, folder: Path) -> Path:
         from registry import kept
@@ -350,6 +360,8 @@ class Releases:
         Raises:
             OperationFailed: the artifacts cannot be had now (which says nothing about the release).
         """
+        from mlflow.exceptions import MlflowException
+
         from fct.release import problems
 
         version = self.version(number)
@@ -357,16 +369,12 @@ class Releases:
             folder = self.folder_of(version.number)
         except (Missing, NotPermitted) as error:
             return [str(error)]
-        except OperationFailed:
-            raise  # a full disk or a store's bad moment says nothing about the release
-        except Exception as error:  # any store's own complaint about a source that it does not know
-            return [
-                f"its artifacts cannot be had from {version.source}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
-            ]
-        return problems(folder)
+        except MlflowException as error:  # the run that it names is gone
+            return [f"its artifacts cannot be had from {version.source}: {_first_line(error)}"]
+        return problems(folder)  # a full disk or a store's bad moment says nothing about the release, and is raised
 
     def release(self, number: int, *, check: bool = True) -> Release:
-        """Open the release of a version. NotPermitted when it is not the one that was registered."""
+        """Open the release of a version. Altered when it is not the one that was registered."""
         from fct.release import open_release
 
         version = self.version(number)
@@ -376,7 +384,7 @@ class Releases:
             release = open_release(folder)
         declared = version.tags.get(RELEASE_TAG)
         if declared is not None and declared != release.digest():
-            raise NotPermitted(
+            raise Altered(
                 f"version {number} of {self.model} is not the release that was registered",
                 wanted=declared[:12],
                 got=release.digest()[:12],

@@ -17,8 +17,8 @@ import numpy as np
 
 from fct import digests
 from fct import index as indexes
-from fct.errors import NotPermitted
-from fct.files import read_json
+from fct.errors import Altered, BadInput
+from fct.files import read_json, read_object
 from fct.gallery import FEATURES, SpaceRows, features_name
 from fct.release import Release
 from fct.tables import TableState
@@ -27,6 +27,35 @@ from registry.ledger import Entry
 from registry.workspace import Workspace
 
 Revision = dict[str, Any]
+
+
+_KINDS: dict[str, type] = {
+    "release": int,
+    "fingerprint": str,
+    "release_digest": str,
+    "forward": dict,
+    "space": str,
+    "tables": dict,
+    "index": dict,
+}
+_INDEX = {"folder", "identity", "content", "rows", "build"}
+
+
+def read(path: Path) -> Revision:
+    """The revision that an upgrade wrote down. BadInput where the file holds no revision, or one that later code wrote."""
+    found = read_object(path, *_KINDS)
+    formats.readable("revision", found, formats.REVISION, path)
+    whole = all(type(found[name]) is kind for name, kind in _KINDS.items())
+    if (
+        not whole
+        or found["space"] not in found["tables"]
+        or not found["index"].keys() >= _INDEX
+        or not all(map(str.isdecimal, found["forward"]))
+    ):
+        raise BadInput("a file is not the revision of an upgrade", where=path)
+    for state in found["tables"].values():
+        TableState.from_json(state)
+    return found
 
 
 def latest(entries: list[Entry]) -> dict[int, Revision]:
@@ -126,7 +155,7 @@ def _whole_index(folder: Path, metric: str, content: str, recorded: dict[str, An
         return None
     try:
         indexes.open_index(folder, metric, content, recorded)
-    except NotPermitted:
+    except Altered:
         return None
     return dict(read_json(folder / "index.json"))
 
@@ -137,7 +166,7 @@ def open_index(workspace: Workspace, revision: Revision, metric: str) -> indexes
     state, gone = revision["tables"][revision["space"]], int(revision.get("masked", 0))
     content = state["content"] if not gone else recorded["content"]
     if recorded["rows"] != state["rows"] + gone:
-        raise NotPermitted("the index is not of the space that serves", wanted=f"{state['rows'] + gone} rows", got=recorded["rows"])
+        raise Altered("the index is not of the space that serves", wanted=f"{state['rows'] + gone} rows", got=recorded["rows"])
     folder, few = workspace.folder / revision["index"]["folder"], workspace.settings.index.exact_below
     return indexes.open_index(folder, metric, content, recorded, exact_below=few)
 
@@ -154,7 +183,7 @@ def verify(workspace: Workspace, revision: Revision, beside: Revision | None = N
         beside: a revision that was verified and is open; what the two share is not read again.
 
     Raises:
-        NotPermitted: something was altered or deleted since; nothing was changed.
+        Altered: something was altered or deleted since; nothing was changed.
     """
     formats.readable("revision", revision, formats.REVISION)
     beside = beside or {}

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fct import digests, given
-from fct.errors import BadInput, NotPermitted
+from fct.errors import Altered, BadInput
 from fct.files import read_json, whole_folder, write_json
 from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.settings import CLOSED, METHODS
@@ -70,7 +70,7 @@ def load(folder: str | Path) -> Forward:
 
     Raises:
         BadInput: not such a folder, or written by a newer (or much older) version of this package.
-        NotPermitted: the weights are not the ones the manifest names.
+        Altered: the weights are not the ones the manifest names.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -85,6 +85,7 @@ def load(folder: str | Path) -> Forward:
             got=f"format {manifest['format']}",
             where=folder,
             todo="update the package",
+            code="newer-format",
         )
     if manifest["format"] < OLDEST:
         raise BadInput(
@@ -100,14 +101,14 @@ def load(folder: str | Path) -> Forward:
     if not weights.exists():
         raise BadInput("a file is missing", wanted=weights.name, where=folder)
     if digests.of_file(weights) != manifest["weights_sha256"]:
-        raise NotPermitted("the weights of h were changed since they were written", where=weights, todo="fit again or restore them")
+        raise Altered("the weights of h were changed since they were written", where=weights, todo="fit again or restore them")
     try:
         tensors = load_file(weights)
     except SafetensorError as error:
         raise BadInput("the weights are not a safetensors file", got=str(error), where=weights) from error
     h = _assemble(manifest, tensors, folder)
     if h.digest != manifest["digest"]:
-        raise NotPermitted("h is not the one its manifest names", wanted=str(manifest["digest"])[:12], got=h.digest[:12], where=folder)
+        raise Altered("h is not the one its manifest names", wanted=str(manifest["digest"])[:12], got=h.digest[:12], where=folder)
     return h
 
 

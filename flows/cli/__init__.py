@@ -1,7 +1,8 @@
 """The command line. Nothing heavy is imported before a command needs it, so that ``--help`` answers at once.
 
 Exit codes: 0 done · 1 an operation failed · 2 bad input · 3 not permitted by verdict, approval or digest · 130 interrupted.
-Data goes to stdout (``--json`` where offered), progress to stderr.
+Data goes to stdout (``--json`` where offered), progress to stderr. With ``--json`` a failure is one object on stdout, too:
+``{"error": …}`` as :meth:`fct.errors.FctError.to_json` gives it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,10 @@ import gc
 import os
 import sys
 import warnings
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from fct.errors import FctError
 
 
 def main() -> None:
@@ -20,6 +25,7 @@ def main() -> None:
     from fct import children
     from fct.errors import FctError
 
+    again = "run the same command again to continue"
     try:
         children.interruptible()
         children.watch()
@@ -27,22 +33,41 @@ def main() -> None:
 
         code = app(standalone_mode=False)
         if code == 130:
-            print("fct: interrupted; run the same command again to continue", file=sys.stderr)
+            _fail(_interrupted(again))
         if isinstance(code, int) and code:
             sys.exit(code)
     except FctError as error:
-        print(f"fct: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(error)
     except KeyboardInterrupt:
-        print("fct: interrupted; run the same command again to continue", file=sys.stderr)
-        sys.exit(130)
+        _fail(_interrupted(again))
     except Exception as error:
-        sys.exit(_unexpected(error))
+        _unexpected(error)
 
 
-def _unexpected(error: Exception) -> int:
-    """The exit code for errors of the libraries underneath; a sentence, never a traceback (``FCT_DEBUG=1`` shows it)."""
+def _fail(error: FctError, *, said: bool = False) -> NoReturn:
+    """Say it on stderr, unless it was ``said`` there, with ``--json`` on stdout too, and end."""
+    import json
+
+    if not said:
+        print(f"fct: {error}", file=sys.stderr)
+    if "--json" in sys.argv:
+        print(json.dumps({"error": error.to_json()}, indent=2, sort_keys=True, ensure_ascii=False))
+    sys.exit(error.exit_code)
+
+
+def _interrupted(todo: str | None = None) -> FctError:
+    from fct.errors import FctError
+
+    error = FctError("interrupted", todo=todo, code="interrupted")
+    error.exit_code = 130
+    return error
+
+
+def _unexpected(error: Exception) -> NoReturn:
+    """End with errors of the libraries underneath: a sentence, never a traceback (``FCT_DEBUG=1`` shows it)."""
     import errno
+
+    from fct.errors import BadInput, OperationFailed
 
     if os.environ.get("FCT_DEBUG"):
         import traceback
@@ -50,20 +75,16 @@ def _unexpected(error: Exception) -> int:
         traceback.print_exc()
     kind = type(error)
     if kind.__module__.startswith(("click", "typer")):
-        code = getattr(error, "exit_code", 2)
-        show = getattr(error, "show", None)
         if kind.__name__ == "Abort":
-            print("fct: interrupted", file=sys.stderr)
-            return 130
+            _fail(_interrupted())
+        show = getattr(error, "show", None)
         if show is not None:
             show(file=sys.stderr)
-        return int(code)
+        usage = BadInput(str(getattr(error, "message", error)), code="usage")
+        usage.exit_code = int(getattr(error, "exit_code", 2))
+        _fail(usage, said=True)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        print(
-            f"fct: the disk is full; got {error.filename or 'no space left'}; free some space and run the same command again",
-            file=sys.stderr,
-        )
-        return 1
+        todo = "free some space and run the same command again"
+        _fail(OperationFailed("the disk is full", got=error.filename or "no space left", todo=todo, code="disk-full"))
     first = (str(error).strip().splitlines() or [""])[0]
-    print(f"fct: {kind.__name__}: {first}; FCT_DEBUG=1 shows where", file=sys.stderr)
-    return 1
+    _fail(OperationFailed(f"{kind.__name__}: {first}", todo="FCT_DEBUG=1 shows where", code="unexpected"))

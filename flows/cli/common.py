@@ -20,7 +20,12 @@ By = Annotated[str, typer.Option("--by", help="Your name; it goes into the ledge
 Why = Annotated[str, typer.Option("--why", help="Why; it goes into the ledger.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and do nothing.")]
 ME = os.environ.get("USER") or "me"
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Json = Annotated[
+    bool,
+    typer.Option(
+        "--json", help="Print one JSON object on stdout and nothing else there; where the command fails: error, with its code and parts."
+    ),
+]
 
 
 def say(text: str = "") -> None:

@@ -31,10 +31,12 @@ def fit(
             "params.yaml says, else auto: the simplest that is not beaten on held-out rows."
         ),
     ] = None,
-    params: Annotated[Path | None, typer.Option(help="Take the recipe from this params.yaml, block fit.")] = None,
+    params: Annotated[
+        Path | None, typer.Option(help="Take recipe, seed and device from this params.yaml: fit, seed, device. What is typed counts more.")
+    ] = None,
     skip_bad: SkipBad = False,
-    seed: Annotated[int, typer.Option(help="Same seed, same machine: same bytes.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
+    seed: Annotated[int | None, typer.Option(help="Same seed, same machine: same bytes; by default 0.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1; by default auto.")] = None,
     json: Json = False,
 ) -> None:
     """Fit a forward transformation h on pairs of vectors of the same items; any vectors, no image is needed.
@@ -54,6 +56,7 @@ def fit(
 
         project = read_settings(params)
         settings = project.fit
+        seed, device = (project.seed if seed is None else seed), device or project.device
         set_threads(project)
     arrays, left = read({"old": old, "new": new, "side": side, "labels": labels, "sources": sources}, skip_bad)
     pool, further = read({"pool_old": pool_old, "pool_side": pool_side, "pool_new": pool_new}, skip_bad, between="-")
@@ -63,8 +66,8 @@ def fit(
         head=read_head(head) if head is not None else None,
         method=method,
         settings=settings,
-        seed=seed,
-        device=device,
+        seed=seed or 0,
+        device=device or "auto",
     )
     h.save(out)
     about = h.about
@@ -111,7 +114,8 @@ def transform(
     try:
         h = forwards.load(forward)
     except NotPermitted as error:  # a file given here is input; where h belongs to a release it stays a matter of permission
-        raise BadInput(str(error)) from error
+        parts = {name: part for name, part in error.to_json().items() if name in ("wanted", "got", "where", "todo", "code")}
+        raise BadInput(error.message, **parts) from error
     first, second = columns.read(old, "old"), columns.read(side, "side") if side is not None else None
     warn(looks.look("old", vectors.formed("old", first)))
     rows = forwards.transform_to(h, first, second, out, sigma, device=device)

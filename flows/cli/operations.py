@@ -34,8 +34,9 @@ def register(
     if not dry_run:
         seen.ask(ws.releases)
     verb = "would be " if dry_run else ""
+    first = ws.ledger.serving() is None
     give({"model": ws.settings.model, "version": number}, json, f"{verb}{ws.settings.model} version {number}")
-    say("Next: fct ingest build/data, then fct reconcile --once" if ws.ledger.serving() is None else "Next: fct reconcile --once")
+    say("Next: fct ingest build/data, then fct reconcile --once" if first else "Next: fct reconcile --once")
 
 
 def _report(ws: Any, results: list[dict[str, Any]]) -> None:

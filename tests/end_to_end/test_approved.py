@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,6 +94,19 @@ def test_the_canaries_files_are_read_by_the_promotion_itself_and_covered(approve
     page = workspace_of(approved).releases.candidate_file(run, "report.html")
     with altered(page, flipped(page)), pytest.raises(NotPermitted, match=r"report\.html"):
         promotion.promote(workspace_of(approved), 2)
+
+
+def test_a_fault_of_ours_in_a_promotion_is_called_nobodys_alteration(approved: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise TypeError("ours")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(promotion, "carry", fails)
+        with pytest.raises(TypeError, match="ours"):
+            promotion.promote(workspace_of(approved), 2)
+        ran = approved.fct("promote", "2", "--json")
+    assert ran.code == 1 and json.loads(ran.out)["error"]["code"] == "unexpected" and "altered" not in ran.err
+    promotion.foresee(workspace_of(approved), 2)
 
 
 def test_a_candidate_that_earlier_code_published_is_approved_and_promoted_as_before(copy_waiting: Copies) -> None:

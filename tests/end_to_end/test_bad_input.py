@@ -152,6 +152,19 @@ def test_an_unknown_version_names_those_that_are_there(candidate: Project, args:
     refused(candidate.fct(*args), 2, "no version 9", "[1, 2]")
 
 
+def test_programs_read_a_code_and_no_sentence(candidate: Project) -> None:
+    ran = candidate.fct("promote", "2", "--json")
+    refused(ran, 3, "is not approved")
+    error = json.loads(ran.out)["error"]
+    assert (error["code"], error["exit"], error["message"]) == (
+        "not-approved",
+        3,
+        "version 2 is not approved",
+    ) and "fct approve 2" in error["todo"]
+    refused(candidate.fct("promote", "2"), 3, error["sentence"])
+    assert json.loads(candidate.fct("promote", "9", "--json").out)["error"]["code"] == "bad-input"
+
+
 @pytest.mark.parametrize("piece", ["program.pt2", "canaries.safetensors", "release.json", "head.safetensors"])
 def test_an_incomplete_release_is_refused_by_name_and_nothing_is_registered(trained: Project, tmp_path: Path, piece: str) -> None:
     release = tmp_path / "release"

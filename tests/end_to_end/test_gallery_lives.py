@@ -210,7 +210,7 @@ def test_with_the_registry_gone_it_serves_and_forgets_and_what_it_owes_there_is_
     ws = living.workspace()
     page = (ws.upgrade_folder(2) / "report.html").read_text(encoding="utf-8")
     gone = [next(one for one in ws.gallery.item_ids(role="item").tolist() if f'<td class="mono">{one}</td>' in page), *chosen(living, 3)]
-    wanted = forgetting.needles(ws.gallery, np.array(gone))
+    wanted = traces.of(ws.gallery, np.array(gone))
     assert living.fct("status", "--fresh").code == 0
     for name in ("mlflow.db", "artifacts"):
         (ws.folder / name).rename(tmp_path / name)
@@ -219,7 +219,7 @@ def test_with_the_registry_gone_it_serves_and_forgets_and_what_it_owes_there_is_
     assert living.fct("delete", gone[0], "--by", "ana").code == 0
     ran = living.fct("delete", *gone, "--purge", "--by", "ana")
     assert ran.code == 1 and "Reports in MLflow may still name some of them" in ran.err and len(ran.err.strip().splitlines()) == 1, ran.err
-    assert forgetting.search(ws.folder, wanted)[0] == [] and forgetting.search(tmp_path / "artifacts", wanted)[0] != []
+    assert traces.search(ws.folder, wanted) == [] and traces.search(tmp_path / "artifacts", wanted) != []
     following = Live(ws)
     assert following.look() and following.now is not None and following.now.serving.program is not None, following.problem
     assert living.fct("rollback", "--by", "ana", "--why", "a test").code == 0
@@ -231,7 +231,7 @@ def test_with_the_registry_gone_it_serves_and_forgets_and_what_it_owes_there_is_
         (tmp_path / name).rename(ws.folder / name)
     ran = living.command("reconcile", "--once")  # a process of its own: MLflow remembers where a run of this id was
     assert ran.code == 0 and "purged items left the reports in MLflow" in ran.err, ran.err
-    assert forgetting.search(ws.folder, wanted)[0] == [] and ws.ledger.head().detail["paid"]
+    assert traces.search(ws.folder, wanted) == [] and ws.ledger.head().detail["paid"]
     assert "owed" not in living.fct("status").out
     assert living.command("promote", "2").code == 0, "the report is the one that the purge's entry names"
     sound(living)

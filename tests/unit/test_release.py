@@ -9,7 +9,7 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 from fct import digests, release
-from fct.errors import BadInput, NotPermitted
+from fct.errors import Altered, BadInput, NotPermitted
 from fct.program import embed
 
 
@@ -129,6 +129,42 @@ def test_an_altered_file_is_not_permitted(folder, piece):
     data[len(data) // 2] ^= 1
     (folder / piece).write_bytes(data)
     with pytest.raises(NotPermitted, match=f"{piece} is not the file the release was written with"):
+        release.open_release(folder)
+
+
+def test_what_it_says_in_words_does_not_decide_what_happened(folder):
+    """The exit code once hung on these words, which a release can write itself."""
+    files = json.loads((folder / "release.json").read_text())["files"]
+    change(folder, files=files | {"this is not the file.bin": "0" * 64})
+    with pytest.raises(BadInput, match="is not the file"):
+        release.open_release(folder)
+    about = json.loads((folder / "release.json").read_text())
+    change(folder, files={name: digest for name, digest in about["files"].items() if name in files})
+    data = bytearray((folder / "program.pt2").read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / "program.pt2").write_bytes(data)
+    with pytest.raises(Altered):
+        release.open_release(folder)
+
+
+@pytest.mark.parametrize("images", [np.zeros((8, 1, 16, 16), np.float32), np.zeros((8, 16), np.uint8), np.zeros((8, 3, 16, 16), np.uint8)])
+def test_canaries_of_another_form_are_refused_and_a_fault_of_ours_is_not_called_theirs(folder, images, monkeypatch):
+    from fct import program
+
+    before = (folder / "canaries.safetensors").read_bytes()
+    save_file({"images": images}, folder / "canaries.safetensors")
+    files = json.loads((folder / "release.json").read_text())["files"]
+    change(folder, files=files | {"canaries.safetensors": digests.of_file(folder / "canaries.safetensors")})
+    with pytest.raises(BadInput, match="another form"):
+        release.open_release(folder)
+    (folder / "canaries.safetensors").write_bytes(before)
+    change(folder, files=files)
+
+    def fails(*_, **__):
+        raise TypeError("ours")
+
+    monkeypatch.setattr(program, "embed", fails)
+    with pytest.raises(TypeError, match="ours"):
         release.open_release(folder)
 
 

@@ -164,3 +164,27 @@ def test_a_store_that_says_nothing_is_given_up(registry: Releases, monkeypatch: 
     with pytest.raises(OperationFailed, match="says nothing"):
         registry.folder_of(number)
     told.set()
+
+
+def test_what_a_version_names_in_vain_is_its_problem_and_a_fault_of_ours_is_not(
+    registry: Releases, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = int(registry.client.create_model_version("m", f"runs:/{'0' * 32}/release").version)
+    (problem,) = registry.contract_problems(number)
+    assert "its artifacts cannot be had from runs:/" in problem
+
+    def strange(**_: object) -> str:
+        raise LookupError("no credentials")  # of a store's own library
+
+    registry._roots = ["s3://bucket/ours"]
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", strange)
+    number = int(registry.client.create_model_version("m", "s3://bucket/ours/release").version)
+    assert registry.contract_problems(number) == ["its artifacts cannot be had from s3://bucket/ours/release: LookupError: no credentials"]
+
+    def fails(*_: object) -> None:
+        raise TypeError("ours")
+
+    monkeypatch.setattr("registry.releases._tree", fails)
+    monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda dst_path, **_: dst_path)
+    with pytest.raises(TypeError, match="ours"):
+        registry.contract_problems(number)
