@@ -90,12 +90,17 @@ def features_name(version: int) -> str:
     return f"{FEATURES}v{version}"
 
 
-def space_name(version: int, forward: Mapping[int, str]) -> str:
+def space_name(version: int, forward: Mapping[int, str], recipe: int = 1) -> str:
     """Name of the space of a release: one h gives its digest, several a digest of all, none (a first release) ``native``.
 
     A space that is made once more after it was dropped has a number behind that: ``spaces/v2-0123456789ab-2``.
+
+    Args:
+        recipe: number of the recipe by which h's are applied; from 2 on it is part of the name.
     """
     digests = list(forward.values())
+    if recipe > 1:
+        digests = [of_json({"forward": {str(m): h for m, h in forward.items()}, "recipe": recipe})]
     mark = "native" if not digests else digests[0] if len(digests) == 1 else of_json({str(m): h for m, h in forward.items()})
     return f"spaces/v{version}-{mark[:12]}"
 

@@ -23,6 +23,8 @@ from registry.measurement import Measurement, absent, below, holm, of
 from registry.settings import GateSettings
 from registry.titles import GATES
 
+FIRST = "a first release: there is no champion to compare with"
+OF_GALLERY = ("rollback", "coverage", "new_intact", "index_faithful", "canary")
 OUTCOMES = ("passed", "refused", "inconclusive", "not applicable")
 ON_BOUND = 1e-9
 SUSPECT = 0.01
@@ -147,17 +149,21 @@ def worst_class(values: dict[str, np.ndarray], settings: GateSettings, seed: int
 
 
 def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: GateSettings, *, seed: int) -> list[Measurement]:
-    """All measurements of all gates.
+    """All measurements of all gates, where there is one h or none.
 
     Args:
         values: per-query values of :func:`fct.evaluation.measure` with those of :func:`registry.checks.further`; None for a first
             release, where there is nothing to compare.
         live: what was measured on the gallery.
     """
+    return of_sample(values, settings, seed=seed) + of_gallery(live, settings, first=values is None)
+
+
+def of_sample(values: dict[str, np.ndarray] | None, settings: GateSettings, *, seed: int) -> list[Measurement]:
+    """Measurements of one h on the evaluation sample; ``values`` as of :func:`measure`."""
     found: list[Measurement] = []
     if values is None:
-        reason = "a first release: there is no champion to compare with"
-        found += [absent(gate, reason) for gate in GATES if gate not in ("new_intact", "index_faithful", "canary")]
+        found += [absent(gate, FIRST) for gate in GATES if gate not in OF_GALLERY]
     else:
         known = bootstrap(values, "known", seed)
         for name, label in (("top1", "known top-1"), ("mAP", "known mAP")):
@@ -177,6 +183,15 @@ def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: Ga
             found.append(absent("recovered_unseen", "the evaluation sample has no unseen classes"))
         found.append(worst_class(values, settings, seed))
         found += sample_gates.all_gates(values, settings, seed)
+    return found
+
+
+def of_gallery(live: LiveChecks, settings: GateSettings, *, first: bool) -> list[Measurement]:
+    """Measurements of the gallery itself, over all its rows, whatever h carried them. ``first``: there is no champion to compare with."""
+    found: list[Measurement] = []
+    if first:
+        found += [absent(gate, FIRST) for gate in ("rollback", "coverage")]
+    else:
         found.append(_rollback(live.rollback))
         for version, coverage in live.coverage.items():
             note = f"{int(coverage.far.sum())} of {len(coverage.far)} items are further out than the fitting set's 99th percentile"

@@ -154,7 +154,7 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
         return result
 
     measured = {name: digest for name, digest in approved_files(upgrade).items() if name != "report.html"}
-    result, _ = once(target, {"verdict": verdict["digest"], "files": measured}, make)
+    result, _ = once("publish", target, {"verdict": verdict["digest"], "files": measured}, make)
     upgrade.workspace.releases.mark(upgrade.version, verdict["outcome"], verdict["digest"])
     return dict(result)
 

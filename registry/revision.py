@@ -24,6 +24,7 @@ from fct.release import Release
 from fct.tables import TableState
 from registry import alarm, formats, kept, names
 from registry.ledger import Entry
+from registry.steps import keyed
 from registry.workspace import Workspace
 
 Revision = dict[str, Any]
@@ -91,7 +92,8 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
     """
     states = states_of(workspace, space)
     content, settings = states[space].content, workspace.settings.index
-    folder = workspace.index_folder(digests.of_json({"content": content, "settings": settings.of_building(), "metric": release.metric}))
+    made_from = {"content": content, "settings": settings.of_building(), "metric": release.metric}
+    folder = workspace.index_folder(digests.of_json(keyed("index", made_from)))
     folder = workspace.folder / names.unused(folder.relative_to(workspace.folder).as_posix(), names.gone(workspace.ledger.entries()))
     about = _whole_index(folder, release.metric, content, _recorded_index(workspace, folder))
     if about is None:

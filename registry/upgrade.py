@@ -29,7 +29,7 @@ from registry.carrying import Maker, carry
 from registry.fitting import fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG
 from registry.revision import open_index, pin
-from registry.steps import once
+from registry.steps import RECIPES, once
 from registry.workspace import Workspace
 
 MIX = "mix"  # of native versions, as the live gallery has them
@@ -102,7 +102,8 @@ class Upgrade:
 
     @cached_property
     def space(self) -> str:
-        return names.unused(space_name(self.version, {m: h.digest for m, h in self.forwards().items()}), self._gone)
+        name = space_name(self.version, {m: h.digest for m, h in self.forwards().items()}, RECIPES["transform"])
+        return names.unused(name, self._gone)
 
     # ---- steps --------------------------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class Upgrade:
                 "seed": settings.seed,
             }
             arguments = (old, self.new, data, self.pairs_folder(m), settings.embed)
-            once(self.pairs_folder(m), inputs, partial(pairs.write_pairs, *arguments, seed=settings.seed, device=settings.device))
+            once("embed", self.pairs_folder(m), inputs, partial(pairs.write_pairs, *arguments, seed=settings.seed, device=settings.device))
 
     def _embed_adopted(self, m: int, old: Release) -> None:
         """The same from given pairs, where the vectors of ``m`` were computed elsewhere."""
@@ -183,6 +184,7 @@ class Upgrade:
             both = [np.sort(chosen), gallery.item_ids(role="canary", native_version=m)]
             rows = [next(gallery.features(m, ids=ids, batch_rows=len(ids))) for ids in both]
             once(
+                "embed",
                 out,
                 about | {"rows": digests.of_json([ids.tolist() for ids in both])},
                 partial(adopted.write_first, rows[0], rows[1], out, about | {"adopted": True}),  # a purge looks for that
@@ -211,7 +213,7 @@ class Upgrade:
                 todo="compute NEW.npy with the program that is registered",
             )
         inputs = about | {"given": digests.of_folder(place), "seed": seed, "classes": digests.of_json(self.new.classes)}
-        once(out, inputs, partial(adopted.write_pairs, given, out, classes=self.new.classes, seed=seed, about=about))
+        once("embed", out, inputs, partial(adopted.write_pairs, given, out, classes=self.new.classes, seed=seed, about=about))
 
     def fit(self) -> dict[str, Any]:
         """One h per native version present, always straight from native."""
@@ -238,14 +240,14 @@ class Upgrade:
                 h.save(self.forward_folder(m))
                 return {"seconds": h.about["seconds"], "digest": h.digest}
 
-            results[f"v{m}"], _ = once(self.forward_folder(m), inputs, make)
+            results[f"v{m}"], _ = once("fit", self.forward_folder(m), inputs, make)
 
             def make_closed(m: int = m) -> dict[str, Any]:
                 closed = fit_closed(self.pairs_folder(m), settings.fit, seed=settings.seed)
                 closed.save(self.closed_folder(m))
                 return {"seconds": closed.about["seconds"], "digest": closed.digest}
 
-            once(self.closed_folder(m), inputs, make_closed)
+            once("fit", self.closed_folder(m), inputs, make_closed)
         return results
 
     def _pairs_digest(self, m: int) -> str:
@@ -325,7 +327,7 @@ class Upgrade:
 
                 return evaluation.write(sample, carried[0], self.new.metric, target, seed=seed, served=served, further=further)
 
-            out[f"v{m}→v{self.version}"], _ = once(target, inputs, make)
+            out[f"v{m}→v{self.version}"], _ = once("evaluate", target, inputs, make)
         if len(self.forwards()) > 1:
             out[MIX] = self._evaluate_mix()
         return out
@@ -375,7 +377,7 @@ class Upgrade:
                 first, carried, self.new.metric, target, seed=settings.evaluate.seed, served=(query, champion), further=further
             )
 
-        return dict(once(target, inputs, make)[0])
+        return dict(once("evaluate", target, inputs, make)[0])
 
     def _champion_identity(self) -> dict[str, Any]:
         serving = self.workspace.ledger.serving()

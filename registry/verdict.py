@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fct import digests
@@ -38,15 +39,12 @@ def reach(
         measured the same have the same digest: it holds no time and no random id.
     """
     from registry import expectations, gates
-    from registry.measurement import Measurement
 
     found: list[Measurement] = []
     for name, values in per_forward.items():
-        for m in gates.measure(values, live, settings, seed=seed):
-            if any(same.key == m.key and same.to_json() == m.to_json() for same in found):
-                continue  # what was measured on the gallery is the same for every h
-            suffix = f" {name}" if len(per_forward) > 1 and m.gate not in ("canary", "index_faithful", "new_intact", "coverage") else ""
-            found.append(Measurement(**{**m.__dict__, "subject": m.subject + suffix}))
+        for m in gates.of_sample(values, settings, seed=seed):
+            found.append(replace(m, subject=f"{m.subject} {name}" if len(per_forward) > 1 else m.subject))
+    found += gates.of_gallery(live, settings, first=None in per_forward.values())
     kept, suite = expectations.check_measurements(found)
     decided = gates.decide(found, kept)
     outcome, problems = gates.overall(decided, settings.must_apply, first=champion is None)

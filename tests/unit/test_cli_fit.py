@@ -267,3 +267,22 @@ def test_fit_leaves_bad_rows_out_of_all_that_belongs_to_them(tmp_path):
     for name, array in (arrays | spoilt).items():
         np.save(tmp_path / f"{name}.npy", array[pool if name.startswith("pool") else keep])
     assert json.loads(fit(tmp_path, "--method", "ridge", "--json", names=ALL)[1])["digest"] == found["digest"]
+
+
+def test_seed_and_device_of_params_are_those_of_the_fit_unless_others_are_typed(tmp_path):
+    write(tmp_path)
+    params = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text().replace("\nseed: 0", "\nseed: 5").replace("method: fastfill-pool", "method: ridge")
+    params.write_text(text)
+
+    def fitted(*more):
+        options = [part for name in ALL[:3] for part in (f"--{name}", tmp_path / f"{name}.npy")]
+        code, _, err = fct_("fit", *options, "--out", tmp_path / "h", "--params", params, *more)
+        return code, err, json.loads((tmp_path / "h/manifest.json").read_text()) if code == 0 else {}
+
+    assert fitted()[2]["seed"] == 5
+    assert fitted("--seed", "0")[2]["seed"] == 0 and fitted("--seed", "7")[2]["seed"] == 7
+    params.write_text(text.replace("device: auto  ", "device: cuda:99"))
+    code, err, _ = fitted()
+    assert code == 2 and "GPU" in err
+    assert fitted("--device", "cpu")[0] == 0

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fct.canary import CanaryResult
 from fct.coverage import Coverage
-from registry import gates
+from registry import gates, verdict
 from registry.gates import LiveChecks, Measurement, Rehearsal, decide, measure, more_queries, overall
 from registry.measurement import below, holm
 from registry.titles import GATES
@@ -354,3 +354,21 @@ def test_the_index_is_judged_by_the_kind_of_question_that_it_answers_worst():
     kinds = {"without a filter": np.ones(500), "where 2 % may be answers": np.full(100, 0.81), "within one label": np.full(100, 0.99)}
     (found,) = [m for m in measure(values(), live(recall=kinds), SETTINGS, seed=0) if m.gate == "index_faithful"]
     assert found.value == pytest.approx(0.81) and "2 % may be answers" in found.note and found.n == 100
+
+
+def test_what_is_measured_on_the_gallery_is_listed_once_however_many_h_there_are():
+    one, other = values(), values(carried=0.68, seed=1)
+    found = verdict.reach(
+        model="m", version=3, champion=2, per_forward={"v1→v3": one, "v2→v3": other, "mix": one}, live=live(), metrics={}, covers={},
+        settings=SETTINGS, seed=0,
+    )  # fmt: skip
+    listed = [(gate["gate"], gate["subject"]) for gate in found["gates"]]
+    assert len(set(listed)) == len(listed)
+    times = {gate: sum(name == gate for name, _ in listed) for gate in GATES}
+    assert {times[gate] for gate in ("rollback", "coverage", "new_intact", "index_faithful", "canary")} == {1}
+    assert all(subject.endswith((" v1→v3", " v2→v3", " mix")) == (gate not in gates.OF_GALLERY) for gate, subject in listed)
+    assert {gate["outcome"] for gate in found["gates"]} == {"passed"} and found["outcome"] == "passed"
+    alone = verdict.reach(
+        model="m", version=3, champion=2, per_forward={"v1→v3": one}, live=live(), metrics={}, covers={}, settings=SETTINGS, seed=0
+    )
+    assert [(m.gate, m.subject) for m in measure(one, live(), SETTINGS, seed=0)] == [(g["gate"], g["subject"]) for g in alone["gates"]]
