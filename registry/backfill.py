@@ -221,9 +221,7 @@ class _State:
         ids, images = self.release.canaries()
         for folder in names.steps(self.workspace, self.number, "pairs-v*"):
             path = folder / "canaries" / "new.npy"
-            if not path.exists():
-                continue
-            if np.array(vectors.load(path.with_name("ids.npy"))).tolist() != ids.tolist():
+            if not path.exists() or np.array(vectors.load(path.with_name("ids.npy"))).tolist() != ids.tolist():
                 continue  # given pairs of an adopted release, or canaries of another one
             native = np.array(vectors.load(path))
             now, _ = programs.embed(program, images, device=self.device)

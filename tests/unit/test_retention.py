@@ -98,7 +98,7 @@ def asleep(act: Callable[[], None], at: int, monkeypatch: pytest.MonkeyPatch) ->
         sleeping.set()
 
     monkeypatch.setattr(retention, "_look", looks)
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=run, daemon=True)  # of a test that failed
     thread.start()
     sleeping.wait()
     monkeypatch.setattr(retention, "_look", look)
