@@ -75,10 +75,12 @@ def find(
         alike: whether its length is to be one that float32 can compare with the others': for whole arrays at the door, not for parts.
     """
     kinds = {kind: np.asarray(rows) for kind, rows in (known or {}).items() if len(rows)}
-    open_, norms = ~Flaws(name, len(array), kinds).bad, np.full(len(array), np.nan)
+    open_, norms = np.ones(len(array), dtype=bool), np.empty(len(array))
+    for rows in kinds.values():
+        open_[rows] = False
 
     def take(kind: str, rows: np.ndarray) -> None:
-        rows = rows[open_[rows]]
+        rows = rows[open_[rows]] if len(rows) else rows
         if len(rows):
             kinds[kind] = np.sort(np.concatenate([kinds[kind], rows])) if kind in kinds else rows
             open_[rows] = False
@@ -98,15 +100,13 @@ def find(
             take(OVERFLOWED, start + full[(np.abs(block[full]) == np.finfo(np.float16).max).any(axis=1)])
         _forget(array)
     if directions:
-        with np.errstate(invalid="ignore"):
-            take(ZERO, np.flatnonzero(norms == 0))
+        take(ZERO, np.flatnonzero(norms == 0))
     if directions and alike:
-        with np.errstate(invalid="ignore"):
-            take(SHORT, np.flatnonzero(norms < LEAST))
-            take(LONG, np.flatnonzero(norms > MOST))
-            usual = float(np.median(norms[open_])) if open_.sum() >= FEWEST else np.nan
-            take(SMALL, np.flatnonzero(norms < usual / FAR))
-            take(LARGE, np.flatnonzero(norms > usual * FAR))
+        take(SHORT, np.flatnonzero(norms < LEAST))
+        take(LONG, np.flatnonzero(norms > MOST))
+        usual = float(np.median(norms[open_])) if open_.sum() >= FEWEST else np.nan
+        take(SMALL, np.flatnonzero(norms < usual / FAR))
+        take(LARGE, np.flatnonzero(norms > usual * FAR))
     return Flaws(name, len(array), kinds)
 
 

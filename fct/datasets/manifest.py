@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from fct import texts
 from fct.datasets.items import SPLITS, Item
 from fct.errors import BadInput
 
@@ -87,7 +88,7 @@ def read_manifest(folder: str | Path) -> Manifest:
         if file_path.is_absolute() or ".." in file_path.parts:
             raise BadInput("the manifest names a file outside its folder", got=row["file"], where=where)
         seen.add(row["id"])
-    return Manifest(folder, *(np.array([row[name] for row in rows], dtype=str) for name in COLUMNS))
+    return Manifest(folder, *(texts.array(f"the manifest's {name}", [row[name] for row in rows]) for name in COLUMNS))
 
 
 def write_manifest(folder: Path, items: list[Item]) -> None:

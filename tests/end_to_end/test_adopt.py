@@ -185,7 +185,10 @@ def test_what_cannot_be_adopted_is_said_in_one_sentence_and_changes_nothing(copy
     broken = phi.copy()
     broken[3, 1] = np.nan
     gallery(broken)
-    assert "NaN" in bad(project, *adopting(out))
+    assert "NaN" in bad(project, *adopting(out)) and f"({table['id'][3].as_py()})" in bad(project, *adopting(out))
+    ran = project.fct(*adopting(out, "--skip-bad", "--dry-run", "--json"))
+    said = json.loads(ran.out)
+    assert said["left_out"] == [[table["id"][3].as_py(), "vectors: NaN or infinity"]] and said["added"] == len(phi) - 1, ran.err
     gallery(phi, id=pa.array(["same"] * len(phi)))
     assert "twice" in bad(project, *adopting(out))
     gallery(phi[:, :5])

@@ -65,3 +65,11 @@ def test_a_manifest_that_is_not_text_is_refused(tmp_path):
     (tmp_path / "manifest.csv").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(BadInput, match="not readable"):
         read_manifest(tmp_path)
+
+
+def test_one_long_text_is_refused_by_its_row_before_every_row_pays_for_it(tmp_path):
+    rows = [f"i{row},f{row}.png,c,s,gallery,l" for row in range(3000)]
+    rows[7] = rows[7].replace(",c,", f",{'c' * 100_000},")
+    (tmp_path / "manifest.csv").write_text("\n".join(["id,file,class,source,split,licence", *rows]) + "\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="the manifest's class hold a text that is too long; got 100,000 characters.*row 7"):
+        read_manifest(tmp_path)
