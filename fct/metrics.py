@@ -130,8 +130,8 @@ def per_query(
 
     Args:
         query: (Q, D); gallery: (G, D); any real dtype. A memory map is read block by block and never held whole.
-        query_labels, gallery_labels: (Q,), (G,) whole numbers or texts; 5 and "5" are one (:mod:`fct.texts`). Negative or "" = unknown: such a query does not count, such a gallery row is
-            wrong for every query.
+        query_labels, gallery_labels: (Q,), (G,) whole numbers or texts; 5 and "5" are one (:mod:`fct.texts`). Negative or "" = unknown:
+            such a query does not count, such a gallery row is wrong for every query.
         query_ids, gallery_ids, query_sources, gallery_sources: optional (Q,), (G,); an empty source ("") hides nothing.
         block: the most queries at once. title: of a progress bar on stderr.
 

@@ -61,25 +61,28 @@ def odd(
     query_sources: np.ndarray | None = None,
     gallery_sources: np.ndarray | None = None,
 ) -> tuple[int, list[str]]:
-    """How many queries may find themselves (:func:`in_gallery`; 0 where ids or sources hide something), and all that is odd, in sentences.
+    """How many queries may find themselves (:func:`in_gallery`), and all that is odd, in sentences.
 
     Raises:
         BadInput: no matrices of numbers; codes, as :func:`fct.looks.look` says.
     """
     vectors.formed("gallery", gallery)
     vectors.formed("query", query)
-    hidden = _share(query_ids, gallery_ids) or _share(query_sources, gallery_sources)
-    count, said = (0, []) if hidden else in_gallery(query, gallery, query_labels, gallery_labels)
+    hidden = _shared(query_ids, gallery_ids, len(query)) | _shared(query_sources, gallery_sources, len(query))
+    count, said = in_gallery(query, gallery, query_labels, gallery_labels, hidden)
     return count, [*looks.look("query", query), *looks.look("gallery", gallery), *said]
 
 
-def in_gallery(query: np.ndarray, gallery: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndarray) -> tuple[int, list[str]]:
+def in_gallery(
+    query: np.ndarray, gallery: np.ndarray, query_labels: np.ndarray, gallery_labels: np.ndarray, hidden: np.ndarray
+) -> tuple[int, list[str]]:
     """How many queries (Q, D) may find themselves in the gallery (G, D), and a sentence about them.
 
     Those whose very vector is there; or all, where both sides have the same labels (Q,), (G,) row by row, as they have when the same items
-    were embedded by two models. Vectors of two dtypes are compared in the narrower one.
+    were embedded by two models. Vectors of two dtypes are compared in the narrower one. ``hidden``: (Q,) bool, queries that share an id or a
+    source with a gallery row: they do not find themselves.
     """
-    todo = "give --query-ids and --gallery-ids: equal ids are hidden from each other"
+    todo = "give --query-ids and --gallery-ids in which an item has one id: equal ids are hidden from each other"
     floats = query.dtype.kind == gallery.dtype.kind == "f"
     narrow = min((query.dtype, gallery.dtype), key=lambda dtype: dtype.itemsize) if floats else np.dtype(np.float32)
     step = max(1, flaws.NUMBERS // max(1, gallery.shape[1]))
@@ -95,11 +98,11 @@ def in_gallery(query: np.ndarray, gallery: np.ndarray, query_labels: np.ndarray,
     wanted, there = set(asked), set()
     for start in range(0, len(gallery), step):
         there |= wanted.intersection(rows(gallery, start))
-    count = sum(one in there for one in asked)
+    count = sum(one in there for one, away in zip(asked, hidden.tolist(), strict=True) if not away)
     if count:
         return count, [f"{count:,} of {len(query):,} queries are in the gallery, the very same vector, and may find themselves: {todo}"]
     named = texts.alike("labels", np.asarray(query_labels), np.asarray(gallery_labels))
-    if np.array_equal(*named):
+    if not hidden.any() and np.array_equal(*named):
         count = len(query)
         return count, [
             f"all {count:,} queries have the labels of the gallery, row by row: if they are the same items they may find themselves; {todo}"
@@ -107,12 +110,12 @@ def in_gallery(query: np.ndarray, gallery: np.ndarray, query_labels: np.ndarray,
     return 0, []
 
 
-def _share(first: np.ndarray | None, second: np.ndarray | None) -> bool:
-    """Whether some value is on both sides: what it hides is hidden."""
-    if first is None or second is None:
-        return False
-    both = np.intersect1d(*texts.alike("ids", np.asarray(first), np.asarray(second)))
-    return bool((both != "").any() if both.dtype.kind == "U" else both.size)
+def _shared(first: np.ndarray | None, second: np.ndarray | None, count: int) -> np.ndarray:
+    """(Q,) bool: whether a query's value, where it has one, is on the gallery's side, too."""
+    if first is None or second is None or len(first) != count:
+        return np.zeros(count, dtype=bool)
+    one, other = texts.alike("ids", np.asarray(first), np.asarray(second))
+    return np.asarray(np.isin(one, other) & ((one != "") if one.dtype.kind == "U" else True))
 
 
 def evaluate(

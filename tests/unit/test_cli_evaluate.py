@@ -278,6 +278,8 @@ def test_queries_that_find_themselves_are_counted_and_the_way_out_is_said(files:
     assert found["classes_of_one"] == 1 and "classes with one item in the gallery: 1" in err and "not counted: 1 of the queries" in err
     found, err = same_items(files, **(ids | {"gallery-ids": np.array([f"item {row}" for row in range(60)])}))
     assert found["in_gallery"] == 60, "ids that are never equal hide nothing"
+    found, err = same_items(files, **(ids | {"gallery-ids": np.where(np.arange(60) < 50, np.arange(60), 999)}))
+    assert found["in_gallery"] == 10 and "10 of 60 queries" in err, "nor do those that some queries lack"
 
 
 def test_a_part_of_the_gallery_as_queries_and_other_dtypes_are_seen_too(files: dict[str, np.ndarray]) -> None:
