@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fct.errors import FctError, LockHeld
-from registry import accepting, alarm, debts, decisions, facts, look, promotion, seen
+from registry import alarm, debts, decisions, facts, heads, look, promotion, seen
 from registry.status import Status
 from registry.workspace import Workspace
 
@@ -62,7 +62,7 @@ def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], resul
     failed: FctError | None = None
     notes: dict[int, str] = {}
     # first: an upgrade takes minutes, and `fct status` is to know the version meanwhile
-    accepting.heed(workspace, seen.ask(workspace.releases).head)
+    heads.heed(workspace, seen.ask(workspace.releases).head)
     ours = workspace.releases.is_ours()
     if ours:
         results += [{"version": None, "outcome": "recorded", "problems": [said]} for said in decisions.record(workspace)]

@@ -1,4 +1,4 @@
-"""A ledger that lost its newest entries: what MLflow knows of it, and a person's word that it is to go on without them.
+"""A person's word that a ledger is to go on without its newest entries, which were lost.
 
 A lost entry may be a deletion, so everything but this stops until somebody restores it or accepts the loss.
 """
@@ -13,34 +13,11 @@ from typing import Any
 from fct.errors import BadInput, FctError
 from registry import lock
 from registry.decisions import ledger_lock
+from registry.entering import enter
 from registry.ledger import stands
-from registry.mark import Mark, of_tag, to_tag
+from registry.mark import of_tag
 from registry.rollback import current_of
 from registry.workspace import Workspace
-
-
-def heed(workspace: Workspace, tag: str) -> None:
-    """Compare the ledger with the tag ``fct.head`` of the registered model.
-
-    Raises:
-        NotPermitted: the entry that it names was lost. From then on every command says so, also without MLflow.
-    """
-    entries = workspace.ledger.entries()
-    mark = of_tag(tag, entries[0].digest) if entries else None
-    if mark is not None and not stands(mark, entries):
-        workspace.ledger.heed(mark)
-        workspace.ledger.head()
-
-
-def tell(workspace: Workspace) -> None:
-    """Let MLflow's tag name the ledger's head, after :func:`heed`."""
-    releases, entries = workspace.releases, workspace.ledger.entries()
-    if entries:
-        said = releases.head_tag()
-        heed(workspace, said)
-        value = to_tag(Mark(entries[-1].number, entries[-1].digest), entries[0].digest)
-        if said != value:
-            releases.set_head_tag(value)
 
 
 def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) -> dict[str, Any]:
@@ -75,7 +52,6 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
         named = [asdict(one) for one in sorted(lost)]
         if not dry_run:
             held.check()
-            model = workspace.settings.model
-            ledger.append(head, action="accept", by=by, why=why, model=model, serving=serving, detail={"lost": named})
+            enter(workspace, head, action="accept", by=by, why=why, serving=serving, detail={"lost": named})
         serves = None if serving is None else {name: serving[name] for name in ("release", "revision")}
         return {"lost": named, "entry": len(entries) + 1, "serving": serves}

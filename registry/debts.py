@@ -9,34 +9,23 @@ from __future__ import annotations
 import html
 import re
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from fct.errors import BadInput, LockHeld, OperationFailed
 from fct.files import read_json, whole_file
 from registry import lock
 from registry.decisions import ledger_lock
-from registry.ledger import Entry
+from registry.entering import enter
+from registry.ledger import REPORTS, owed
 from registry.report.review import plain
 from registry.workspace import Workspace
 
-REPORTS = "reports in MLflow"
 SENTENCE = "Reports in MLflow may still name some of them: that is owed, as the ledger says, and `fct reconcile --once` does it when MLflow answers"
 PAGE = "report.html"
 SHOWN = 200  # characters of an id in it
 GONE = '<td class="mono">(deleted)</td>'
 ITEM = re.compile(r'<td class="mono">(.*?)</td>')  # in the table of the least certain items, the one place where a report names them
-
-
-def owed(entries: Iterable[Entry]) -> int | None:
-    """Number of the entry since which MLflow's reports may name items that were purged; None where nothing is owed."""
-    since = None
-    for entry in entries:
-        if entry.detail.get("owes") == REPORTS and since is None:
-            since = entry.number
-        if "paid" in entry.detail:
-            since = None
-    return since
 
 
 def settle(workspace: Workspace, *, by: str, why: str) -> str | None:
@@ -76,11 +65,9 @@ def pay(workspace: Workspace) -> list[str]:
     return [f"purged items left the reports in MLflow, which was owed since ledger entry {since}"]
 
 
-def _enter(workspace: Workspace, detail: dict[str, object], by: str, why: str) -> None:
-    head, model = workspace.ledger.head(), workspace.settings.model
-    workspace.ledger.append(
-        head, action="delete", by=by, why=why, model=model, serving=None if head is None else head.serving, detail=detail
-    )
+def _enter(workspace: Workspace, detail: dict[str, Any], by: str, why: str) -> None:
+    head = workspace.ledger.head()
+    enter(workspace, head, action="delete", by=by, why=why, serving=None if head is None else head.serving, detail=detail)
 
 
 def _clean(workspace: Workspace) -> None:

@@ -39,6 +39,7 @@ from registry.mark import Mark, read_mark, write_mark
 ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "gc", "approve", "reject", "withdraw", "accept")
 DECISIONS = ("approve", "reject", "withdraw")  # a person's word: recorded, changes nothing that serves
 REVISIONS = ("ingest", "delete", "backfill", "accept")  # a new revision of the release that serves already
+REPORTS = "reports in MLflow"  # what a purge may owe
 CHECKED = 3  # format from which on an entry has a checksum
 
 T = TypeVar("T")
@@ -157,6 +158,17 @@ def decided(entries: Iterable[Entry]) -> dict[int, Entry]:
 def approved_verdict(decision: Entry | None) -> str | None:
     """Digest of the verdict that a decision approves; None where it approves nothing."""
     return None if decision is None or decision.action != "approve" else str(decision.detail.get("verdict"))
+
+
+def owed(entries: Iterable[Entry]) -> int | None:
+    """Number of the entry since which MLflow's reports may name items that were purged (:mod:`registry.debts`); None where nothing is owed."""
+    since = None
+    for entry in entries:
+        if entry.detail.get("owes") == REPORTS and since is None:
+            since = entry.number
+        if "paid" in entry.detail:
+            since = None
+    return since
 
 
 def stands(mark: Mark, entries: Sequence[Entry]) -> bool:

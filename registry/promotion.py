@@ -21,7 +21,7 @@ from fct.files import read_object
 from fct.forward import Forward
 from fct.gallery import Gallery
 from fct.tables import TableState
-from registry import accepting, alarm, approval, checks, kept, lock, names, rereading, seen
+from registry import alarm, approval, checks, heads, kept, lock, names, rereading, seen
 from registry import revision as revisions
 from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
@@ -268,7 +268,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         NotPermitted: verdict, approval, a digest or a canary forbids it. LockHeld: another upgrade works on the model.
         BadInput: unknown version, or it serves already.
     """
-    accepting.heed(workspace, workspace.releases.head_tag())
+    heads.heed(workspace, workspace.releases.head_tag())
     record(workspace)  # an approval by tag that nobody has looked at yet
     verdict, approved, champion = _allowed(workspace, version, entered=True)
     ledger, settings = workspace.ledger, workspace.settings
@@ -350,7 +350,7 @@ def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})
         notes: version → why an approval could not be carried out; shown like decisions that do not count.
     """
     said = []
-    accepting.tell(workspace)
+    heads.tell(workspace)
     serving, silent = workspace.ledger.serving(), ignored(workspace) | {version: text[:1000] for version, text in notes.items()}
     champion = workspace.releases.champion()
     if serving is not None and champion != serving["release"] and not deleted(workspace):

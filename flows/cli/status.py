@@ -41,7 +41,7 @@ def status(
         _verify(params, images, json)
         return
     from fct.errors import OperationFailed
-    from registry import accepting, alarm, debts, facts, look, running, seen
+    from registry import alarm, facts, heads, ledger, look, running, seen
     from registry.status import next_step
 
     ws = workspace(params)
@@ -57,7 +57,7 @@ def status(
         away = str(error)  # what serves does not hang on it
         known = seen.last(ws.releases, changed=True)
         said = known or seen.Seen(datetime.now(UTC), None, [], None, "")
-    accepting.heed(ws, said.head)
+    heads.heed(ws, said.head)
     found = facts.statuses(ws, said.versions)
     now = (
         "nothing serves"
@@ -77,8 +77,8 @@ def status(
     if known is not None:
         how = "its store has not changed since" if known.stamp is not None and not away else "`fct status --fresh` asks it again"
         lines.append(f"  MLflow was asked {_ago(known.at)} s ago; {how}")
-    if (since := debts.owed(ws.ledger.entries())) is not None:
-        lines.append(f"  owed since ledger entry {since}: {debts.REPORTS} may name purged items; `fct reconcile --once` does it")
+    if (since := ledger.owed(ws.ledger.entries())) is not None:
+        lines.append(f"  owed since ledger entry {since}: {ledger.REPORTS} may name purged items; `fct reconcile --once` does it")
     deleted = [] if away else facts.deleted(ws, said.versions)
     lines += [f"  {sentence}" for sentence in deleted]
     if serving is not None and not away and not deleted and said.champion != serving["release"]:
