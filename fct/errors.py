@@ -114,3 +114,7 @@ class Altered(NotPermitted):
     """Something is not what it was when it was measured, approved or written, or is gone."""
 
     code = "altered"
+
+
+class Damaged(Altered):
+    """A file is not what was recorded of it, or is missing. Nothing may be made from it."""

@@ -482,7 +482,7 @@ class Gallery:
         return tables.snapshot(self.root, table, at, recorded, content=content)
 
     def compare(self, name: str, recorded: Mapping[str, str], ids: np.ndarray | None = None) -> None:
-        """Refuse (:class:`~fct.tables.Damaged`) where a file of the table as it is now is not what was recorded of it.
+        """Refuse (:class:`~fct.errors.Damaged`) where a file of the table as it is now is not what was recorded of it.
 
         Args:
             recorded: file → digest; files that are not in it are new. ids: only files that hold rows of these.

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fct.digests import of_file, of_json, of_rows
-from fct.errors import Altered, BadInput, OperationFailed
+from fct.errors import Altered, BadInput, Damaged, OperationFailed
 from fct.files import beside, disk_errors
 
 if TYPE_CHECKING:
@@ -36,10 +36,6 @@ KEY = {"lance-schema:unenforced-primary-key": "true"}
 RESTORE = "restore it from a backup, then `fct status --verify`"
 ATTEMPTS = 12
 HASHING_THREADS = 4
-
-
-class Damaged(Altered):
-    """A file is not what was recorded of it, or is missing. Nothing may be made from it."""
 
 
 def path_of(root: Path, name: str) -> Path:

@@ -12,15 +12,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-import numpy as np
-
-from fct.errors import BadInput, FctError, NotPermitted
+from fct.errors import BadInput, Damaged, FctError, NotPermitted
 from fct.files import read_json, write_json
-from fct.tables import Damaged
 from registry.ledger import Entry
 from registry.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
 
 P = ParamSpec("P")
 T = TypeVar("T")

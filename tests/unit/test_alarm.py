@@ -11,11 +11,11 @@ import pytest
 import yaml
 
 from fct import audit
-from fct.errors import NotPermitted, OperationFailed
+from fct.errors import Damaged, NotPermitted, OperationFailed
 from fct.files import write_json
 from fct.gallery import NATIVE
 from fct.release import Release, write_adopted
-from fct.tables import Damaged, TableState
+from fct.tables import TableState
 from registry import alarm, entering, kept, revision, verifying
 from registry.carrying import carry
 from registry.workspace import Workspace, open_workspace

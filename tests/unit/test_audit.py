@@ -21,7 +21,7 @@ def test_every_opening_is_counted_whoever_else_watches_the_same_folder(tmp_path:
     with audit.opened_below([tmp_path / "a", tmp_path / "a" / "b"]) as outer:
         read(inside, deeper, beside)
         assert outer == [str(inside), str(deeper)], "once, also where two of the folders hold it"
-        with audit.opened_below([tmp_path / "a"]) as inner:
+        with audit.opened_below([tmp_path / "a", tmp_path / "a" / "b"]) as inner:
             reader = threading.Thread(target=read, args=(inside,))
             reader.start()
             reader.join()
