@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
+import re
 import sys
 import tempfile
 from dataclasses import replace
@@ -69,6 +69,13 @@ def files(folder: Path) -> Numbers:
     for name in found.keys() - flat.keys():
         flat |= {f"{name}/{part}": found[name][part] for part in found[name].files}
     return {name: said(value) for name, value in sorted(flat.items())}
+
+
+def inside(value: Any, name: str) -> Numbers:
+    """The numbers of a JSON value; one that is undefined has none."""
+    if isinstance(value, dict):
+        return {path: numbers for key, one in value.items() for path, numbers in inside(one, f"{name}/{key}").items()}
+    return {name: [] if value is None else [float(value)]}
 
 
 class Embedder:
@@ -205,8 +212,8 @@ def evaluate(folder: Path) -> Numbers:
         written_pairs(upgrade.pairs_folder(m), m)
         h_of(m).save(upgrade.forward_folder(m))
         closed_of(m + 5).save(upgrade.closed_folder(m))
-    upgrade.evaluate()
-    found = {
+    found = inside(upgrade.evaluate(), "metrics")
+    found |= {
         f"{part}/{name}": value for part in ("v1", "v2", "mix") for name, value in files(upgrade.folder / f"evaluation-{part}").items()
     }
     from fct import evaluation
@@ -253,7 +260,6 @@ def problem(step: str, recipe: int, kept: dict[str, Any] | None, now: Numbers) -
 
 
 def main() -> None:
-    os.environ["TQDM_DISABLE"] = "1"
     kept = json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
     for step, recipe in RECIPES.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -264,7 +270,8 @@ def main() -> None:
         if told is not None:
             kept[step] = {"recipe": recipe, "numbers": {name: [float(f"{one:.6g}") for one in value] for name, value in now.items()}}
             print(f"{step}: recipe {recipe}, {len(now)} rows of numbers")
-    FILE.write_text(json.dumps(kept, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    lines = re.sub(r"\[[^]]*\]", lambda row: "".join(row[0].split()), json.dumps(kept, indent=1, sort_keys=True))  # a row of numbers a line
+    FILE.write_text(lines + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
