@@ -17,6 +17,7 @@ import numpy as np
 from fct import digests, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
+from fct.intervals import FEWEST as FEWEST_UNSEEN
 
 CANARIES = 64
 EVALUATED = 4000  # most rows of the evaluation sample
@@ -129,7 +130,8 @@ def divide(labels: np.ndarray, seed: int) -> Parts:
     rows = rng.permutation(len(labels))
     canaries, rows = np.sort(rows[: min(CANARIES, len(rows) // 10)]), np.sort(rows[min(CANARIES, len(rows) // 10) :])
     classes = np.unique(labels[rows][labels[rows] != ""])
-    hidden = rng.permutation(classes)[: int(UNSEEN_SHARE * len(classes)) if len(classes) >= 10 else 0]
+    # with fewer unseen classes than a bound needs nothing could be said of them: then every class is known
+    hidden = rng.permutation(classes)[: max(FEWEST_UNSEEN, int(UNSEEN_SHARE * len(classes))) if len(classes) >= 4 * FEWEST_UNSEEN else 0]
     unseen = rows[np.isin(labels[rows], hidden)]
     seen = rows[np.isin(labels[rows], np.setdiff1d(classes, hidden))]
     most = EVALUATED // 4 * 3 if len(unseen) else EVALUATED

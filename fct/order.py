@@ -200,7 +200,7 @@ def against_random(shipped: Curve, random: Sequence[Curve], clusters: np.ndarray
 
     Returns:
         ``beta``, ``top1``, ``mAP`` (lists of S), ``auc_…``, ``dip_…``; ``random``: the same of the mean random curve; ``auc_…_gain``:
-        AUC − mean random AUC, with ``auc_…_gain_ci``, its 90 % interval.
+        AUC − mean random AUC, with ``auc_…_gain_ci``, its 90 % interval (None with fewer than 5 classes).
     """
     values = {f"{name}_{kind}": of for name in NAMES for kind, of in _aucs(shipped, random, name)}
     boot = Bootstrap(values, clusters, seed=seed)
@@ -210,7 +210,7 @@ def against_random(shipped: Curve, random: Sequence[Curve], clusters: np.ndarray
         result |= {name: shipped.means(name).tolist(), f"auc_{name}": shipped.auc(name), f"dip_{name}": shipped.dip(name)}
         result["random"] |= {name: mean.tolist(), f"auc_{name}": float(mean.mean())}
         gain = boot.estimate(difference(f"{name}_shipped", f"{name}_random"))
-        result |= {f"auc_{name}_gain": gain.value, f"auc_{name}_gain_ci": [gain.lower, gain.upper]}
+        result |= {f"auc_{name}_gain": gain.value, f"auc_{name}_gain_ci": gain.bounds}
     return result
 
 

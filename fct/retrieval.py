@@ -25,9 +25,8 @@ def peak_memory_bytes() -> int:
 
 
 def with_interval(name: str, estimate: Estimate) -> dict[str, Any]:
-    """``{name: value, name_ci: [lower, upper]}``, undefined as None."""
-    numbers = [x if np.isfinite(x) else None for x in (estimate.value, estimate.lower, estimate.upper)]
-    return {name: numbers[0], f"{name}_ci": numbers[1:]}
+    """``{name: value, name_ci: [lower, upper]}``, None where there is no bound."""
+    return {name: estimate.value, f"{name}_ci": estimate.bounds}
 
 
 def sample(count: int, max_queries: int | None, seed: int) -> np.ndarray | None:
@@ -144,7 +143,8 @@ def evaluate(
         title: of a progress bar on stderr.
 
     Returns:
-        ``top1``, …, ``mAP`` (fractions), each with ``…_ci``: the 90 % interval of a bootstrap over classes; ``n_queries`` that count,
+        ``top1``, …, ``mAP`` (fractions), each with ``…_ci``: the 90 % interval of a bootstrap over classes (None with
+        fewer than 5 of them); ``n_queries`` that count,
         ``n_gallery``, ``tie_rate`` (share of queries with a wrong item at the very score of a right one), ``classes_of_one`` (classes with
         one gallery row), ``in_gallery`` (queries that may find themselves, as :func:`in_gallery`), ``warnings`` (sentences), ``seconds``,
         ``peak_memory_bytes`` of the process; where queries were drawn, ``max_queries`` and ``n_queries_given``.

@@ -24,9 +24,9 @@ from fct.agreement import agreement, neighbours
 from fct.errors import BadInput
 from fct.forward import METHODS, FitSettings, Forward
 from fct.forward.settings import AUTO
-from fct.intervals import Bootstrap, Estimate, difference, rho
+from fct.intervals import FEWEST, Bootstrap, Estimate, difference, rho
 from fct.pairs import Sample
-from fct.splitting import FEWEST_CLASSES, Split, class_numbers, split, unsplit
+from fct.splitting import Split, class_numbers, split, unsplit
 
 CURVE_QUERIES, RANDOM_ORDERS = 1000, 5
 ORDERS = ("shipped", "random", "oracle")
@@ -105,6 +105,11 @@ class Trial:
         """The population whose ρ is the headline: the classes that h never saw, where there are some."""
         return self.populations[-1]
 
+    def few(self, population: str) -> int | None:
+        """How many classes a population has, where they are too few to be drawn: its intervals then say nothing of other classes."""
+        count = len(np.unique(self.sample.labels[self.queries[self.of(population)]]))
+        return count if self.labelled and count < FEWEST else None
+
     def of(self, population: str) -> np.ndarray:
         """(R,) bool: the queries of a population."""
         return (self.sample.populations[self.queries] == population) | (population == "all")
@@ -163,9 +168,9 @@ def backfill(
 
 
 def _clusters(sample: Sample, rows: np.ndarray, labelled: bool) -> np.ndarray:
-    """What the bootstrap draws: classes; where they are fewer than 10, sources; else items (a few clusters would give no width)."""
+    """What the bootstrap draws: classes; where they are too few for bounds, sources; else items."""
     for names in ((sample.labels[rows],) if labelled else ()) + (sample.sources[rows],):
-        if len(np.unique(names)) >= FEWEST_CLASSES:
+        if len(np.unique(names)) >= FEWEST:
             return np.asarray(names)
     return np.asarray(sample.ids[rows])
 

@@ -289,6 +289,9 @@ def decide(measurements: list[Measurement], kept: dict[str, bool]) -> list[Measu
                 replace(m, outcome="inconclusive", note="; ".join(filter(None, [m.note, "undefined: new/new is not above old/old"])))
             )
             continue
+        if m.too_few:
+            found.append(replace(m, outcome="inconclusive", note="; ".join(filter(None, [m.note, m.too_few]))))
+            continue
         if kept[m.key]:
             found.append(replace(m, outcome="passed"))
             continue

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fct.intervals import Estimate
+from fct.intervals import FEWEST, Estimate
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Measurement:
         strict: whether the bound itself fails (``>`` instead of ``≥``); ``most`` whether it is an upper bound (``≤``).
         applies: whether there was something to measure; ``answered``: not, because the answer is known beforehand (a closed form has
             no closed form to beat). A gate of ``must_apply`` that is answered is not missing.
+        classes: behind the interval, where classes were resampled for it; below :data:`fct.intervals.FEWEST` nothing is decided.
         outcome: filled in by :func:`registry.gates.decide`. ``note``: a sentence for people.
     """
 
@@ -38,11 +39,22 @@ class Measurement:
     outcome: str = ""
     note: str = ""
     answered: bool = False
+    classes: int | None = None
 
     @property
     def key(self) -> str:
         """Name of its column in the measurement table."""
         return f"{self.gate}: {self.subject}".replace(" ", "_")
+
+    @property
+    def too_few(self) -> str:
+        """Why it decides nothing and what would, where it rests on too few classes; else empty."""
+        if self.classes is None or self.classes >= FEWEST:
+            return ""
+        return (
+            f"{self.classes} class{'es are' if self.classes > 1 else ' is'} too few, {FEWEST} are needed for a bound: "
+            f"judge it on queries of {FEWEST - self.classes} more"
+        )
 
     @property
     def tested(self) -> float:
@@ -69,7 +81,7 @@ class Measurement:
 
 def of(gate: str, subject: str, estimate: Estimate, bound: float, **more: Any) -> Measurement:
     """A measurement of an estimate."""
-    return Measurement(gate, subject, estimate.value, estimate.lower, estimate.upper, estimate.n, bound, **more)
+    return Measurement(gate, subject, estimate.value, estimate.lower, estimate.upper, estimate.n, bound, classes=estimate.clusters, **more)
 
 
 def absent(gate: str, reason: str, *, answered: bool = False) -> Measurement:

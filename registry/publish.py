@@ -11,6 +11,7 @@ import numpy as np
 from fct import digests, evaluation, pairs, vectors
 from fct.datasets import manifest as manifests
 from fct.files import read_json, whole_file, write_json
+from fct.forward.judging import as_text
 from registry import entering, report
 from registry.report.description import escape
 from registry.steps import once
@@ -113,7 +114,7 @@ def _ladder(validation: dict[str, Any]) -> str:
     ]
     for row in rows:
         lead = row["difference_to_chosen"]
-        span = "" if row["method"] == validation["chosen"] else f"{lead['value']:+.3f} [{lead['lower']:+.3f}, {lead['upper']:+.3f}]"
+        span = "" if row["method"] == validation["chosen"] else as_text(lead)
         name = f"**{row['method']}**" if row["method"] == validation["chosen"] else row["method"]
         lines.append(f"| {name} | {' | '.join(f'{row[metric]:.3f}' for metric in metrics)} | {span} | {row['seconds']:.1f} |")
     return "\n".join([*lines, "", escape(validation["reason"], 600), "", ""])

@@ -13,7 +13,7 @@ import numpy as np
 
 from fct.evaluation import bootstrap
 from fct.intervals import Bootstrap, Estimate, difference
-from registry.measurement import Measurement, absent, below, holm, of
+from registry.measurement import Measurement, absent, of
 from registry.settings import GateSettings
 
 Values = dict[str, np.ndarray]
@@ -41,7 +41,7 @@ def _shares(carried: float, new: float) -> str:
 
 
 def _gap(means: Mapping[str, float | np.ndarray], row: str, count: int) -> np.ndarray:
-    """Best minus worst subgroup mean of a row; a subgroup that a resample left out is passed over."""
+    """Best minus worst subgroup mean of a row; a subgroup that a subset left out is passed over."""
     found = np.array([np.asarray(means[f"{row}_{g}"]) / np.asarray(means[f"in_{g}"]) for g in range(count)])
     return np.asarray(np.fmax.reduce(found) - np.fmin.reduce(found))
 
@@ -67,7 +67,7 @@ def gaps(
 def subgroups(values: Values, settings: GateSettings, seed: int) -> list[Measurement]:
     """The gap between the best and the worst declared subgroup of the known classes' queries must not grow.
 
-    Best minus worst of noisy means lies high by itself, in every resample again: the value is tested, the interval refuses.
+    Best minus worst of noisy means lies high by itself, in every subset again: the value is tested, the interval refuses.
     """
     known = values["populations"] == "known"
     rows = {name: value[known] for name, value in values.items() if value.shape == known.shape}
@@ -121,7 +121,7 @@ def no_dip(values: Values, settings: GateSettings, seed: int) -> list[Measuremen
     """min over β of M(β) ≥ min(M(0), M(1)) − ε in the shipped order; ε is at least one query.
 
     The least of many noisy means lies low by itself. So it is refused only where a dip of more than ε at some β is shown:
-    Holm-adjusted p below 0.05 over the β between the ends (as worst_class does over its groups). Short of that, mAP is tested by its
+    p below 0.05, of all β between the ends together. Short of that, mAP is tested by its
     value, freed of that bias, and is inconclusive where it breaks the bound; top-1, which moves by whole queries, passes.
     """
     if "curve_rows" not in values:
@@ -139,24 +139,24 @@ def no_dip(values: Values, settings: GateSettings, seed: int) -> list[Measuremen
 def _dip(subject: str, steps: np.ndarray, labels: np.ndarray, bound: float, seed: int, by_query: bool) -> Measurement:
     """One curve, ``steps`` (S, C): each β against the lower of the two ends. ``by_query``: passes unless a dip is shown.
 
-    The value is freed of the bias of a least of many, by the bootstrap: 2 · the least − its mean in the resamples, at most 0
+    The value is freed of the bias of a least of many, by the bootstrap: 2 · the least − its mean in the subsets, at most 0
     (Efron and Tibshirani 1993, equation 10.41).
     """
     means, last = steps.mean(axis=1), len(steps) - 1
     end, least = (0 if means[0] <= means[last] else last), int(means.argmin())
     boot = Bootstrap({str(s): row - steps[end] for s, row in enumerate(steps)}, labels, seed=seed)
     estimate = boot.mean(str(least))
-    p = [below(boot.means[str(s)], float(boot.draws[str(s)].std()), bound) for s in range(1, last)]
-    shown = min(holm(p), default=1.0)
+    shown = boot.chance([str(s) for s in range(1, last)], bound)
     again = float(np.min(list(boot.draws.values()), axis=0).mean())
     value = estimate.value if by_query or shown < 0.05 else min(0.0, 2 * estimate.value - again)
     upper = value if shown < 0.05 else max(estimate.upper, value, bound)
     note = (
         f"M(0) {means[0]:.3f}, M(1) {means[last]:.3f}, least {means[least]:.3f} at β = {least / last:.1f} ({estimate.value:+.4f}); "
-        f"Holm-adjusted p of more dip {shown:.2f}"
+        f"p of more dip at any β {shown:.2f}"
     )
     test = "upper" if by_query else "value"
-    return Measurement("no_dip", subject, value, min(estimate.lower, value), upper, estimate.n, bound, test=test, note=note)
+    lower = min(estimate.lower, value)
+    return Measurement("no_dip", subject, value, lower, upper, estimate.n, bound, test=test, note=note, classes=estimate.clusters)
 
 
 def order_helps(values: Values, settings: GateSettings, seed: int) -> list[Measurement]:
@@ -203,7 +203,7 @@ def _size(signed: Estimate) -> Estimate:
     """The absolute value of a signed change, with bounds."""
     ends = sorted((abs(signed.lower), abs(signed.upper)))
     inside = signed.lower <= 0 <= signed.upper
-    return Estimate(abs(signed.value), 0.0 if inside else ends[0], ends[1], signed.n)
+    return Estimate(abs(signed.value), 0.0 if inside else ends[0], ends[1], signed.n, signed.clusters)
 
 
 def threshold_shift(values: Values, settings: GateSettings, seed: int) -> list[Measurement]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from fractions import Fraction
@@ -100,15 +101,34 @@ def nt_xent(first: np.ndarray, second: np.ndarray, temperature: float) -> float:
     return total / (2 * n)
 
 
-def cluster_bootstrap(values: np.ndarray, clusters: Sequence[str], *, resamples: int, seed: int) -> np.ndarray:
-    """Means of resamples that draw whole clusters with replacement."""
-    rng = np.random.default_rng(seed)
-    members = [[value for value, cluster in zip(values, clusters, strict=True) if cluster == name] for name in sorted(set(clusters))]
-    draws = []
-    for _ in range(resamples):
-        rows = [value for chosen in rng.integers(0, len(members), len(members)) for value in members[chosen]]
-        draws.append(sum(rows) / len(rows))
-    return np.array(draws)
+def subset_means(values: Sequence[float], clusters: Sequence[str]) -> list[float]:
+    """The mean over the members of every set of clusters but the empty one, sorted."""
+    members = {name: [value for value, cluster in zip(values, clusters, strict=True) if cluster == name] for name in sorted(set(clusters))}
+    found = []
+    for count in range(1, len(members) + 1):
+        for chosen in itertools.combinations(members, count):
+            rows = [value for name in chosen for value in members[name]]
+            found.append(sum(rows) / len(rows))
+    return sorted(found)
+
+
+def typical_value(ordered: Sequence[float], chance: float) -> float:
+    """The number below which the true value lies with this chance (Hartigan 1969): of M sorted values, the chance · (M + 1)-th.
+
+    Nothing ties; between two values it moves evenly, between the least two with the root.
+    """
+    place = chance * (len(ordered) + 1)
+    k = int(place)
+    part = (place - k) ** 0.5 if k == 1 else place - k
+    return ordered[k - 1] + part * (ordered[k] - ordered[k - 1])
+
+
+def sign_flips(effects: Sequence[float], sizes: Sequence[float], value: float) -> float:
+    """One-sided p-value of H0: the effects lie evenly around ``value``, by all ways to flip their signs."""
+    parts = [size * (effect - value) for effect, size in zip(effects, sizes, strict=True)]
+    seen = sum(parts)
+    flips = list(itertools.product((1, -1), repeat=len(parts)))
+    return sum(sum(s * p for s, p in zip(signs, parts, strict=True)) >= seen - 1e-12 for signs in flips) / len(flips)
 
 
 def holm(p: Sequence[float]) -> list[float]:

@@ -19,6 +19,7 @@ from fct.datasets.names import spellings
 from fct.datasets.settings import DataSettings
 from fct.datasets.walk import Walk, walk
 from fct.errors import BadInput
+from fct.intervals import FEWEST
 
 LEAST_KNOWN = 2
 LEAST_IMAGES = 6  # two to evaluate in each of two splits, one to fit on, one to train on
@@ -188,6 +189,11 @@ def assign(found: dict[str, list[str]], settings: DataSettings, where: Path | st
     notes: list[str] = []
     if "gallery_unseen" not in roles.values():
         notes.append("there are too few classes for unseen ones: nothing is measured on unseen classes")
+    elif (count := list(roles.values()).count("validation_unseen")) < FEWEST:
+        notes.append(
+            f"{count} unseen classes in either half are too few for a bound, which needs {FEWEST}: a verdict on them will be inconclusive "
+            "(raise data.unseen_fraction; at 0 nothing is measured on unseen classes)"
+        )
     if not any(item.split == "pool" for item in items):
         notes.append("there are too few classes for an unlabelled pool")
     return items, notes

@@ -11,11 +11,9 @@ from typing import Any
 import numpy as np
 
 from fct import metrics
-from fct.intervals import Bootstrap
+from fct.intervals import FEWEST, Bootstrap
 
 MOST_ROWS = 2000
-FEWEST_CLUSTERS = 8  # fewer labels than that cannot be resampled; sources then are the clusters
-RESAMPLES = 1000
 
 
 @dataclass(frozen=True)
@@ -67,7 +65,7 @@ class Judge:
         )
         asked = queries[found.rows]
         clusters = self.labels[asked]
-        if len(np.unique(clusters)) < FEWEST_CLUSTERS:
+        if len(np.unique(clusters)) < FEWEST:
             clusters = self.sources[asked]
         return {"top1": found.top(1), "mAP": found.ap}, clusters
 
@@ -78,11 +76,23 @@ def means(values: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def compare(values: dict[str, dict[str, np.ndarray]], clusters: np.ndarray, metric: str, seed: int) -> Bootstrap:
-    """A paired bootstrap of all candidates' metric; a candidate's name is the name of its mean."""
-    return Bootstrap({name: value[metric] for name, value in values.items()}, clusters, seed=seed, resamples=RESAMPLES)
+    """A paired bootstrap of all candidates' metric; a candidate's name is the name of its mean.
+
+    Where the clusters are too few for bounds, queries are resampled one by one: the choice is then about these labels and sources alone.
+    """
+    if len(np.unique(clusters)) < FEWEST:
+        clusters = np.arange(len(clusters))
+    return Bootstrap({name: value[metric] for name, value in values.items()}, clusters, seed=seed)
 
 
 def interval(boot: Bootstrap, of: str, minus: str) -> dict[str, Any]:
-    """The difference of two candidates with one-sided 95 % bounds."""
+    """The difference of two candidates with one-sided 95 % bounds, None where there are none."""
     found = boot.estimate(lambda m: m[of] - m[minus])
-    return {"value": round(found.value, 6), "lower": round(found.lower, 6), "upper": round(found.upper, 6)}
+    lower, upper = (None if end is None else round(end, 6) for end in found.bounds)
+    return {"value": round(found.value, 6), "lower": lower, "upper": upper}
+
+
+def as_text(lead: dict[str, Any]) -> str:
+    """``+0.021 [-0.003, +0.045]`` of an :func:`interval`; ``−∞`` and ``∞`` where it has no bounds."""
+    lower, upper = (end if lead[name] is None else f"{lead[name]:+.3f}" for name, end in (("lower", "−∞"), ("upper", "∞")))
+    return f"{lead['value']:+.3f} [{lower}, {upper}]"

@@ -19,6 +19,7 @@ from fct.forward.candidates import Material, fit_candidate, usable
 from fct.forward.inputs import Inputs
 from fct.forward.rows import Pairs, held_out, parts
 from fct.forward.settings import CLOSED, FitSettings, adapted
+from fct.intervals import difference
 
 HELD_OUT = 0.05  # what a fit keeps aside for its own numbers
 JUDGED_ROWS = 1000  # rows wanted for the decision; small inputs are judged in several rounds
@@ -86,7 +87,7 @@ def decide(
     best = max(methods, key=lambda method: boot.means[method])
 
     def beaten_by(method: str) -> str | None:
-        leads = {other: judging.interval(boot, other, method)["lower"] for other in methods if other != method}
+        leads = {other: boot.estimate(difference(other, method)).lower for other in methods if other != method}
         worst = max(leads, key=lambda other: leads[other], default=None)
         return worst if worst is not None and leads[worst] > 0 else None
 
@@ -113,7 +114,7 @@ def _reason(chosen: str, best: str, metric: str, boot: judging.Bootstrap, beaten
     if chosen == best:
         return f"{chosen} has the best {value}.{lost}"
     lead = judging.interval(boot, best, chosen)
-    span = f"{lead['value']:+.3f} [{lead['lower']:+.3f}, {lead['upper']:+.3f}]"
+    span = judging.as_text(lead)
     return (
         f"{chosen} is the simplest method that no other is shown to beat, with {value}; the lead of {best}, {span}, is not certain.{lost}"
     )

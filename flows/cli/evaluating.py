@@ -73,8 +73,7 @@ def evaluate(
         say(f"classes with one item in the gallery: {result['classes_of_one']}")
     lines = []
     for name in [*(f"top{k}" for k in depths), "mAP"]:
-        lower, upper = result[f"{name}_ci"]
-        lines.append(f"{name:<8}{result[name]:8.4f}   90 % interval {lower:.4f} … {upper:.4f}")
+        lines.append(f"{name:<8}{result[name]:8.4f}   {_interval(result[f'{name}_ci'], '.4f')}")
     lines.append(
         f"{result['n_queries']} queries with a positive, {result['n_gallery']} gallery rows, {result['tie_rate']:.2%} of queries with a tie"
     )
@@ -182,6 +181,15 @@ def _say_drawn(result: dict[str, Any]) -> None:
         say(f"measured on {result['max_queries']} of {result['n_queries_given']} queries, drawn at random (--max-queries)")
 
 
+def _interval(ends: list[float | None], digits: str) -> str:
+    from fct.intervals import FEWEST
+
+    lower, upper = ends
+    if lower is None or upper is None:
+        return f"no interval: that needs queries of {FEWEST} classes"
+    return f"90 % interval {lower:{digits}} … {upper:{digits}}"
+
+
 def _table(result: dict[str, Any]) -> str:
     """A row a share β, then what the order is worth."""
     rows, other = [f"{'β':>6}{'top-1':>9}{'mAP':>9}{'random top-1':>15}{'random mAP':>12}"], result["random"]
@@ -189,10 +197,8 @@ def _table(result: dict[str, Any]) -> str:
     rows += [f"{beta:6.2f}{top1:9.4f}{mean:9.4f}{of_top1:15.4f}{of_mean:12.4f}" for beta, top1, mean, of_top1, of_mean in columns]
     rows.append(f"{'AUC':>6}{result['auc_top1']:9.4f}{result['auc_mAP']:9.4f}{other['auc_top1']:15.4f}{other['auc_mAP']:12.4f}")
     for name, label in (("top1", "top-1"), ("mAP", "mAP")):
-        lower, upper = result[f"auc_{name}_gain_ci"]
-        rows.append(
-            f"{label}: AUC over random {result[f'auc_{name}_gain']:+.4f} (90 % interval {lower:+.4f} … {upper:+.4f}), dip {result[f'dip_{name}']:+.4f}"
-        )
+        span = _interval(result[f"auc_{name}_gain_ci"], "+.4f")
+        rows.append(f"{label}: AUC over random {result[f'auc_{name}_gain']:+.4f} ({span}), dip {result[f'dip_{name}']:+.4f}")
     rows.append(
         f"{result['n_queries']} queries, {result['n_gallery']} gallery rows, {other['orders']} random orders, {result['seconds']:.1f} s"
     )

@@ -82,10 +82,13 @@ def recovery(metrics: dict[str, Any]) -> str:
                 y = block * 3.9 + line
                 value, lower, upper = (table[row][name][key] for key in ("value", "lower", "upper"))
                 axes.barh(y, value, height=0.78, color=COLOURS[row], linewidth=0)
-                for colour, width in ((PAPER, 3.6), (INK, 1.4)):  # a halo first: the whisker must show on a bar of its colour
+                # a halo first: the whisker must show on a bar of its colour
+                for colour, width in ((PAPER, 3.6), (INK, 1.4)) if None not in (lower, upper) else ():
                     axes.plot([lower, upper], [y, y], color=colour, linewidth=width)
                     axes.vlines([lower, upper], y - 0.17, y + 0.17, color=colour, linewidth=width)
-                axes.text(max(upper, value) + 0.018, y, number(value), va="center", ha="left", fontsize=9, color=INK)
+                axes.text(
+                    max(value if upper is None else upper, value) + 0.018, y, number(value), va="center", ha="left", fontsize=9, color=INK
+                )
             ticks.append(block * 3.9 + 1)
             words.append(f"{NAMES[name]}\nρ {number(table['recovered'][name]['value'], 2)}")
         axes.set_yticks(ticks, words)

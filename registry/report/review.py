@@ -21,6 +21,7 @@ from registry.titles import TITLES
 
 NAMES = {"top1": "top-1", "mAP": "mAP", "top5": "top-5"}
 POPULATIONS = {"known": "known classes", "unseen": "unseen classes"}
+INFINITE = ("−∞", "∞")  # bounds that are none
 ICONS = {"passed": "✓", "refused": "✗", "inconclusive": "?", "not applicable": "–"}
 HEADLINES = {"passed": "passed its gates", "refused": "is refused by its gates", "inconclusive": "could not be judged"}
 COSTS = {
@@ -119,13 +120,12 @@ def number(x: float | None, digits: int = 3) -> str:
 
 
 def interval(estimate: dict[str, Any], digits: int = 3) -> str:
-    """``0.512 [0.480, 0.543]``; a bound that is missing although the value is there lies at −∞ (ρ is undefined in those resamples)."""
-    value, lower, upper = (estimate.get(key) for key in ("value", "lower", "upper"))
-    if value is None:
+    """``0.512 [0.480, 0.543]``; a bound that is missing although the value is there is none: too few classes, or ρ undefined in too many subsets."""
+    if estimate.get("value") is None:
         return "undefined"
-    if upper is None:
-        return f"{number(value, digits)} [undefined]"
-    return f"{number(value, digits)} [{'−∞' if lower is None else number(lower, digits)}, {number(upper, digits)}]"
+    ends = (estimate.get(key) for key in ("lower", "upper"))
+    lower, upper = (infinite if end is None else number(end, digits) for end, infinite in zip(ends, INFINITE, strict=True))
+    return f"{number(estimate['value'], digits)} [{lower}, {upper}]"
 
 
 def metric_rows(review: Review) -> list[dict[str, Any]]:

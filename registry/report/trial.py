@@ -14,10 +14,10 @@ import numpy as np
 from fct import agreement
 from fct import trial as trials
 from fct.evaluation import as_json
-from fct.intervals import Estimate
+from fct.intervals import FEWEST, Estimate
 from fct.trial import Trial
 from registry.gates import more_queries
-from registry.report.review import interval, number
+from registry.report.review import INFINITE, interval, number
 
 NAMES = {"top1": "top-1", "mAP": "mAP", "agreement": "agreement"}
 POPULATIONS = {"all": "all queries", "known": "known classes", "unseen": "unseen classes"}
@@ -70,7 +70,10 @@ class Answer:
 
 def signed(estimate: Estimate, digits: int = 3) -> str:
     """``+0.109 [+0.080, +0.130]``."""
-    value, lower, upper = (f"{'+' if x > 0 else ''}{number(x, digits)}" for x in (estimate.value, estimate.lower, estimate.upper))
+    value, *ends = (f"{'+' if x > 0 else ''}{number(x, digits)}" for x in (estimate.value, estimate.lower, estimate.upper))
+    lower, upper = (
+        end if np.isfinite(x) else named for end, x, named in zip(ends, (estimate.lower, estimate.upper), INFINITE, strict=True)
+    )
     return f"{value} [{lower}, {upper}]"
 
 
@@ -336,9 +339,14 @@ def done(trial: Trial) -> str:
         else ""
     )
     judged = "labelled queries" if trial.labelled else "queries without labels"
+    few = "".join(
+        f" The intervals of {POPULATIONS[population]} hold for these {count} classes alone: {FEWEST} are needed to speak for others."
+        for population in trial.populations
+        if (count := trial.few(population)) is not None
+    )
     return (
         f"{g['rows']:,} rows, {g['old_dim']} → {g['new_dim']} dimensions, side-information {g['side_dim']}. h was fitted on {len(s.fitting):,} rows and judged on {len(s.evaluation):,} it never saw{unseen}{left}."
-        f"{units} {len(trial.queries):,} {judged} searched the whole evaluation part by exact {trial.metric} search, themselves hidden.{curve}"
+        f"{units} {len(trial.queries):,} {judged} searched the whole evaluation part by exact {trial.metric} search, themselves hidden.{curve}{few}"
         f" Seed {trial.seed}; {sum(trial.seconds.values()):.1f} s, of them {sum(v for k, v in trial.seconds.items() if k.startswith('fit')):.1f} s fitting. h {trial.h.digest[:12]}."
     )
 
@@ -353,7 +361,9 @@ def summary(trial: Trial, found: list[Answer], page: str) -> list[str]:
     for head, answer in zip(heads, found, strict=True):
         said = f"{answer.outcome.upper() if answer.key == 'upgrade' else answer.outcome}: " if answer.outcome else ""
         lines.append(f"{head:<18}{said}{answer.short}")
-    lines.append(f"{'Done in:':<18}{sum(trial.seconds.values()):.1f} s, seed {trial.seed}; brackets: one-sided 95 % bounds")
+    few = trial.few(trial.honest)
+    alone = "" if few is None else f" for these {few} classes alone"
+    lines.append(f"{'Done in:':<18}{sum(trial.seconds.values()):.1f} s, seed {trial.seed}; brackets: one-sided 95 % bounds{alone}")
     return [*lines, f"{'Page:':<18}{page}"]
 
 

@@ -34,7 +34,8 @@ def recovery(tables: dict[str, dict[str, Estimate]], metrics: tuple[str, ...]) -
     figure = figures._figure(9.6, 0.6 + 0.82 * len(lines))
     axes = figure.subplots()
     figures._bare(axes, grid="x")
-    ends = [end for population, name in lines for row in ROWS for e in [tables[population][f"{row}_{name}"]] for end in (e.lower, e.upper)]
+    shown_there = [tables[population][f"{row}_{name}"] for population, name in lines for row in ROWS]
+    ends = [end for e in shown_there for end in (e.value, *e.bounds) if end is not None]
     low, high = min(ends), max(ends)
     room = max(0.02, 0.04 * (high - low))
     for y, (population, name) in enumerate(lines):
@@ -44,7 +45,8 @@ def recovery(tables: dict[str, dict[str, Estimate]], metrics: tuple[str, ...]) -
         axes.barh(y, reached - start, left=start, height=0.74, color=CARRIED if reached >= start else WARM, alpha=0.25, linewidth=0)
         for place, (row, (_, colour)) in enumerate(ROWS.items()):
             e, at = found[row], y + 0.24 * (place - 1)
-            axes.plot([e.lower, e.upper], [at, at], color=colour, linewidth=2.2, solid_capstyle="round")
+            if None not in e.bounds:
+                axes.plot([e.lower, e.upper], [at, at], color=colour, linewidth=2.2, solid_capstyle="round")
             axes.plot([e.value], [at], marker="o", markersize=7, color=colour, markeredgecolor=PAPER, markeredgewidth=1.4, clip_on=False)
         rho = tables[population].get(f"rho_{name}")
         text = "" if rho is None else f"ρ {shown(rho, 2)}" if np.isfinite(rho.value) else "ρ undefined: no gain"

@@ -40,8 +40,8 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarr
     """Arrays, each saved as ``name.npy`` in the folder that the commands run in."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    of_query, of_gallery = rng.choice(["a", "b", "c", "d"], 40), rng.choice(["a", "b", "c", "d"], 70)
-    centres = {name: rng.normal(size=5) for name in "abcd"}
+    of_query, of_gallery = rng.choice(list("abcdef"), 40), rng.choice(list("abcdef"), 70)
+    centres = {name: rng.normal(size=5) for name in "abcdef"}
     native = np.array([centres[name] for name in of_gallery]) + 0.8 * rng.normal(size=(70, 5))
     off = rng.uniform(0, 2, 70)
     found = {
@@ -65,6 +65,15 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarr
 def options(names: list[str], **instead: str) -> list[str]:
     """``--name name.npy`` for each, or what stands instead."""
     return [part for name in names for part in (f"--{name}", instead.get(name.replace("-", "_"), f"{name}.npy"))]
+
+
+def test_with_fewer_than_five_classes_there_is_no_interval(files: dict[str, np.ndarray]) -> None:
+    for name in ("query-labels", "gallery-labels"):
+        np.save(f"{name}.npy", np.where(files[name] > "b", "other", files[name]))
+    for command, names, key in (("evaluate", EVALUATE, "mAP_ci"), ("curve", CURVE, "auc_mAP_gain_ci")):
+        found = json.loads(run(command, *options(names), "--json")[1])
+        assert found[key] == [None, None]
+        assert "no interval: that needs queries of 5 classes" in run(command, *options(names))[1]
 
 
 HIDE = ["query-ids", "gallery-ids", "query-sources", "gallery-sources"]

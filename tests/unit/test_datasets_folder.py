@@ -63,7 +63,8 @@ def test_a_folder_of_classes_becomes_splits_of_converted_images(tmp_path):
         "pool": 10,
         "canary": 4,
     }
-    assert summary["removed"] == {"not_taken": {"canary": 6}} and summary["notes"] == [] and summary["cross_source"] is False
+    assert summary["removed"] == {"not_taken": {"canary": 6}} and summary["cross_source"] is False
+    assert len(summary["notes"]) == 1 and "2 unseen classes in either half are too few for a bound, which needs 5" in summary["notes"][0]
     assert set(manifest.source) == {""} and set(manifest.licence) == {""}
     assert set(manifest.rows("pool", "canary").label) == {""}
     for file, key in zip(manifest.files, manifest.id, strict=True):

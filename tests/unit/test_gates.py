@@ -288,6 +288,39 @@ def test_in_a_first_release_there_is_nothing_to_compare_with():
     assert overall(found, SETTINGS.must_apply, first=False)[0] == "inconclusive"
 
 
+OVER_CLASSES = ("worth_it", "compatible", "recovered", "recovered_unseen", "negative_flips", "no_dip", "beats_linear")
+
+
+@pytest.mark.parametrize("carried", [0.7, 0.2])
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_what_rests_on_fewer_than_five_classes_decides_nothing_and_says_how_many_are_needed(classes, carried):
+    v = values(carried=carried, unseen_carried=carried, classes=classes, each=200)
+    found = decide(measured := measure(v, live(), SETTINGS, seed=0), kept(measured))
+    over = [m for m in found if m.gate in OVER_CLASSES]
+    assert {m.gate for m in over} == set(OVER_CLASSES) and {m.outcome for m in over} == {"inconclusive"}
+    for m in over:
+        assert f"{classes} class" in m.note and f"5 are needed for a bound: judge it on queries of {5 - classes} more" in m.note
+        assert "more queries would settle it" not in m.note and m.to_json()["lower"] is None
+    outcome, problems = overall(found, SETTINGS.must_apply, first=False)
+    assert outcome == ("inconclusive" if carried == 0.7 else "refused"), "a group of known classes that loses is still refused"
+    assert any(p.startswith("recovered_unseen (unseen top-1) is inconclusive") and "are needed for a bound" in p for p in problems)
+
+
+def test_five_classes_that_all_gain_pass():
+    assert outcomes(values(classes=5, each=60)) == {gate: {"passed"} for gate in GATES}
+
+
+def test_only_the_population_with_too_few_classes_is_left_open():
+    v = values()
+    few = (v["populations"] == "known") | np.isin(v["labels"], np.unique(v["labels"])[-4:])
+    for name in [name for name, value in v.items() if value.ndim and value.shape[-1] == len(few)]:
+        v[name] = v[name][..., few]
+    found = outcomes(v)
+    assert found.pop("recovered_unseen") == {"inconclusive"} and found.pop("no_dip") == {"passed", "inconclusive"}
+    assert found.pop("order_helps") == {"passed", "inconclusive"}
+    assert set().union(*found.values()) == {"passed"}
+
+
 def test_without_unseen_classes_their_gate_does_not_apply():
     v = only(values(), "known")
     found = decide(measured := measure(v, live(), SETTINGS, seed=0), kept(measured))

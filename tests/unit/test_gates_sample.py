@@ -137,9 +137,9 @@ def test_one_subgroup_has_no_gap_and_not_to_know_them_is_no_answer():
 
 
 def test_a_resample_without_a_subgroup_does_not_spoil_the_interval():
-    v = {name: np.array([1.0, 0.5, 0.2, 0.8]) for name in ("oo_top1", "nh_top1", "nn_top1")}
-    members = [np.arange(4) < 1, np.arange(4) >= 1]
-    growth, gap = sample_gates.gaps(v, members, np.array(list("abcd")), "top1", 0)
+    v = {name: np.array([1.0, 0.5, 0.2, 0.8, 0.4, 0.6]) for name in ("oo_top1", "nh_top1", "nn_top1")}
+    members = [np.arange(6) < 1, np.arange(6) >= 1]
+    growth, gap = sample_gates.gaps(v, members, np.array(list("abcdef")), "top1", 0)
     assert growth.value == growth.lower == growth.upper == 0 and gap["oo"] == pytest.approx(0.5)
 
 

@@ -235,8 +235,20 @@ def test_numbers_have_three_digits_and_never_hide_a_small_one(x: float | None, t
 def test_an_interval_says_what_is_undefined() -> None:
     assert interval({"value": 0.93, "lower": 0.85, "upper": 1.0}, 2) == "0.93 [0.85, 1.00]"
     assert interval({"value": 0.93, "lower": None, "upper": 1.0}, 2) == "0.93 [−∞, 1.00]"
-    assert interval({"value": 0.93, "lower": None, "upper": None}, 2) == "0.93 [undefined]"
+    assert interval({"value": 0.93, "lower": None, "upper": None}, 2) == "0.93 [−∞, ∞]"
     assert interval({"value": None, "lower": None, "upper": None}) == "undefined"
+
+
+def test_a_review_of_few_classes_shows_values_without_whiskers() -> None:
+    metrics = {"known": evaluation.summarise(few_classes(), 0)["known"]}
+    assert metrics["known"]["oo"]["top1"]["lower"] is None
+    assert "[−∞, ∞]" in figures.recovery(metrics)
+
+
+def few_classes() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    values = {f"{row}_{name}": rng.random(40) for row in evaluation.ROWS for name in (*evaluation.NAMES, "tied")}
+    return values | {"labels": np.arange(40) % 2, "populations": np.full(40, "known")}
 
 
 def test_plain_text_is_one_printable_line() -> None:

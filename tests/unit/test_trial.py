@@ -43,7 +43,7 @@ def tried(data: Vectors, *names: str, **more: object) -> trial.Trial:
 
 @pytest.fixture(scope="module")
 def better() -> trial.Trial:
-    return tried(topics(), "labels", "side", "sources", "ids")
+    return tried(topics(classes=40), "labels", "side", "sources", "ids")  # eight of them unseen
 
 
 # the split
@@ -317,7 +317,7 @@ class Tags(HTMLParser):
 
 def test_the_page_answers_every_question_and_needs_nothing_else(better, tmp_path):
     files = []
-    for i in range(480):
+    for i in range(int(better.given["rows"])):
         files.append(tmp_path / f"{i}.png")
     Image.new("L", (8, 8), 90).save(files[0])
     for file in files[1:]:
@@ -333,6 +333,22 @@ def test_the_page_answers_every_question_and_needs_nothing_else(better, tmp_path
                 assert value is None or value.startswith(("data:image/png;base64,", "#")), value
         assert any(tag == "img" for tag, _ in page.tags) == (images is not None)
     assert trial_page.html(better, Costs()) == trial_page.html(better, Costs())
+
+
+def test_intervals_of_too_few_classes_are_said_to_hold_for_these_alone(better):
+    few = tried(topics(classes=4, each=60), "labels")
+    found = words.answers(few, Costs())
+    assert few.few("all") == 4 and "hold for these 4 classes alone: 5 are needed to speak for others" in words.done(few)
+    assert words.summary(few, found, "trial.html")[-2].endswith("bounds for these 4 classes alone")
+    assert better.few("unseen") is None and "alone" not in words.done(better) + words.summary(better, found, "")[-2]
+    vectors_alone = tried(topics(classes=4, each=60))
+    assert vectors_alone.few("all") is None
+
+
+def test_the_figure_leaves_out_whiskers_that_have_no_end():
+    tables = {"all": {f"{row}_top1": Estimate(value, -np.inf, np.inf, 9, 2) for row, value in (("oo", 0.2), ("nh", 0.4), ("nn", 0.5))}}
+    assert "0.400 [−∞, ∞]" in trial_page.recovery(tables, ("top1",))
+    assert words.signed(tables["all"]["nn_top1"]) == "+0.500 [−∞, ∞]"
 
 
 def test_a_hostile_label_stays_text():
