@@ -1,7 +1,7 @@
 """Vectors that were computed elsewhere, by an embedder that is not at hand: read, checked, and made into pairs that h is fitted on.
 
 What an upgrade has instead of the old embedder is *given pairs*: rows of which the old vector, the new vector and the label are known.
-They are divided once, by seed and class, into fitting rows, evaluation sample and canaries. The files they become are those of
+They are divided once, by seed and class, into fitting rows, evaluation sample and canaries; copies and given sources stay together. The files they become are those of
 :func:`fct.pairs.write_pairs`, so that everything after that step is the same.
 
 Legend: N rows, G given pairs, D old, P side, E new dimensions.
@@ -14,10 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fct import digests, vectors
+from fct import copies, digests, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder, write_json
 from fct.intervals import FEWEST as FEWEST_UNSEEN
+from fct.splitting import fill
 
 CANARIES = 64
 EVALUATED = 4000  # most rows of the evaluation sample
@@ -30,7 +31,7 @@ STRANGER = 0.9  # the same for a new release's canaries among the pairs' new vec
 UNIT = 1e-3
 NORM_GAP = 1.5  # factor between two neighbouring norms that parts the rows in two kinds
 NORM_SHARE = 0.01
-FILES = ("old", "new", "psi", "labels")
+FILES = ("old", "new", "psi", "labels", "sources", "copies")
 Listed = tuple[tuple[str, str], ...]
 
 
@@ -53,14 +54,25 @@ class Rows:
 
 @dataclass(frozen=True)
 class Given:
-    """Given pairs: old (G, D), new (G, E), psi (G, P) int8, labels (G,) str, "" where there is none. ``left``, ``said``: as of :class:`Rows`."""
+    """Given pairs: old (G, D), new (G, E), psi (G, P) int8; labels and sources (G,) str, "" where there is none.
+
+    ``copies``: (G,) int64, the first row of each row's group of copies (:mod:`fct.copies`). ``left``, ``said``: as of :class:`Rows`.
+    """
 
     old: np.ndarray
     new: np.ndarray
     psi: np.ndarray
     labels: np.ndarray
+    sources: np.ndarray
+    copies: np.ndarray
     left: Listed = ()
     said: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> np.ndarray:
+        """(G,) int64 numbers of what is never split: copies, and rows of one source."""
+        alone = np.char.add("row ", np.arange(len(self.sources)).astype(str))
+        return copies.together(self.copies, np.where(self.sources == "", alone, np.char.add("source ", self.sources)))
 
     def save(self, folder: Path) -> None:
         for name in FILES:
@@ -68,9 +80,27 @@ class Given:
 
 
 def load_given(folder: Path) -> Given:
-    """Read what :meth:`Given.save` wrote."""
-    old, new, psi, labels = (vectors.load(folder / f"{name}.npy") for name in FILES)
-    return Given(old, new, psi, labels)
+    """Read what :meth:`Given.save` wrote; earlier code knew neither sources nor copies, which are then looked for now."""
+    old, new, psi, labels = (vectors.load(folder / f"{name}.npy") for name in FILES[:4])
+    if not (folder / "copies.npy").exists():
+        return given_pairs(old, new, psi, labels)
+    sources, same = (np.array(vectors.load(folder / f"{name}.npy")) for name in FILES[4:])
+    return Given(old, new, psi, labels, sources, same)
+
+
+def given_pairs(
+    old: np.ndarray,
+    new: np.ndarray,
+    psi: np.ndarray,
+    labels: np.ndarray,
+    sources: np.ndarray | None = None,
+    left: Listed = (),
+    said: tuple[str, ...] = (),
+) -> Given:
+    """Given pairs, their copies looked for; arrays as of :class:`Given`."""
+    numbers = np.where(labels == "", -1, np.unique(labels, return_inverse=True)[1])
+    sources = np.full(len(old), "") if sources is None else sources
+    return Given(old, new, psi, labels, sources, copies.find(old, new, numbers), left, said)
 
 
 def normalised(phi: np.ndarray) -> bool:
@@ -109,7 +139,8 @@ def strangers(known: np.ndarray, asked: np.ndarray, seed: int = 0) -> float:
 
 @dataclass(frozen=True)
 class Parts:
-    """Row numbers of given pairs, ascending: what each is for. ``unseen``: classes whose labels h never sees."""
+    """Row numbers of given pairs, ascending: what each is for. ``unseen``: classes whose labels h never sees; in ``known`` lie, too, copies of
+    evaluated rows that have no label or one of another class."""
 
     fitting: np.ndarray
     pool: np.ndarray
@@ -118,14 +149,18 @@ class Parts:
     canaries: np.ndarray
 
 
-def divide(labels: np.ndarray, seed: int) -> Parts:
-    """Divide given pairs with ``labels`` (G,) str: by class for the unseen ones, by row for the others; unlabelled rows are the pool.
+def divide(labels: np.ndarray, seed: int, units: np.ndarray | None = None) -> Parts:
+    """Divide given pairs with ``labels`` (G,) str: by class for the unseen ones, by unit for the others; unlabelled rows are the pool.
 
-    The canaries are the same whatever else is drawn, and in no other part.
+    The canaries are the same whatever else is drawn, and in no other part; they neither fit nor judge h.
+
+    Args:
+        units: (G,) numbers of what fits or judges as a whole (:attr:`Given.units`); by default each row is one.
 
     Raises:
         BadInput: too few labelled rows to judge anything by.
     """
+    units = copies.together(np.arange(len(labels)) if units is None else units)  # named by its first row
     rng = np.random.default_rng(seed)
     rows = rng.permutation(len(labels))
     canaries, rows = np.sort(rows[: min(CANARIES, len(rows) // 10)]), np.sort(rows[min(CANARIES, len(rows) // 10) :])
@@ -133,17 +168,27 @@ def divide(labels: np.ndarray, seed: int) -> Parts:
     # with fewer unseen classes than a bound needs nothing could be said of them: then every class is known
     hidden = rng.permutation(classes)[: max(FEWEST_UNSEEN, int(UNSEEN_SHARE * len(classes))) if len(classes) >= 4 * FEWEST_UNSEEN else 0]
     unseen = rows[np.isin(labels[rows], hidden)]
-    seen = rows[np.isin(labels[rows], np.setdiff1d(classes, hidden))]
+    shut = np.isin(units[rows], units[unseen])  # copies of unseen rows, whatever their labels are, fit nothing
+    seen = rows[(labels[rows] != "") & ~shut]
+    sizes = np.bincount(units[rows], minlength=len(labels))
     most = EVALUATED // 4 * 3 if len(unseen) else EVALUATED
-    known = np.sort(rng.permutation(seen)[: min(int(EVALUATED_SHARE * len(seen)), most)])
-    unseen = np.sort(rng.permutation(unseen)[: EVALUATED // 4])
+    judged = fill(rng.permutation(np.unique(units[seen])), sizes, min(int(EVALUATED_SHARE * len(seen)), most), 1.0)
+    judged += fill(rng.permutation(np.unique(units[unseen])), sizes, EVALUATED // 4, 1.0)
+    evaluated = rows[np.isin(units[rows], judged)]
+    unseen = evaluated[np.isin(labels[evaluated], hidden)]
+    known, left = np.setdiff1d(evaluated, unseen), rows[~shut & ~np.isin(units[rows], judged)]
     if len(classes) < 2 or len(known) < FEWEST // 8:
         raise BadInput(
             "too few of the pairs have labels: an upgrade is judged by whether things of one label find each other",
-            wanted=f"at least {FEWEST} labelled pairs of two and more classes",
-            got=f"{len(seen)} of {len(classes)} classes",
+            wanted=f"at least {FEWEST} labelled pairs of two and more classes, in sources and groups of copies that can be parted",
+            got=f"{len(seen)} of {len(classes)} classes, in {len(np.unique(units[seen]))} sources and groups",
         )
-    return Parts(np.setdiff1d(seen, known), rows[labels[rows] == ""], known, unseen, canaries)
+    return Parts(left[labels[left] != ""], left[labels[left] == ""], known, unseen, canaries)
+
+
+def distinct(ids: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Those of ``rows`` (K,) whose ``ids`` (K,) did not come before: equal pairs are one canary."""
+    return rows[np.sort(np.unique(ids, return_index=True)[1])]
 
 
 def canary_ids(phi: np.ndarray) -> np.ndarray:
@@ -172,7 +217,7 @@ def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int,
     """
     from fct.pairs import Sample
 
-    parts, numbers = divide(given.labels, seed), {name: number for number, name in enumerate(classes)}
+    parts, numbers = divide(given.labels, seed, given.units), {name: number for number, name in enumerate(classes)}
     with whole_folder(out) as folder:
         counts = {}
         for name, rows in (("fitting", parts.fitting), ("pool", parts.pool)):
@@ -185,17 +230,20 @@ def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int,
                 labels = np.unique(given.labels[rows], return_inverse=True)[1].astype(np.int64)
             vectors.save(folder / name / "labels.npy", labels)
             vectors.save(folder / name / "sources.npy", rows.astype(str))
+            vectors.save(folder / name / "units.npy", given.units[rows])
             counts[name] = len(rows)
         rows = np.sort(np.concatenate([parts.known, parts.unseen]))
         populations = np.where(np.isin(rows, parts.known), "known", "unseen")
         ids = np.array([f"pair-{row}" for row in rows])
-        empty = np.full(len(rows), "")
-        sample = Sample(ids, given.labels[rows], empty, populations, given.old[rows], given.psi[rows], given.new[rows])
+        labels = np.where(given.labels[rows] == "", np.char.add("unlabelled ", ids), given.labels[rows])  # a copy of a labelled row
+        sample = Sample(ids, labels, given.sources[rows], populations, given.old[rows], given.psi[rows], given.new[rows])
         sample.save(folder / "sample")
         vectors.save(folder / "sample" / "psi.npy", given.psi[rows])
-        _canaries(folder, canary_ids(given.old[parts.canaries]), *(array[parts.canaries] for array in (given.old, given.psi, given.new)))
-        counts |= {"sample": len(rows), "canaries": len(parts.canaries)}
-        write_json(folder / "pairs.json", {"counts": counts} | about)
+        counts["sample"] = len(rows)
+        rows = distinct(canary_ids(given.old[parts.canaries]), parts.canaries)
+        _canaries(folder, canary_ids(given.old[rows]), *(array[rows] for array in (given.old, given.psi, given.new)))
+        counts["canaries"] = len(rows)
+        write_json(folder / "pairs.json", {"counts": counts, "copies": {"pairs": {"share": copies.share(given.copies)}}} | about)
     return counts
 
 

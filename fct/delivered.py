@@ -11,7 +11,7 @@ import numpy as np
 
 from fct import columns, flaws, looks, vectors
 from fct import texts as exact
-from fct.adopted import FEWEST, Given, Rows
+from fct.adopted import FEWEST, Given, Rows, given_pairs
 from fct.errors import BadInput
 
 COLUMNS = ("vector", "id", "side", "label", "source", "image_uri")
@@ -82,12 +82,15 @@ def _usable(found: list[flaws.Flaws], ids: np.ndarray | None, skip_bad: bool) ->
     return keep
 
 
-def read_given(old: Path, new: Path, labels: Path, *, side: Path | None = None, skip_bad: bool = False) -> Given:
+def read_given(
+    old: Path, new: Path, labels: Path, *, side: Path | None = None, sources: Path | None = None, skip_bad: bool = False
+) -> Given:
     """Read given pairs.
 
     Args:
         old: ``.npy`` (G, D); new: ``.npy`` (G, E), the same items in the same order. labels: (G,) texts, one a line or ``.npy``.
-        side: ``.npy`` (G, P) int8. skip_bad: as for :func:`read_rows`.
+        side: ``.npy`` (G, P) int8. sources: (G,) texts, as labels; rows of one source are never split, empty = alone.
+        skip_bad: as for :func:`read_rows`.
 
     Raises:
         BadInput: rows that do not correspond, too few of them, or rows that cannot be used.
@@ -96,7 +99,10 @@ def read_given(old: Path, new: Path, labels: Path, *, side: Path | None = None, 
         vectors.formed(f"pairs, {name}", columns.rows(path, f"pairs, {name}")[0]) for name, path in (("old", old), ("new", new))
     )
     named, _ = exact.alike("labels", columns.labels(labels, "labels of the pairs"), np.array([""]))
-    for name, rows in (("new vectors", len(second)), ("labels", len(named))):
+    origins = np.full(len(first), "")
+    if sources is not None:
+        origins, _ = exact.alike("sources", columns.labels(sources, "sources of the pairs"), np.array([""]))
+    for name, rows in (("new vectors", len(second)), ("labels", len(named)), ("sources", len(origins))):
         if rows != len(first):
             raise BadInput(f"the pairs' {name} do not correspond to their old vectors", wanted=f"{len(first)} rows", got=rows)
     said = [one for name, array in (("pairs, old", first), ("pairs, new", second)) for one in looks.look(name, array)]
@@ -106,7 +112,7 @@ def read_given(old: Path, new: Path, labels: Path, *, side: Path | None = None, 
     left = tuple(one for each in found for one in each.listed())
     if len(named[keep]) < FEWEST:
         raise BadInput("there are too few pairs to fit and judge an upgrade", wanted=f"at least {FEWEST}", got=len(named[keep]))
-    return Given(_floats(first, keep), _floats(second, keep), psi[keep], named[keep], left, tuple(said))
+    return given_pairs(_floats(first, keep), _floats(second, keep), psi[keep], named[keep], origins[keep], left, tuple(said))
 
 
 def _floats(array: np.ndarray, keep: np.ndarray | slice) -> np.ndarray:

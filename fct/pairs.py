@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fct import augment, preview, vectors
+from fct import augment, copies, preview, vectors
 from fct import device as devices
 from fct import program as programs
 from fct.datasets.images import read_images
@@ -101,6 +101,8 @@ def write_pairs(
 ) -> dict[str, int]:
     """Embed fitting images, pool, evaluation sample and canaries with both releases, whole or not at all.
 
+    Fitting and pool images that are copies of evaluated ones (:mod:`fct.copies`) are left out of the fit, and counted.
+
     Args:
         data: folder with a manifest (:mod:`fct.datasets.manifest`); gallery splits are never read.
 
@@ -131,7 +133,17 @@ def write_pairs(
         return preview.with_preview(drawer, psi, embedder.programs[1], new.size, new.mode, device=chosen, title=title)
 
     with whole_folder(out) as part:
-        counts = {}
+        counts, copied = {}, {}
+        sample = [(population, manifest.rows(split)) for population, split in POPULATIONS.items()]
+        if len(sample[0][1]) == 0:
+            raise BadInput("there is no evaluation sample", wanted="images of the split validation", where=manifest.root)
+        judging = manifest.rows(*POPULATIONS.values())
+        judged = embedder.both(judging, 1, seed=seed, title="evaluation sample")
+        populations = np.where(judging.split == POPULATIONS["known"], "known", "unseen")
+        (part / "sample").mkdir()
+        Sample(judging.id, judging.label, judging.source, populations, judged[0], side_of(judged[1]), judged[2]).save(part / "sample")
+        vectors.save(part / "sample" / "psi.npy", judged[1])
+        counts["sample"] = len(judging)
         for name, splits, views, recombined in (
             ("fitting", settings.fitting, settings.views, 0),
             ("pool", settings.pool, settings.pool_views, settings.pool_recombined),
@@ -144,23 +156,22 @@ def write_pairs(
                     raise BadInput("there are no fitting images", wanted=" or ".join(splits), where=manifest.root)
                 continue
             first, psi, second = embedder.both(rows, views, recombined=recombined, seed=seed, title=name)
+            one, two = (np.concatenate([array[: len(rows)], judged[column]]) for array, column in ((first, 0), (second, 2)))
+            names = np.concatenate([rows.label, judging.label])
+            same = copies.find(one, two, np.where(names == "", -1, np.unique(names, return_inverse=True)[1]))
+            fits = ~np.isin(same[: len(rows)], same[len(rows) :])  # what is a copy of an evaluated image does not fit h
+            copied[name] = {"share": copies.share(same), "of evaluated images, kept from h": int((~fits).sum())}
+            if not fits.any():
+                raise BadInput(f"every image of the part {name} is a copy of an evaluated one", todo="give other images")
+            kept = np.tile(fits, views + recombined)
+            first, psi, second = first[kept], psi[kept], second[kept]
             (part / name).mkdir()
             for file, array in (("old", first), ("psi", psi), ("side", side_of(psi, f"{name}: preview")), ("new", second)):
                 vectors.save(part / name / f"{file}.npy", array)
-            labels = np.array([numbers.get(label, -1) for label in rows.label], dtype=np.int64)
+            labels = np.array([numbers.get(label, -1) for label in rows.label[fits]], dtype=np.int64)
             vectors.save(part / name / "labels.npy", np.tile(labels, views + recombined))
-            vectors.save(part / name / "sources.npy", np.tile(rows.id, views + recombined))
+            vectors.save(part / name / "sources.npy", np.tile(rows.id[fits], views + recombined))
             counts[name] = len(first)
-        sample = [(population, manifest.rows(split)) for population, split in POPULATIONS.items()]
-        if len(sample[0][1]) == 0:
-            raise BadInput("there is no evaluation sample", wanted="images of the split validation", where=manifest.root)
-        rows = manifest.rows(*POPULATIONS.values())
-        first, psi, second = embedder.both(rows, 1, seed=seed, title="evaluation sample")
-        populations = np.where(rows.split == POPULATIONS["known"], "known", "unseen")
-        (part / "sample").mkdir()
-        Sample(rows.id, rows.label, rows.source, populations, first, side_of(psi), second).save(part / "sample")
-        vectors.save(part / "sample" / "psi.npy", psi)
-        counts["sample"] = len(rows)
         ids, images = old.canaries()
         (part / "canaries").mkdir()
         first, psi = programs.embed(embedder.programs[0], images, device=chosen)
@@ -171,7 +182,7 @@ def write_pairs(
                 vectors.save(part / "gallery" / f"{file}.npy", np.concatenate([vectors.load(part / "sample" / f"{file}.npy"), array]))
         counts["canaries"] = len(ids)
         described = {"old": old.fingerprint, "new": new.fingerprint, "metric": new.metric, "old_classes": old.classes}
-        write_json(part / "pairs.json", {"counts": counts} | described)
+        write_json(part / "pairs.json", {"counts": counts, "copies": copied} | described)
     return counts
 
 

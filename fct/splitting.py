@@ -1,6 +1,6 @@
 """One split of a user's rows: fitting rows for h, evaluation rows that h never sees.
 
-Rows of one source are never on both sides. With labels a share of the classes is kept from h entirely (unseen classes), because
+Rows of one source, and copies (:mod:`fct.copies`), are never on both sides. With labels a share of the classes is kept from h entirely (unseen classes), because
 classes that h was fitted on flatter it. Legend: N rows given, F fitting rows, V evaluation rows.
 """
 
@@ -67,14 +67,14 @@ def unsplit(sources: np.ndarray | None, ids: np.ndarray | None, rows: int) -> np
     return units
 
 
-def _fill(units: np.ndarray, sizes: np.ndarray, most: float) -> list[int]:
-    """The first of ``units`` that together have at most ``most`` rows."""
+def fill(units: np.ndarray, sizes: np.ndarray, most: float, enough: float = 0.99) -> list[int]:
+    """The first of ``units`` that together have at most ``most`` rows; more than the share ``enough`` of them will do."""
     chosen, total = [], 0
     for unit in units.tolist():
         if total + sizes[unit] <= most:
             chosen.append(unit)
             total += int(sizes[unit])
-        if total > 0.99 * most:
+        if total > enough * most:
             break
     return chosen
 
@@ -84,7 +84,7 @@ def split(rows: int, labels: np.ndarray | None, units: np.ndarray, *, seed: int)
 
     Args:
         labels: (N,) class numbers, −1 where unknown; None without labels.
-        units: (N,) numbers of what is never split (a source; without sources an item).
+        units: (N,) numbers of what is never split (a source; without sources an item; with all its copies).
 
     Raises:
         BadInput: too few rows, or too few sources to leave some on both sides.
@@ -102,17 +102,17 @@ def split(rows: int, labels: np.ndarray | None, units: np.ndarray, *, seed: int)
     sizes = np.bincount(units)
     only_held = np.bincount(units, weights=held) == sizes  # sources of unseen classes alone
     seen = rng.permutation(np.flatnonzero(sizes))
-    chosen = _fill(seen[only_held[seen]], sizes, UNSEEN_ROWS * target)
-    chosen += _fill(seen[~only_held[seen]], sizes, target - sizes[chosen].sum())
+    chosen = fill(seen[only_held[seen]], sizes, UNSEEN_ROWS * target)
+    chosen += fill(seen[~only_held[seen]], sizes, target - sizes[chosen].sum())
     if len(chosen) < 2:  # a query's own source is hidden from it: one source alone answers nothing
         chosen = np.argsort(np.where(sizes, sizes, rows + 1), kind="stable")[:2].tolist()
     inside = np.isin(units, chosen)
     fitting = np.flatnonzero(~inside & ~held & ~only_held[units])
     if len(fitting) < FEWEST // 4:
         raise BadInput(
-            "the sources cannot be split into fitting and evaluation rows",
-            wanted="at least 4 sources of like size",
-            got=f"{int((sizes > 0).sum())} sources, the largest with {int(sizes.max())} of {rows} rows",
+            "copies and sources cannot be split into fitting and evaluation rows",
+            wanted="at least 4 of like size",
+            got=f"{int((sizes > 0).sum())}, the largest with {int(sizes.max())} of {rows} rows",
             todo="give finer sources, or none",
         )
     if len(fitting) > FITTING_ROWS:

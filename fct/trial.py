@@ -1,7 +1,7 @@
 """A trial of an upgrade on vectors alone: is the new model better here, and how much of that comes back without re-embedding?
 
 The rows are split once. h is fitted on the *fitting* rows and never sees the *evaluation* rows, which serve as query and gallery,
-self-matches and own sources hidden. Rows of one source are never on both sides; with labels some classes are kept from h entirely
+self-matches and own sources hidden. Rows of one source, and copies (:mod:`fct.copies`), are never on both sides; with labels some classes are kept from h entirely
 (unseen classes). Without labels nothing can say which model is better; what is measured then is neighbourhood agreement: how many of the
 ten nearest items that new/new finds are found.
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from fct import backfilling, digests, evaluation, forward, metrics, order, vectors
+from fct import backfilling, copies, digests, evaluation, forward, metrics, order, vectors
 from fct import given as seeds
 from fct.agreement import agreement, neighbours
 from fct.errors import BadInput
@@ -295,7 +295,9 @@ def run(
                 "labels beside a head must be the numbers of its rows", wanted="integers, −1 = unknown", got=np.asarray(labels).dtype
             )
         classes = class_numbers(labels, len(old))
-        units = unsplit(sources, ids, len(old))
+        items = unsplit(sources, ids, len(old))
+        same = copies.find(old, new, classes)
+        units = copies.together(same, items)
         parted = split(len(old), classes, units, seed=seed)
         sample = _sample(parted.evaluation, parted.unseen, arrays, classes)
         if head is None and classes is not None:
@@ -307,7 +309,8 @@ def run(
         given: dict[str, Any] = {"rows": len(old), "old_dim": old.shape[1], "new_dim": new.shape[1], "side_dim": sample.side.shape[1]}
         given["side_bytes"] = int(sample.side.dtype.itemsize * sample.side.shape[1])
         given["classes"] = 0 if classes is None else len(np.unique(classes[classes >= 0]))
-        given["sources"] = 0 if sources is None else len(np.unique(units))
+        given["sources"] = 0 if sources is None else len(np.unique(items))
+        given["copies"] = round(copies.share(same), 6)
         parts = {"fitting": pairs, "evaluation": {"old": sample.old, "new": sample.new, "side": sample.side}}
         given["digests"] = {
             f"{part} {name}": digests.of_array(part_arrays[name])

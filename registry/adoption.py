@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fct import adopted, digests, release, vectors
+from fct import adopted, copies, digests, release, vectors
 from fct.errors import BadInput
 from fct.files import whole_folder
 from fct.gallery import features_name
@@ -48,7 +48,8 @@ def adopt(
         mixed: take rows although they look like vectors of two embedders.
 
     Returns:
-        ``version``, ``added``, ``unchanged``, ``conflicts`` and ``left_out`` (id and reason), ``pairs`` (rows by purpose, or None), ``warnings``,
+        ``version``, ``added``, ``unchanged``, ``conflicts`` and ``left_out`` (id and reason), ``pairs`` (rows by purpose, or None),
+        ``copies`` (share of the pairs that are copies of others, or None), ``warnings``,
         ``entry`` of the ledger or None, ``serves``.
 
     Raises:
@@ -60,12 +61,13 @@ def adopt(
     _belongs(workspace, opened, rows, version=version, known=known, metric=metric)
     place = workspace.adopted_folder(version)
     pairs = adopted.load_given(place) if given is None and place.is_dir() else given
-    parts = None if pairs is None else adopted.divide(pairs.labels, settings.seed)
+    parts = None if pairs is None else adopted.divide(pairs.labels, settings.seed, pairs.units)
     declared = normalised or (opened is not None and bool(opened.about["adopted"]["normalised"]))
     said: dict[str, Any] = {
         "version": version,
         "rows": len(rows.ids),
         "pairs": None if parts is None else {name: len(values) for name, values in vars(parts).items()},
+        "copies": None if pairs is None else copies.share(pairs.copies),
         "warnings": [*rows.said, *(() if given is None else given.said), *_look(rows, pairs, normalised=declared, mixed=mixed)],
         "left_out": [*rows.left, *(() if given is None else given.left)],
         "serves": workspace.ledger.serving() is not None,
@@ -115,6 +117,7 @@ def _look(rows: adopted.Rows, given: adopted.Given | None, *, normalised: bool, 
             )
         if share > adopted.STRANGE:
             said.append(f"{share:.0%} of the vectors do not look like the pairs' old ones; taken as they are")
+        said += copies.warnings(copies.share(given.copies), "pairs")
     else:
         said.append(
             "without pairs no upgrade can be promised, and two embedders of one scale cannot be told apart: give --pairs and --labels"
@@ -164,8 +167,9 @@ def _canaries(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """ids, phi and psi of the canaries: pairs that nothing else uses; without pairs means of some items."""
     if given is not None and parts is not None:
-        phi, psi = np.asarray(given.old[parts.canaries]).astype(rows.phi.dtype), np.asarray(given.psi[parts.canaries])
-        return adopted.canary_ids(np.asarray(given.old[parts.canaries])), phi, psi
+        chosen = adopted.distinct(adopted.canary_ids(np.asarray(given.old[parts.canaries])), parts.canaries)
+        phi, psi = np.asarray(given.old[chosen]).astype(rows.phi.dtype), np.asarray(given.psi[chosen])
+        return adopted.canary_ids(np.asarray(given.old[chosen])), phi, psi
     phi, psi = adopted.stand_ins(rows.phi, rows.psi, seed)
     return adopted.canary_ids(phi), phi, psi
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fct import forward, vectors
+from fct.files import read_json
 
 CLOSED_FORM = "ridge"
 
@@ -20,6 +21,8 @@ def fit_pairs(
     fitting: dict[str, Any] = {
         name: vectors.load(folder / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")
     }
+    if (folder / "fitting/units.npy").exists():  # of given pairs: sources and copies
+        fitting["sources"] = vectors.load(folder / "fitting/units.npy")
     bare = fitting["side"].shape[1] == 0  # an adopted release may have no side-information
     pool: dict[str, Any] = (
         {f"pool_{name}": vectors.load(folder / "pool" / f"{name}.npy") for name in ("old", "side", "new")}
@@ -35,6 +38,11 @@ def fit_pairs(
 def fit_closed(folder: Path, settings: forward.FitSettings, *, seed: int) -> forward.Forward:
     """The best closed form, ridge regression with the same side-information, on the same pairs and pool as h."""
     return fit_pairs(folder, None, replace(settings, method=CLOSED_FORM), seed=seed, device="cpu", title="closed form")
+
+
+def copies_of(folder: Path) -> Any:
+    """What a folder of pairs says of copies, part by part: their share, and of images how many were kept from h because of them."""
+    return read_json(folder / "pairs.json").get("copies", "not known: these pairs were made by earlier code")
 
 
 def is_closed(h: forward.Forward) -> bool:

@@ -161,7 +161,8 @@ class _Native:
             place = self.workspace.adopted_folder(self.m)
             if not place.is_dir():
                 raise BadInput(f"version {self.m} was adopted without pairs: no upgrade can be fitted", todo="`fct adopt … --pairs`")
-            parts = adopted.divide(adopted.load_given(place).labels, self.settings.seed)
+            given = adopted.load_given(place)
+            parts = adopted.divide(given.labels, self.settings.seed, given.units)
             return {"fitting": len(parts.fitting), "pool": len(parts.pool), "sample": len(parts.known) + len(parts.unseen)}
         manifest = manifests.read_manifest(self.workspace.data)
         return {

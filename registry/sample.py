@@ -13,7 +13,7 @@ from fct import index as indexes
 from fct.files import read_json, whole_folder, write_json
 from fct.release import open_release
 from registry import checks, verdict
-from registry.fitting import fit_closed, is_closed
+from registry.fitting import copies_of, fit_closed, is_closed
 from registry.settings import Settings
 
 
@@ -54,6 +54,7 @@ def validate_sample(
         "release": release.digest(),
         "forward": h.digest,
         "rows": digests.of_array(rows),
+        "copies": {"v1→v2": copies_of(pairs_folder)},
         "bounds": digests.of_json(asdict(settings.validate)),
     }
     reached = verdict.reach(

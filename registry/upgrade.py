@@ -26,7 +26,7 @@ from fct.gallery import features_name, space_name
 from fct.release import Release
 from registry import alarm, checks, names, rereading, verdict
 from registry.carrying import Maker, carry
-from registry.fitting import fit_closed, fit_pairs, is_closed
+from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG
 from registry.revision import open_index, pin
 from registry.steps import RECIPES, once
@@ -449,6 +449,7 @@ class Upgrade:
             "recipe": digests.of_json([asdict(settings.fit), asdict(settings.embed), settings.seed]),
             "canaries": digests.of_json(canaries["promised"]),
             "values": digests.of_json({name: {one: digests.of_array(v) for one, v in kept.items()} for name, kept in values.items()}),
+            "copies": {f"v{m}→v{self.version}": copies_of(self.pairs_folder(m)) for m in self.natives()},
             "evaluated": {name: digests.of_array(value["rows"]) for name, value in values.items()},
             "bounds": digests.of_json(asdict(settings.validate)),
             "rows read back": self._reread(forwards, revision, searcher),

@@ -133,7 +133,7 @@ def embed(folder: Path) -> Numbers:
     settings = replace(SETTINGS.embed, views=2, pool_views=2, pool_recombined=1, preview=True)
     pairs.write_pairs(Embedder(OLD, 1), Embedder(NEW, 2, 12), folder / "data", folder / "out/pairs", settings, seed=0, device="cpu")  # type: ignore[arg-type]
     labels = np.array([["", "a", "b", "c"][number % 4] for number in range(400)])
-    given = adopted.Given(wave(400, OLD, seed=1), wave(400, NEW, seed=2), (99 * wave(400, SIDE)).astype(np.int8), labels)
+    given = adopted.given_pairs(wave(400, OLD, seed=1), wave(400, NEW, seed=2), (99 * wave(400, SIDE)).astype(np.int8), labels)
     adopted.write_pairs(given, folder / "out/given", classes=["a", "b"], seed=0, about={})
     first = np.array([f"item-{i}" for i in range(9)]), given.old[:9], given.psi[:9]
     adopted.write_first(first, first, folder / "out/first", {})

@@ -47,7 +47,7 @@ def fit(
         old: (N, D) φ of the old model; new: (N, E) φ of the new model, the scale it gives them. Memory maps are read in blocks.
         side: (N, P) side-information ψ of the old release, numbers of any dtype.
         labels: (N,) integers or strings, −1 or "" where unknown; with a head, the numbers of its rows.
-        sources: (N,) rows of one source (views of an image, drawings of a pack) are never split between fitting and validation.
+        sources: (N,) rows of one source (views of an image, drawings of a pack), and copies, are never split between fitting and validation.
         head: weight (K, E) and bias (K,) of the new model's classification head; used frozen.
         pool_old, pool_side, pool_new: (M, …) unlabelled pairs of other classes.
         method: one of METHODS or ``auto``; by default what ``settings`` say, else ``auto``.

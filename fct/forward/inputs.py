@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fct import digests, looks, vectors
+from fct import copies, digests, looks, vectors
 from fct.errors import BadInput
 from fct.forward.oddities import of_columns, of_labels
 from fct.forward.rows import Pairs, pairs_of
@@ -20,7 +20,7 @@ BLOCK = 65536
 
 @dataclass(frozen=True)
 class Inputs:
-    """Checked inputs: pairs with label numbers, a source number a row, pool, head, and the digests of what was given."""
+    """Checked inputs: pairs with label numbers, a source number a row (copies are of one source), pool, head, and the digests of what was given."""
 
     pairs: Pairs
     sources: np.ndarray
@@ -85,14 +85,15 @@ def check(
     given = {"old": old, "side": side, "new": new, **named, "pool_old": pool_old, "pool_side": pool_side, "pool_new": pool_new}
     if head is not None:
         given |= {"head_weight": head[0], "head_bias": head[1]}
+    same = copies.find(old, new, numbers)
     inputs = Inputs(
         pairs_of(old, side, new, numbers),
-        units.astype(np.int64),
+        copies.together(same, units),
         pool,
         head,
         {name: of_array(array) for name, array in given.items() if array is not None},
         _missing(side is not None, numbers, head is not None, pool is not None),
-        [*_coded(old, new), *of_columns(old, side, new), *of_labels(numbers)],
+        [*_coded(old, new), *of_columns(old, side, new), *of_labels(numbers), *copies.warnings(copies.share(same))],
     )
     if inputs.fewer_than_dimensions:
         columns = inputs.pairs.old.shape[1] + inputs.pairs.side.shape[1]

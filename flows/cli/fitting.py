@@ -19,7 +19,9 @@ def fit(
     labels: Annotated[
         str | None, typer.Option(help="L.npy, integers or strings (with --head: its row numbers); −1 or '' = unknown.")
     ] = None,
-    sources: Annotated[str | None, typer.Option(help="S.npy; rows of one source are never split between fitting and validation.")] = None,
+    sources: Annotated[
+        str | None, typer.Option(help="S.npy; rows of one source, and copies, are never split between fitting and validation.")
+    ] = None,
     head: Annotated[Path | None, typer.Option(help="HEAD.safetensors of the new model: weight and bias; used frozen.")] = None,
     pool_old: Annotated[str | None, typer.Option(help="Unlabelled pairs of other classes: old.")] = None,
     pool_side: Annotated[str | None, typer.Option(help="… side-information.")] = None,

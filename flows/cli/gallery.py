@@ -67,6 +67,10 @@ def adopt(
         Path | None, typer.Option(help="Of the pairs: what each shows, one a line or .npy; empty where nobody knows.")
     ] = None,
     pairs_side: Annotated[Path | None, typer.Option(help="Of the pairs: side-information, (G, P) .npy.")] = None,
+    pairs_sources: Annotated[
+        Path | None,
+        typer.Option(help="Of the pairs: where each is from, one a line or .npy; rows of one source are never split. Empty = alone."),
+    ] = None,
     metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
     normalised: Annotated[bool, typer.Option("--normalised", help="Declare that every vector was delivered with norm 1.")] = False,
     mixed: Annotated[bool, typer.Option("--mixed-ok", help="Take vectors that look as if two embedders had made them.")] = False,
@@ -94,14 +98,19 @@ def adopt(
         raise BadInput("pairs and their labels belong together", wanted="--pairs OLD.npy NEW.npy --labels LABELS", todo="give both")
     ws = workspace(params) if dry_run else opened(params)
     rows = delivered.read_rows(vectors, ids=ids, side=side, skip_bad=skip_bad)
-    given = None if pairs is None or labels is None else delivered.read_given(*pairs, labels, side=pairs_side, skip_bad=skip_bad)
+    given = (
+        None
+        if pairs is None or labels is None
+        else delivered.read_given(*pairs, labels, side=pairs_side, sources=pairs_sources, skip_bad=skip_bad)
+    )
     result = run(ws, rows, given, version=int(number), metric=metric, normalised=normalised, mixed=mixed, by=by, why=why, dry_run=dry_run)
     done = ("would be adopted", "are there") if dry_run else ("adopted", "were there")
     give(result, json, f"{result['added']} vectors {done[0]} as version {number}, {result['unchanged']} {done[1]}")
     for sentence in result["warnings"]:
         say(f"note: {sentence}")
     if result["pairs"] is not None:
-        say("pairs: " + ", ".join(f"{count} {name}" for name, count in result["pairs"].items()))
+        parts = ", ".join(f"{count} {name}" for name, count in result["pairs"].items())
+        say(f"pairs: {parts}; {result['copies']:.1%} are copies of others and stay together with them")
     listing("rows are left out", result["left_out"])
     listing("ids are there with another content", result["conflicts"])
     say("Next: fct reconcile --once" if not result["serves"] else "Next: fct status")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from registry.report.review import HEADLINES, ICONS, Review, cost_rows, duties, gains, gate_rows, metric_rows, plain
+from registry.report.review import HEADLINES, ICONS, Review, copied, cost_rows, duties, gains, gate_rows, metric_rows, plain
 
 MOST = 4500
 REPORT = "report.html in the run of this upgrade"
@@ -156,7 +156,7 @@ def _write(review: Review, every: list[dict[str, str]], detail: tuple[int, int, 
         out += ["What stands in the way:", "", *(f"- {escape(text, problem)}" for text in found[:problems])]
         out += [f"- and {len(found) - problems} more, in the report"] if len(found) > problems else []
         out += [""]
-    out += [f"{escape(sentence, 300)}\n" for sentence in [*gains(review), *duties(review)]]
+    out += [f"{escape(sentence, 300)}\n" for sentence in [*gains(review), *copied(review), *duties(review)]]
     rows = [row for row in metric_rows(review) if row["metric"] != "top-5"][: 12 if passed else 4]
     if rows:
         out += _table(

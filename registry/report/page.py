@@ -27,6 +27,7 @@ from registry.report.review import (
     NAMES,
     POPULATIONS,
     Review,
+    copied,
     cost_rows,
     curve_rows,
     curves,
@@ -222,7 +223,7 @@ def _context(review: Review) -> dict[str, Any]:
         "first": review.first,
         "digest": plain(review.verdict["digest"], 64),
         "problems": [plain(text, 600) for text in review.verdict["problems"]],
-        "gains": [*gains(review), *duties(review)],
+        "gains": [*gains(review), *copied(review), *duties(review)],
         "shown_h": plain(next(iter(review.metrics), ""), 20),  # the per-query values are those of the oldest native version
         "metrics": metric_rows(review),
         "first_metric": next(iter(NAMES.values())),

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fct import copies
 from fct.evaluation import ROWS
 from fct.pairs import Sample
 from registry.titles import TITLES
@@ -205,6 +206,16 @@ def duties(review: Review) -> list[str]:
     """What the promotion asks of others: score thresholds that must be set anew (gate *threshold_shift*)."""
     moved = [gate for gate in review.verdict["gates"] if gate["gate"] == "threshold_shift" and gate["subject"].startswith("recalibrated")]
     return [f"If an application compares scores with a threshold: {plain(gate['note'], 200).partition(';')[0]}." for gate in moved]
+
+
+def copied(review: Review) -> list[str]:
+    """A sentence for each part of the pairs of which more than a fifth are copies."""
+    found = []
+    for name, parts in review.verdict["covers"].get("copies", {}).items():
+        for part, said in parts.items() if isinstance(parts, dict) else ():
+            what = "given pairs" if part == "pairs" else f"{part} images and evaluated ones"
+            found += [plain(f"{name}: {sentence}.", 300) for sentence in copies.warnings(said["share"], what)]
+    return found
 
 
 def per_class(review: Review) -> list[dict[str, Any]]:

@@ -332,6 +332,7 @@ def done(trial: Trial) -> str:
     s, g = trial.split, trial.given
     unseen = f", {int(s.unseen.sum()):,} of them of classes kept from h" if s.unseen.any() else ""
     left = f"; {s.left_out:,} rows were used for neither" if s.left_out else ""
+    same = f" {g['copies']:.1%} of the rows are copies of others and were kept together with them." if g["copies"] else ""
     units = f" {g['sources']:,} sources were never split, and a query's own source is hidden from it." if g["sources"] else ""
     curve = (
         f" Backfilling curves: {trial.backfill.values[f'shipped_{trial.metrics[-1]}'].shape[1]:,} queries, {trials.RANDOM_ORDERS} random orders."
@@ -346,7 +347,7 @@ def done(trial: Trial) -> str:
     )
     return (
         f"{g['rows']:,} rows, {g['old_dim']} → {g['new_dim']} dimensions, side-information {g['side_dim']}. h was fitted on {len(s.fitting):,} rows and judged on {len(s.evaluation):,} it never saw{unseen}{left}."
-        f"{units} {len(trial.queries):,} {judged} searched the whole evaluation part by exact {trial.metric} search, themselves hidden.{curve}{few}"
+        f"{same}{units} {len(trial.queries):,} {judged} searched the whole evaluation part by exact {trial.metric} search, themselves hidden.{curve}{few}"
         f" Seed {trial.seed}; {sum(trial.seconds.values()):.1f} s, of them {sum(v for k, v in trial.seconds.items() if k.startswith('fit')):.1f} s fitting. h {trial.h.digest[:12]}."
     )
 
@@ -356,7 +357,7 @@ def summary(trial: Trial, found: list[Answer], page: str) -> list[str]:
     g = trial.given
     heads = ("Upgrade?", "Comes back:", "Side-information:", "Queries:", "Backfill:", "Saves:", "Open:")
     lines = [
-        f"{g['rows']:,} rows, {g['old_dim']} → {g['new_dim']} dimensions; h ({trial.h.method}) fitted on {len(trial.split.fitting):,}, judged on {len(trial.split.evaluation):,} it never saw"
+        f"{g['rows']:,} rows, {g['old_dim']} → {g['new_dim']} dimensions; h ({trial.h.method}) fitted on {len(trial.split.fitting):,}, judged on {len(trial.split.evaluation):,} it never saw; copies: {g['copies']:.1%}"
     ]
     for head, answer in zip(heads, found, strict=True):
         said = f"{answer.outcome.upper() if answer.key == 'upgrade' else answer.outcome}: " if answer.outcome else ""

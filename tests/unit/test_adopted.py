@@ -55,6 +55,32 @@ def test_parts_of_given_pairs_are_disjoint_and_whole_classes_are_unseen(classes:
     assert (adopted.divide(labels, seed).canaries == parts.canaries).all() and len(parts.canaries)
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 30), st.integers(20, 40), st.integers(1, 6), st.integers(0, 10))
+def test_a_unit_never_fits_and_judges(classes: int, each: int, size: int, seed: int) -> None:
+    """Units of any classes, unlabelled rows among them: what shares a unit with an evaluated row is evaluated, or in the canaries."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation([f"c{i % classes}" for i in range(classes * each)] + [""] * 60)
+    units = rng.permutation(len(labels)) // size
+    if size > 2:  # copies mostly share their label
+        units = np.unique(np.char.add(labels, (np.arange(len(labels)) % (len(labels) // size)).astype(str)), return_inverse=True)[1]
+    try:
+        parts = adopted.divide(labels, seed, units)
+    except BadInput:
+        return
+    rows = np.concatenate(list(vars(parts).values()))
+    assert len(np.unique(rows)) == len(rows)
+    judging = set(units[np.concatenate([parts.known, parts.unseen])])
+    assert not judging & set(units[np.concatenate([parts.fitting, parts.pool])])
+    if classes < 10:  # no class is hidden: every row has a part
+        assert len(rows) == len(labels)
+
+
+def test_equal_pairs_are_one_canary() -> None:
+    ids = np.array(["b", "a", "b", "c", "a"])
+    assert adopted.distinct(ids, np.array([3, 4, 7, 8, 9])).tolist() == [3, 4, 8]
+
+
 def test_without_labels_nothing_can_be_judged() -> None:
     with pytest.raises(BadInput, match="too few of the pairs have labels"):
         adopted.divide(np.full(500, ""), 0)
@@ -65,11 +91,11 @@ def test_without_labels_nothing_can_be_judged() -> None:
 def test_the_files_are_those_of_the_step_embed(tmp_path: Path) -> None:
     labels = np.array([f"c{i % 24}" for i in range(480)] + [""] * 100)
     old, new = embedded(580, 1), embedded(580, 2, dim=20)
-    given_ = adopted.Given(old, new, np.zeros((580, 0), np.int8), labels)
+    given_ = adopted.given_pairs(old, new, np.zeros((580, 0), np.int8), labels)
     given_.save(tmp_path / "given")
     again = adopted.load_given(tmp_path / "given")
     counts = adopted.write_pairs(again, tmp_path / "out", classes=["c3", "c5"], seed=0, about={"metric": "cosine"})
-    parts = adopted.divide(labels, 0)
+    parts = adopted.divide(labels, 0, given_.units)
     sample = pairs.load_sample(tmp_path / "out/sample")
     rows = np.array([int(one.removeprefix("pair-")) for one in sample.ids])
     assert (sample.new == new[rows]).all() and (sample.labels == labels[rows]).all() and set(sample.populations) == {"known", "unseen"}

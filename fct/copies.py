@@ -1,0 +1,230 @@
+"""Which rows show one item again: a picture saved twice, rotated, sent again by another camera. Copies must not fit *and* judge.
+
+Two rows are copies when they are near in the old *and* in the new space. Near is no distance but a gap: the nearest neighbours of a row that
+both spaces name, in the order of the larger of its two distances (each as a share of that to the row's 64th neighbour), and then nobody for
+a while. Where points lie at random in m dimensions, the k-th distance is less than a share r of the next one with probability r^(k·m): a gap
+that is likelier than 3 in 1,000 by this is none. m is measured between the 4th and the 64th neighbour, where copies count alike at both
+ends; k counts what was a copy already as one. So it needs no scale, works where every item has copies, and finds nothing in a collapsed
+class, within which there is no gap; a class's own outer gap is told by its size, or by its labels. Both rows must say so of each other.
+
+Legend: N rows, D old, E new dimensions, K neighbours.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+NEIGHBOURS = 64
+CHANCE = 3e-3
+LEAST_GAP = 1.4  # the next row is so many times as far
+NEAR = 0.12  # of a row's length; copies with noise of 5 % of it lie 0.07 apart
+SMALL = (
+    12  # rows, copies of each other counted once, of a group that may be a whole class; where labels say that it is not, it may have more
+)
+WHOLE = 0.9  # of a class's rows in one group: the group is the class, not an item
+SHARE = 0.01  # of all rows in one group: what is larger (and no exact copy) is a chain
+WINDOWS = ((4, 8), (8, 16), (16, 32), (32, 64))
+MANY = 20_000  # rows beyond which neighbours are looked for in cells
+CELL, PROBES = 256, 8  # rows of a cell; cells that are looked into
+BLOCK, PART = 256, 8192  # rows at a time: compared, read
+WARN = 0.2  # share of rows that are copies from which a person is told
+
+
+def find(old: np.ndarray, new: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+    """Group rows that are copies of each other; the same arrays give the same groups.
+
+    Args:
+        old: (N, D), new: (N, E): row by row of the same items, any dtype.
+        labels: (N,) class numbers, −1 where unknown; they tell a small collapsed class from copies, and copies may differ in them.
+
+    Returns:
+        (N,) int64, the first row of each row's group: its own number where it has no copy.
+    """
+    firsts, exact = _equal(old, new)
+    groups = np.arange(len(firsts))
+    if len(firsts) > 2:
+        names = None if labels is None else np.asarray(labels)[firsts]
+        groups = _apart(
+            _connected(len(firsts), *_links(_Space(old, firsts), _Space(new, firsts), names)), max(SMALL, round(SHARE * len(old)))
+        )
+    return firsts[groups][exact]
+
+
+def together(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
+    """(N,) int64: what any of several groupings (N,) holds together, named by its first row."""
+    rows = [_first_rows(grouping) for grouping in (first, *others)]
+    return _connected(len(first), np.tile(np.arange(len(first)), len(rows)), np.concatenate(rows))
+
+
+def share(groups: np.ndarray) -> float:
+    """Share of the rows (N,) that have a copy."""
+    _, number, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return float((counts[number] > 1).mean())
+
+
+def warnings(joined: float, what: str = "rows") -> list[str]:
+    """A sentence where more than a fifth of the ``what`` are copies."""
+    if joined <= WARN:
+        return []
+    return [
+        f"{joined:.0%} of the {what} are copies of others, near them in both spaces: there are fewer items than {what}. Copies stay together, "
+        "so that none fits and judges; pairs of more different items would say more"
+    ]
+
+
+def _first_rows(values: np.ndarray) -> np.ndarray:
+    """(N,) the first row that has the same value."""
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return np.asarray(first[inverse])
+
+
+def _equal(old: np.ndarray, new: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first rows of those that are equal in both spaces, ascending, and (N,) which of them each row equals."""
+    seen: dict[bytes, int] = {}
+    number = np.empty(len(old), dtype=np.int64)
+    firsts: list[int] = []
+    for start in range(0, len(old), BLOCK):
+        both = [np.ascontiguousarray(np.asarray(array[start : start + BLOCK], dtype=np.float32) + 0.0) for array in (old, new)]  # −0 is 0
+        for row, (a, b) in enumerate(zip(*both, strict=True), start=start):
+            number[row] = seen.setdefault(hashlib.blake2b(a.tobytes() + b.tobytes(), digest_size=16).digest(), len(seen))
+            if number[row] == len(firsts):
+                firsts.append(row)
+    return np.array(firsts, dtype=np.int64), number
+
+
+class _Space:
+    """The distinct rows in one space, float32 around their mean, so that distances far from the origin keep their digits.
+
+    Of more than 20,000 rows 64 random projections stand for wider vectors: they keep distances to a tenth (Johnson and Lindenstrauss 1984).
+    """
+
+    def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        wide, many = array.shape[1], len(rows) > MANY
+        mean = sum(np.asarray(array[part], dtype=np.float64).sum(axis=0) for part in _parts(rows)) / len(rows)
+        project = None
+        if many and wide > NEIGHBOURS:
+            project = torch.randn(wide, NEIGHBOURS, generator=torch.Generator().manual_seed(0)) / NEIGHBOURS**0.5
+        moved, length = [], []
+        for part in _parts(rows):
+            values = np.asarray(array[part], dtype=np.float64)
+            length.append(torch.from_numpy(np.linalg.norm(values, axis=1)))
+            block = torch.from_numpy((values - mean).astype(np.float32))
+            moved.append(block if project is None else block @ project)
+        self.rows, self.many = torch.cat(moved), many
+        # far from the origin lengths say nothing: no row counts as longer than twice the mean row around the mean of all
+        self.length = torch.cat(length).float().clamp(max=2 * float(self.rows.square().sum(dim=1).mean().sqrt()))
+
+    def nearest(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """(N, K) numbers and distances of the nearest other rows, nearest first; of more than 20,000 rows nearly all of them."""
+        found = self._by_cells(count) if self.many else self._by_all(count)
+        far = torch.cat([(self.rows[one] - self.rows[at, None]).square().sum(dim=2).sqrt() for at, one in _blocks(found)])
+        far, order = far.sort(dim=1, stable=True)
+        return found.gather(1, order), far
+
+    def _by_all(self, count: int) -> torch.Tensor:
+        squares, found = self.rows.square().sum(dim=1), []
+        for at, block in _blocks(self.rows):
+            distance = torch.addmm(squares[None], block, self.rows.T, alpha=-2)  # less the row's own square, which orders nothing
+            distance[torch.arange(len(block)), torch.arange(at.start, at.start + len(block))] = torch.inf
+            found.append(distance.topk(count, dim=1, largest=False).indices)
+        return torch.cat(found)
+
+    def _by_cells(self, count: int) -> torch.Tensor:
+        """Each row belongs to the nearest of some rows, and looks where the nearest ``PROBES`` of them are."""
+        rows, number = self.rows, len(self.rows)
+        squares = rows.square().sum(dim=1)
+        centres = torch.randperm(number, generator=torch.Generator().manual_seed(0))[: number // CELL]
+        probes = torch.cat(
+            [
+                torch.addmm(squares[centres][None], block, rows[centres].T, alpha=-2).topk(PROBES, dim=1, largest=False).indices
+                for _, block in _blocks(rows)
+            ]
+        )
+        members = probes[:, 0].argsort(stable=True).split(torch.bincount(probes[:, 0], minlength=len(centres)).tolist())
+        askers = probes.flatten().argsort(stable=True).split(torch.bincount(probes.flatten(), minlength=len(centres)).tolist())
+        far = torch.full((number, count), torch.inf)
+        found = torch.full((number, count), -1)
+        for cell, asking in zip(members, askers, strict=True):
+            if not len(cell) or not len(asking):
+                continue
+            ask = asking // PROBES
+            distance = torch.addmm(squares[cell][None], rows[ask], rows[cell].T, alpha=-2)
+            distance[ask[:, None] == cell[None]] = torch.inf
+            best = torch.cat([far[ask], distance], dim=1).topk(count, dim=1, largest=False)
+            far[ask], found[ask] = best.values, torch.cat([found[ask], cell.expand(len(ask), -1)], dim=1).gather(1, best.indices)
+        return torch.where(found < 0, found[:, :1], found)  # a row in a thin place may see fewer: its nearest stands for those missing
+
+
+def _parts(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), PART):
+        yield rows[start : start + PART]
+
+
+def _blocks(array: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor]]:
+    for start in range(0, len(array), BLOCK):
+        yield slice(start, start + BLOCK), array[start : start + BLOCK]
+
+
+def _dimensions(far: np.ndarray) -> float:
+    """How the number of neighbours grows with their distance: the second of the windows' medians, for copies and a class's border lie in others."""
+    found = [1.0, 1.0]
+    for few, many in WINDOWS:
+        if many <= far.shape[1]:
+            grown = np.log(np.maximum(far[:, many - 1], 1e-30) / np.maximum(far[:, few - 1], 1e-30))
+            found.append(float(np.median(np.log(many / few) / np.maximum(grown, 1e-3))))
+    return sorted(found)[-2]
+
+
+def _links(old: _Space, new: _Space, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows that say of each other that they are copies, both ways round."""
+    rows = len(old.rows)
+    count = min(NEIGHBOURS, rows - 1)
+    (one, far_old), (two, far_new) = old.nearest(count), new.nearest(count)
+    m = min(_dimensions(far.numpy()) for far in (far_old, far_new))
+    # rows that only one space names are as far as its last neighbour, or further
+    order = two.sort(dim=1)
+    at = torch.searchsorted(order.values, one).clamp(max=count - 1)
+    both = order.values.gather(1, at) == one
+    there = order.indices.gather(1, at)
+    apart = torch.maximum(far_old / far_old[:, -1:].clamp(min=1e-30), far_new.gather(1, there) / far_new[:, -1:].clamp(min=1e-30))
+    close = both & (far_old <= NEAR * old.length[:, None]) & (far_new.gather(1, there) <= NEAR * new.length[:, None])
+    apart, order_ = torch.where(both, apart, torch.inf).sort(dim=1, stable=True)
+    neighbours, near = one.gather(1, order_).numpy(), close.gather(1, order_).numpy()
+    log = np.log(np.clip(np.concatenate([apart.numpy(), np.ones((rows, 1))], axis=1), 1e-12, 1))
+    size = np.full(rows, rows) if labels is None else np.where(labels < 0, rows, np.bincount(np.maximum(labels, 0))[labels])
+    mates = np.ones(rows, dtype=np.int64)  # of the row's class among it and its nearest
+    unit, last = np.ones(rows), np.zeros(rows, dtype=np.int64)
+    for k in range(1, count + 1):
+        if labels is not None:
+            mates += (labels[neighbours[:, k - 1]] == labels) & np.isfinite(apart[:, k - 1].numpy())
+        gap = log[:, k] - log[:, k - 1]
+        shown = near[:, k - 1] & (gap > np.log(LEAST_GAP)) & (k / unit * m * gap > -np.log(CHANCE))
+        whole = mates >= WHOLE * size if labels is not None else np.ones(rows, dtype=bool)
+        last = np.where(shown & ((k < SMALL * unit) | ~whole), k, last)
+        unit = np.where(shown, k + 1, unit)
+    linked = np.arange(count)[None] < last[:, None]
+    a, b = np.nonzero(linked)[0], neighbours[linked]
+    mutual = np.isin(a * rows + b, b * rows + a)
+    return a[mutual], b[mutual]
+
+
+def _connected(rows: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(rows,) the least number that each one is connected to by pairs (a, b), which go both ways round."""
+    name = np.arange(rows)
+    while True:
+        least = name.copy()
+        np.minimum.at(least, a, name[b])
+        np.minimum.at(least, b, name[a])
+        least = np.minimum(least, least[least])
+        if (least == name).all():
+            return name
+        name = least
+
+
+def _apart(groups: np.ndarray, most: int) -> np.ndarray:
+    """Groups of more than ``most`` rows are chains: each of their rows stands alone."""
+    return np.where(np.bincount(groups, minlength=len(groups))[groups] > most, np.arange(len(groups)), groups)
