@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from registry import kept
 from tests.archive import ARCHIVES, taken_out
 from tests.archive.make import MOST_BYTES, SHOP
 from tests.end_to_end.conftest import Project
@@ -55,6 +56,20 @@ def test_it_is_read_and_serves_as_before(old: Old) -> None:
     assert expected["deleted"] not in [
         hit["id"] for hit in json.loads(done(project, "search", expected["query"], "-k", "400", "--json"))["hits"]
     ]
+
+
+def test_what_serves_is_kept_when_it_is_first_opened_and_needs_no_mlflow_from_then_on(old: Old) -> None:
+    project, expected = old
+    workspace = project.workspace()
+    place = kept.place(workspace, workspace.ledger.serving()["release_digest"])
+    assert not place.exists(), "earlier code kept none"
+    asked = ("search", expected["query"], "-k", "20", "--json")
+    before = done(project, *asked)
+    assert place.is_dir()
+    for name in ("mlflow.db", "artifacts"):
+        (workspace.folder / name).rename(project.folder / name)
+    assert done(project, *asked) == before
+    done(project, "delete", json.loads(before)["hits"][0]["id"], "--by", "ana")
 
 
 def test_it_rolls_back_and_what_waits_with_an_approval_is_promoted(old: Old) -> None:
