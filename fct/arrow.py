@@ -5,14 +5,17 @@ Legend: N rows, D dimensions.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 import numpy as np
-import pyarrow as pa
 
 from fct import flaws
 from fct import texts as exact
 from fct.errors import BadInput
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NULL = "a null value"
 PARSE = "texts such as '[0.1, …]' and bytes are to be parsed into lists of float32 first (json.loads, numpy.frombuffer), bfloat16 cast to float32"
@@ -24,6 +27,8 @@ def texts(name: str, values: pa.Array, where: object) -> list[str | None]:
     Raises:
         BadInput: as :func:`fct.texts.of_array`; decimals with fractions, bytes, dates, lists; texts that are no UTF-8.
     """
+    import pyarrow as pa
+
     if isinstance(values, pa.ChunkedArray):
         values = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     if pa.types.is_dictionary(values.type):
@@ -58,6 +63,8 @@ def texts(name: str, values: pa.Array, where: object) -> list[str | None]:
 
 def is_number(kind: pa.DataType) -> bool:
     """Whether a column of this type holds whole numbers or floats, such as labels are."""
+    import pyarrow as pa
+
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
@@ -65,6 +72,8 @@ def is_number(kind: pa.DataType) -> bool:
 
 def array(name: str, values: pa.Array, where: object) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Numbers (N,) or (N, D), or texts (N,), and the rows that hold none, by kind."""
+    import pyarrow as pa
+
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if isinstance(values.type, pa.BaseExtensionType):  # a tensor of one axis, for one
