@@ -22,7 +22,7 @@ from typing import Any
 
 from fct.errors import FctError
 from flows import services
-from registry import facts, look, running
+from registry import facts, lock, look, running
 from registry.revision import latest, verify
 from registry.workspace import Workspace
 
@@ -225,6 +225,15 @@ def looks(workspace: Workspace) -> Iterator[Finding]:
         yield Finding("looks", FINE, said)
 
 
+def work(workspace: Workspace) -> Iterator[Finding]:
+    """Who works on the model, by its lock: Prefect calls a run crashed whose heartbeat was late, and its process may live."""
+    holder = lock.holder_of(workspace.locks, workspace.settings.model)
+    said = "nobody works on the model"
+    if holder is not None:
+        said = f"{holder} works on the model; until it ends nothing else is begun, whatever Prefect calls that run"
+    yield Finding("work", FINE, said)
+
+
 def webhook(workspace: Workspace) -> Iterator[Finding]:
     """A test delivery from MLflow to the receiver; key and secret in files that others cannot read."""
     folder = running.folder_of(workspace.folder)
@@ -311,6 +320,7 @@ CHECKS: dict[str, Callable[[Workspace], Iterator[Finding]]] = {
     "services": parts,
     "registry": registry,
     "looks": looks,
+    "work": work,
     "webhook": webhook,
     "champion": champion,
     "gallery": gallery,

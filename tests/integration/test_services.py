@@ -18,7 +18,7 @@ import yaml
 from fct import children
 from fct.errors import OperationFailed
 from flows import doctor, services
-from registry import running
+from registry import lock, running
 from registry.workspace import Workspace, open_workspace
 from tests.ports import free_ports
 
@@ -198,6 +198,18 @@ def test_a_check_that_cannot_be_made_is_a_finding(workspace: Workspace, monkeypa
 
     monkeypatch.setattr(doctor, "CHECKS", {"odd": broken})
     assert [(one.outcome, "RuntimeError: odd" in one.said) for one in doctor.examine(workspace)] == [(doctor.WRONG, True)]
+
+
+def test_a_run_that_prefect_calls_crashed_while_its_process_lives_is_not_begun_again_and_is_named(workspace: Workspace) -> None:
+    """What Prefect calls it is not asked: the lock says who lives."""
+    from flows import worker
+
+    assert ["nobody works" in one.said for one in doctor.work(workspace)] == [True]
+    with lock.hold(workspace.locks, workspace.settings.model, "ana: upgrade to version 2"):
+        (found,) = doctor.work(workspace)
+        assert found.outcome == doctor.FINE and "ana: upgrade to version 2" in found.said
+        begun = worker.schedule(workspace, 2)  # no server answers here: it is not asked
+        assert begun["outcome"] == "waits" and "ana: upgrade to version 2" in begun["problems"][0]
 
 
 def test_a_worker_that_looks_no_more_is_found(workspace: Workspace) -> None:
