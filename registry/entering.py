@@ -12,7 +12,7 @@ from typing import Any
 from fct.errors import OperationFailed
 from registry import alarm, kept, names
 from registry.ledger import Entry, flush
-from registry.revision import Revision
+from registry.revision import Revision, latest
 from registry.workspace import Workspace
 
 MADE = ("promote", "ingest", "backfill", "approve")  # from what is in the gallery
@@ -23,32 +23,27 @@ READ_BELOW = (("h-v*", "**/*"), ("pairs-v*", "canaries/*"), ("evaluation-*", "**
 def enter(
     workspace: Workspace, head: Entry | None, *, action: str, by: str, why: str, serving: Revision | None, detail: dict[str, Any]
 ) -> Entry:
-    """Flush what an entry names and ``head`` did not, then append it.
+    """Flush what an entry names and none before it did, then append it after ``head``.
 
     Raises:
         NotPermitted: files are damaged (:mod:`registry.alarm`), and the entry would be made from them. As :meth:`registry.ledger.Ledger.append`.
     """
     if action in MADE:
         alarm.refuse(workspace)
-    flush_all(named(workspace, head, serving, detail), workspace.folder)
+    flush_all(named(workspace, serving, detail), workspace.folder)
     return workspace.ledger.append(head, action=action, by=by, why=why, model=workspace.settings.model, serving=serving, detail=detail)
 
 
-def named(workspace: Workspace, head: Entry | None, serving: Revision | None, detail: dict[str, Any]) -> list[Path]:
-    """Files that an entry names, by digest or by the digest of a file that names them, and that the entry before did not."""
-    before = {int(one["release"]): one for one in _revisions(head.serving, head.detail)} if head is not None else {}
-    found: list[Path] = []
-    for revision in _revisions(serving, detail):
+def named(workspace: Workspace, serving: Revision | None, detail: dict[str, Any]) -> list[Path]:
+    """Files that an entry names, by digest or by the digest of a file that names them, and that the ledger does not name yet."""
+    before, found = latest(workspace.ledger.entries()), list[Path]()
+    for revision in (one for one in (serving, *detail.get("earlier", [])) if one is not None):
         found += _of_revision(workspace, revision, before.get(int(revision["release"]), {}))
     for state in detail.get("recorded", {}).values():
         found += [workspace.gallery.root / name for name in state["files"]]
     if "candidate" in detail:
         found += candidate_files(workspace, int(detail["version"]))
     return list(dict.fromkeys(found))
-
-
-def _revisions(serving: Revision | None, detail: dict[str, Any]) -> list[Revision]:
-    return [one for one in (serving, *detail.get("earlier", [])) if one is not None]
 
 
 def _of_revision(workspace: Workspace, revision: Revision, before: Revision) -> Iterator[Path]:

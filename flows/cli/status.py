@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from fct.errors import BadInput, NotPermitted
-from flows.cli.common import DEFAULT, Json, Params, give, opened, workspace
+from flows.cli.common import DEFAULT, Json, Params, give, opened, say, workspace
 from flows.cli.gallery import listing
 
 
@@ -126,7 +126,8 @@ def _verify(params: Path, images: int, json: bool) -> None:
         table["images"] = asdict(seen)
         lines.append(f"{seen.read} images read and embedded again: {len(seen.other)} give other features than are stored")
     give(table, json, "\n".join(lines))
-    listing("files are not what was recorded", [(one, "") for one in found.damaged])
+    for one in found.damaged:
+        say(f"  {one}")
     if found.damaged:
         raise NotPermitted(
             f"{len(found.damaged)} files are not what was recorded, and nothing is made from the gallery until they are: {found.damaged[0]}"

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fct import audit, sandbox
+from registry import kept
 from registry.workspace import Workspace
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, having, tiny_images
 from tests.end_to_end.test_life import altered
@@ -180,7 +181,7 @@ def test_by_system_calls_the_data_is_on_the_disk_before_the_record(copy_waiting:
             flushed.add(line[line.index("<") + 1 : line.index(">")])
     else:
         raise AssertionError("the entry never appeared")
-    folder, release = ws.folder, ws.releases.release(2, check=False)
+    folder, release = ws.folder, kept.release(ws, head.serving, check=False)
     wanted = {ws.gallery.root / name for state in head.serving["tables"].values() for name in state["files"] if name not in known}
     wanted |= {folder / head.serving["index"]["folder"] / name for name in ("index.faiss", "ids.npy", "index.json")}
     wanted |= {path for path in release.folder.rglob("*") if path.is_file()}
