@@ -45,7 +45,10 @@ def main(wanted: list[str]) -> int:
                     wrong.append(f"{point.name}: {test} {now.get(test, 'did not run')} with the fix; wanted passed")
                 elif now[test] == "passed" and then[point.name].get(test) != "failed":
                     wrong.append(f"{point.name}: {test} {then[point.name].get(test, 'did not run')} without the fix; wanted failed")
-    print("\n".join(wrong) or f"{len(chosen)} fixes taken back: {sum(len(point.tests) for point in chosen)} tests fail without them and pass with them")
+    print(
+        "\n".join(wrong)
+        or f"{len(chosen)} fixes taken back: {sum(len(point.tests) for point in chosen)} tests fail without them and pass with them"
+    )
     if not wanted and not wrong:
         PAGE.write_text(HEAD + "\n".join(_lines(point, now, then[point.name]) for point in chosen), encoding="utf-8")
     return 1 if wrong else 0
