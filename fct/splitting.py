@@ -59,6 +59,7 @@ def unsplit(sources: np.ndarray | None, ids: np.ndarray | None, rows: int) -> np
     if sources is None:
         return items
     units = _numbers("sources", sources, rows)
+    units = np.where(np.asarray(sources).astype(str) == "", units.max(initial=0) + 1 + items, units)  # without a source an item is its own
     first = np.zeros(items.max() + 1, dtype=np.int64)
     first[items] = units  # any one source of each item
     apart = np.flatnonzero(first[items] != units)

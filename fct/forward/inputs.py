@@ -79,7 +79,10 @@ def check(
         if not np.isfinite(head[1]).all():
             raise BadInput("head bias contains NaN or infinity")
     numbers = _labels(named.get("labels"), head)
-    units = np.arange(len(old)) if "sources" not in named else np.unique(named["sources"], return_inverse=True)[1]
+    units = np.arange(len(old))
+    if "sources" in named:
+        given_units = np.unique(named["sources"], return_inverse=True)[1]
+        units = np.where(named["sources"].astype(str) == "", len(old) + units, given_units)  # without a source a row is its own
     if len(old) < 2:
         raise BadInput("there are too few pairs to fit h on", wanted="at least 2", got=len(old))
     given = {"old": old, "side": side, "new": new, **named, "pool_old": pool_old, "pool_side": pool_side, "pool_new": pool_new}

@@ -136,3 +136,11 @@ def test_what_is_missing_gets_a_sentence_and_few_pairs_a_warning():
     assert not whole.missing and not whole.fewer_than_dimensions
     few = check(side=np.arange(24).reshape(6, 4))
     assert few.fewer_than_dimensions and "fewer pairs (6) than dimensions (7)" in few.warnings[0]
+
+
+def test_rows_without_a_source_are_no_source_together():
+    rng = np.random.default_rng(0)
+    sources = np.array(["a", "", "", "a", "b", ""])
+    old, new = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+    found = inputs.check(old, new, None, None, sources, None, None, None, None).sources
+    assert found[0] == found[3] and len(set(found.tolist())) == 5

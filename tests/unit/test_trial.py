@@ -86,6 +86,11 @@ def test_an_item_in_two_sources_is_refused():
     assert splitting.unsplit(np.array(["a", "a", "b"]), np.array(["x", "x", "y"]), 3).tolist() == [0, 0, 1]
 
 
+def test_rows_without_a_source_are_no_source_together():
+    found = splitting.unsplit(np.array(["a", "", "", "a", ""]), np.array(["i", "j", "k", "l", "j"]), 5)
+    assert found[0] == found[3] and found[1] == found[4] and len(set(found.tolist())) == 3
+
+
 def test_negative_and_empty_labels_are_unknown():
     assert splitting.class_numbers(np.array([-1, 5, 7, 5]), 4).tolist() == [-1, 1, 2, 1]
     assert splitting.class_numbers(np.array(["b", "", "a"]), 3).tolist() == [2, -1, 1]
