@@ -184,7 +184,7 @@ class Upgrade:
             both = [np.sort(chosen), gallery.item_ids(role="canary", native_version=m)]
             rows = [next(gallery.features(m, ids=ids, batch_rows=len(ids))) for ids in both]
             once(
-                "embed",
+                "embed given",
                 out,
                 about | {"rows": digests.of_json([ids.tolist() for ids in both])},
                 partial(adopted.write_first, rows[0], rows[1], out, about | {"adopted": True}),  # a purge looks for that
@@ -213,7 +213,7 @@ class Upgrade:
                 todo="compute NEW.npy with the program that is registered",
             )
         inputs = about | {"given": digests.of_folder(place), "seed": seed, "classes": digests.of_json(self.new.classes)}
-        once("embed", out, inputs, partial(adopted.write_pairs, given, out, classes=self.new.classes, seed=seed, about=about))
+        once("embed given", out, inputs, partial(adopted.write_pairs, given, out, classes=self.new.classes, seed=seed, about=about))
 
     def fit(self) -> dict[str, Any]:
         """One h per native version present, always straight from native."""

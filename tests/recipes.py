@@ -132,6 +132,10 @@ def embed(folder: Path) -> Numbers:
     write_manifest(folder / "data", items)
     settings = replace(SETTINGS.embed, views=2, pool_views=2, pool_recombined=1, preview=True)
     pairs.write_pairs(Embedder(OLD, 1), Embedder(NEW, 2, 12), folder / "data", folder / "out/pairs", settings, seed=0, device="cpu")  # type: ignore[arg-type]
+    return files(folder / "out")
+
+
+def embed_given(folder: Path) -> Numbers:
     labels = np.array([["", "a", "b", "c"][number % 4] for number in range(400)])
     given = adopted.given_pairs(wave(400, OLD, seed=1), wave(400, NEW, seed=2), (99 * wave(400, SIDE)).astype(np.int8), labels)
     adopted.write_pairs(given, folder / "out/given", classes=["a", "b"], seed=0, about={})
@@ -202,8 +206,9 @@ def evaluate(folder: Path) -> Numbers:
     ids = {1: np.arange(30), 2: np.arange(20), 3: np.arange(5)}
     workspace = SimpleNamespace(
         settings=replace(SETTINGS, device="cpu", validate=replace(SETTINGS.validate, random_orders=5)),
+        folder=folder,
         upgrade_folder=lambda version: folder / f"v{version}",
-        ledger=SimpleNamespace(serving=lambda: None),
+        ledger=SimpleNamespace(serving=lambda: None, entries=list),
         releases=SimpleNamespace(release=lambda version, check=False: Embedder(NEW if version == 3 else OLD, version)),
         gallery=SimpleNamespace(native_versions=lambda: {1: 30, 2: 20, 3: 5}, item_ids=lambda role, native_version: ids[native_version]),
     )
@@ -230,7 +235,7 @@ def publish(_: Path) -> Numbers:
     return {name: [value] for name, value in flat_metrics({"metrics": {"v1→v2": metrics}, "gates": gates}).items()}
 
 
-STEPS = {step.__name__: step for step in (embed, fit, transform, index, evaluate, publish)}
+STEPS = {step.__name__.replace("_", " "): step for step in (embed, embed_given, fit, transform, index, evaluate, publish)}
 
 
 def measured(step: str, folder: Path) -> Numbers:

@@ -112,7 +112,7 @@ def test_bad_rows_are_named_by_id_and_left_out(files, monkeypatch, capsys):
     np.save("new.npy", new)
     given = (*BOTH, "--labels", "labels.npy", "--ids", "ids.npy", "--json")
     code, out, err = run(monkeypatch, capsys, *given)
-    assert code == 2 and "row 10 (10)" in err and "error" in json.loads(out) and not (files / "trial.html").exists()
+    assert code == 2 and "row 10 (10)" in err and json.loads(out)["error"]["code"] == "bad-input" and not (files / "trial.html").exists()
     code, out, err = run(monkeypatch, capsys, *given, "--skip-bad")
     assert code == 0 and "2 rows are left out" in err
     assert [one for one, _ in json.loads(out)["left_out"]] == ["10", "200"] and json.loads(out)["given"]["rows"] == 238
