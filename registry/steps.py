@@ -21,7 +21,7 @@ RECIPES = {
     "fit": 2,  # the closed form on the same pairs, too. 2: copies stay on one side
     "transform": 1,
     "index": 2,  # 2: vectors for l2 are centred
-    "evaluate": 3,  # 2: vectors for l2 are centred. 3: intervals where classes are few
+    "evaluate": 3,  # 2: vectors for l2 are centred. 3: bounds by subsets of the classes
     "publish": 1,
 }
 

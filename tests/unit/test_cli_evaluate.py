@@ -342,7 +342,7 @@ def test_bad_rows_are_named_by_id_and_left_out_of_everything(files: dict[str, np
     whole[[3, 30]], whole[9] = np.nan, whole[9] * 1e-30
     np.save(f"{side}.npy", whole)
     given = options((EVALUATE if name == "evaluate" else CURVE) + HIDE)
-    code, out, err = run(name, *given, "--json")
+    code, _, err = run(name, *given, "--json")
     assert code == 2 and "rows 3 (33), 30 (60)" in err and "row 9 (39)" in err
     found = json.loads(run(name, *given, "--json", "--skip-bad")[1])
     assert sorted(one for one, _ in found["left_out"]) == ["33", "39", "60"] and found["n_gallery"] == 67
@@ -355,7 +355,7 @@ def test_bad_rows_are_named_by_id_and_left_out_of_everything(files: dict[str, np
 def test_codes_and_bits_are_no_vectors(files: dict[str, np.ndarray]) -> None:
     codes = np.rint(files["gallery"] / np.abs(files["gallery"]).max(axis=1, keepdims=True) * 127).astype("i1")
     np.save("gallery.npy", codes)
-    code, out, err = run("evaluate", *options(EVALUATE), "--json")
+    code, _, err = run("evaluate", *options(EVALUATE), "--json")
     assert code == 2 and "whose scale differs by row" in err
     np.save("gallery.npy", codes // 2)
     found = json.loads(run("evaluate", *options(EVALUATE), "--json")[1])
