@@ -151,3 +151,22 @@ def test_an_adopted_release_is_whole_without_a_program_and_one_that_was_altered_
     assert release.problems(tmp_path / "r")
     with pytest.raises(BadInput, match="unknown metric"):
         release.write_adopted(tmp_path / "q", dim=8, side_bits=[], metric="dot", normalised=False, content="abc", canary_ids=[])
+
+
+def test_sources_of_pairs_are_kept_and_an_old_folder_without_them_is_read(tmp_path: Path) -> None:
+    old, new = embedded(240, 1), embedded(240, 2, dim=20)
+    for name, array in (("old", old), ("new", new)):
+        np.save(tmp_path / f"{name}.npy", array)
+    (tmp_path / "labels.txt").write_text("".join(f"c{i % 12}\n" for i in range(240)), encoding="utf-8")
+    (tmp_path / "sources.txt").write_text("".join(f"{'' if i < 40 else i // 6}\n" for i in range(240)), encoding="utf-8")
+    files = (tmp_path / "old.npy", tmp_path / "new.npy", tmp_path / "labels.txt")
+    given_ = adopted.read_given(*files, sources=tmp_path / "sources.txt")
+    assert len(np.unique(given_.units[42:])) == 33 and len(np.unique(given_.units[:40])) == 40
+    given_.save(tmp_path / "given")
+    assert (adopted.load_given(tmp_path / "given").units == given_.units).all()
+    for name in ("sources", "copies"):
+        (tmp_path / f"given/{name}.npy").unlink()
+    assert (adopted.load_given(tmp_path / "given").copies == given_.copies).all()
+    (tmp_path / "sources.txt").write_text("a\n", encoding="utf-8")
+    with pytest.raises(BadInput, match="the pairs' sources do not correspond to their old vectors; wanted 240 rows; got 1"):
+        adopted.read_given(*files, sources=tmp_path / "sources.txt")
