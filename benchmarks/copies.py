@@ -135,10 +135,8 @@ def main() -> int:
                 print(f"{name} {part} ({len(old)}), {world}: " + ", ".join(f"{key} {value}" for key, value in row.items()), flush=True)
         wrong += [f"{name} {sentence}" for sentence in broken(parts)]
         results["sets"][name] = {"epochs": epochs, "rows": {part: len(lab.data.parts[part].ids) for part in PARTS}, "parts": parts}
-    results |= {
-        "torch": torch.__version__,
-        "broken": [s for n, one in results["sets"].items() for s in (f"{n} {w}" for w in broken(one["parts"]))],
-    }
+        results |= {"torch": torch.__version__, "broken": [f"{n} {w}" for n, one in results["sets"].items() for w in broken(one["parts"])]}
+        write_json(OUT, results)  # a set at a time: the next may take long
     write_json(OUT, results)
     print("\n".join(f"BROKEN: {sentence}" for sentence in wrong) or "every bound holds")
     return 1 if wrong else 0
