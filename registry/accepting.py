@@ -42,16 +42,16 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
                 lost |= {mark} if mark is not None and not stands(mark, entries) else set()
         if not lost:
             raise BadInput("the ledger has lost no entry that anybody knows of", todo="there is nothing to accept")
-        head = entries[-1] if entries else None
+        head, named = entries[-1] if entries else None, [asdict(one) for one in sorted(lost)]
         serving = None if head is None else head.serving
-        if serving is not None and not dry_run:
-            try:
-                serving = current_of(workspace, serving, entries)
-            except FctError as error:  # its tables are gone or damaged, which every use of it says
-                print(f"what serves is not whole: {error}", file=sys.stderr)
-        named = [asdict(one) for one in sorted(lost)]
-        if not dry_run:
-            held.check()
-            enter(workspace, head, action="accept", by=by, why=why, serving=serving, detail={"lost": named})
+        with ledger.pardoning(lost):
+            if serving is not None and not dry_run:
+                try:
+                    serving = current_of(workspace, serving, entries)
+                except FctError as error:  # its tables are gone or damaged, which every use of it says
+                    print(f"what serves is not whole: {error}", file=sys.stderr)
+            if not dry_run:
+                held.check()
+                enter(workspace, head, action="accept", by=by, why=why, serving=serving, detail={"lost": named})
         serves = None if serving is None else {name: serving[name] for name in ("release", "revision")}
         return {"lost": named, "entry": len(entries) + 1, "serving": serves}

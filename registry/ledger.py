@@ -16,9 +16,9 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from functools import partial
@@ -215,6 +215,7 @@ class Ledger:
         self._folder = None if remote else Path(unquote(urlparse(self.place).path) if self.place.startswith("file://") else place)
         self._remote = self._talk(lambda: from_url(self.place)) if remote else None
         self._known: Mark | None = None
+        self._pardoned: set[Mark] = set()
 
     def head(self) -> Entry | None:
         """The highest entry, its link to the one before checked; None in an empty ledger.
@@ -245,6 +246,15 @@ class Ledger:
     def lost(self) -> list[Mark]:
         """Entries that are known to have been there, ascending, where they are there no more and nobody has accepted that."""
         return self._looked()[1]
+
+    @contextmanager
+    def pardoning(self, lost: Iterable[Mark]) -> Iterator[None]:
+        """Read and append by this object as if these entries were not missed: for the entry *accept*, which names them in its detail."""
+        self._pardoned = set(lost)
+        try:
+            yield
+        finally:
+            self._pardoned = set()
 
     def heed(self, mark: Mark) -> None:
         """Take somebody's word that this entry stood in the ledger; from now on it is missed where it does not."""
@@ -283,8 +293,7 @@ class Ledger:
         if problem:
             raise BadInput(f"ledger entry {entry.number} cannot be appended: {problem}", where=self.place)
         head, lost = self._looked()
-        if action != "accept":
-            self._none(lost, head)
+        self._none(lost, head)
         if (head and head.digest) == entry.previous and self._put(entry, data):
             self.heed(Mark(entry.number, entry.digest))
             return entry
@@ -338,13 +347,16 @@ class Ledger:
         missed = {*listing.dangling(), *((known,) if known is not None else ())}
         lost = sorted(mark for mark in missed if not self._stands(mark, pair))
         now = lost[-1] if lost else None if head is None else Mark(head.number, head.digest)
+        if self._pardoned:
+            return head, lost  # until the entry that accepts it stands, others are to miss what was lost
         self._known = now
         if now is not None and self.seen is not None and now != noted:
             write_mark(self.seen, now)  # also what was lost, so that every command knows what one server remembers
         return head, lost
 
     def _stands(self, mark: Mark, pair: list[Entry]) -> bool:
-        return any((entry.number, entry.digest) == (mark.number, mark.digest) for entry in pair) or stands(mark, self.all_there())
+        here = any((entry.number, entry.digest) == (mark.number, mark.digest) for entry in pair)
+        return here or mark in self._pardoned or stands(mark, self.all_there())
 
     def _none(self, lost: list[Mark], head: Entry | None) -> None:
         if not lost:
