@@ -14,9 +14,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:  # seconds, which grouping what is known does not need
+    import torch
 
 NEIGHBOURS = 64
 CHANCE = 3e-3
@@ -103,6 +106,8 @@ class _Space:
     """
 
     def __init__(self, array: np.ndarray, rows: np.ndarray) -> None:
+        import torch
+
         wide, many = array.shape[1], len(rows) > MANY
         mean = sum(np.asarray(array[part], dtype=np.float64).sum(axis=0) for part in _parts(rows)) / len(rows)
         project = None
@@ -120,12 +125,16 @@ class _Space:
 
     def nearest(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
         """(N, K) numbers and distances of the nearest other rows, nearest first; of more than 20,000 rows nearly all of them."""
+        import torch
+
         found = self._by_cells(count) if self.many else self._by_all(count)
         far = torch.cat([(self.rows[one] - self.rows[at, None]).square().sum(dim=2).sqrt() for at, one in _blocks(found)])
         far, order = far.sort(dim=1, stable=True)
         return found.gather(1, order), far
 
     def _by_all(self, count: int) -> torch.Tensor:
+        import torch
+
         squares, found = self.rows.square().sum(dim=1), []
         for at, block in _blocks(self.rows):
             distance = torch.addmm(squares[None], block, self.rows.T, alpha=-2)  # less the row's own square, which orders nothing
@@ -135,6 +144,8 @@ class _Space:
 
     def _by_cells(self, count: int) -> torch.Tensor:
         """Each row belongs to the nearest of some rows, and looks where the nearest ``PROBES`` of them are."""
+        import torch
+
         rows, number = self.rows, len(self.rows)
         squares = rows.square().sum(dim=1)
         centres = torch.randperm(number, generator=torch.Generator().manual_seed(0))[: number // CELL]
@@ -181,6 +192,8 @@ def _dimensions(far: np.ndarray) -> float:
 
 def _links(old: _Space, new: _Space, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of rows that say of each other that they are copies, both ways round."""
+    import torch
+
     rows = len(old.rows)
     count = min(NEIGHBOURS, rows - 1)
     (one, far_old), (two, far_new) = old.nearest(count), new.nearest(count)
