@@ -23,8 +23,9 @@ from fct import tables
 from fct.errors import BadInput, OperationFailed
 from fct.files import read_json
 from fct.gallery import SPACE
-from registry import lock, names
+from registry import alarm, lock, names
 from registry.decisions import ledger_lock
+from registry.entering import enter
 from registry.facts import statuses
 from registry.ledger import Entry
 from registry.revision import Revision, before, latest
@@ -154,16 +155,17 @@ def collect(workspace: Workspace, *, by: str, why: str = "") -> Going:
 
     Raises:
         LockHeld: somebody works on the gallery. Overtaken: somebody wrote to the ledger meanwhile; nothing was dropped.
+        NotPermitted: files are damaged (:mod:`registry.alarm`), and what would go may be what they are restored from.
     """
-    ledger = workspace.ledger
     with alone(workspace, f"{by}: gc") as held:
-        entries = ledger.entries()
+        alarm.refuse(workspace)
+        entries = workspace.ledger.entries()
         going, head = plan(workspace, entries), entries[-1] if entries else None
         if not going:
             return going
         held.check()
         serving = None if head is None else head.serving
-        entry = ledger.append(head, action="gc", by=by, why=why, model=workspace.settings.model, serving=serving, detail=asdict(going))
+        entry = enter(workspace, head, action="gc", by=by, why=why, serving=serving, detail=asdict(going))
         drop(workspace, held, entry)
     return going
 

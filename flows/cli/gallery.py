@@ -209,11 +209,9 @@ def gc(
     """
     from dataclasses import asdict
 
-    from registry import alarm, retention
+    from registry import retention
 
     ws, yes = opened(params), yes and not dry_run
-    if yes:
-        alarm.refuse(ws)
     going = retention.collect(ws, by=by, why=why) if yes else retention.plan(ws)
     lines = [f"kept whole: {', '.join(f'version {one}' for one in going.kept) or 'nothing'}"]
     lines += [f"  {'dropped' if yes else 'would drop'}  {name}" for name in (*going.spaces, *going.folders)]

@@ -16,7 +16,7 @@ from fct.files import write_json
 from fct.gallery import NATIVE
 from fct.release import Release, write_adopted
 from fct.tables import TableState
-from registry import alarm, entering, kept, revision, verifying
+from registry import alarm, entering, kept, retention, revision, verifying
 from registry.carrying import carry
 from registry.workspace import Workspace, open_workspace
 
@@ -227,6 +227,12 @@ def test_no_entry_is_made_from_a_damaged_gallery(workspace: Workspace, action: s
     with pytest.raises(NotPermitted, match="x.lance was altered"):
         entering.enter(workspace, head, action=action, by="ana", why="", serving=serving(workspace), detail={"version": 1})
     assert workspace.ledger.head() == head
+
+
+def test_a_gc_drops_nothing_that_a_damaged_gallery_may_be_restored_from(workspace: Workspace) -> None:
+    alarm.sound(workspace, ["features/v1/data/x.lance was altered"])
+    with pytest.raises(NotPermitted, match="x.lance was altered"):
+        retention.collect(workspace, by="ana")
 
 
 def test_a_command_is_stopped_and_damage_that_it_finds_raises_the_alarm(workspace: Workspace) -> None:
