@@ -90,12 +90,11 @@ def test_its_upgrades_go_on_one_that_was_cut_short_and_one_that_waits(old: Old) 
     project, expected = old
     assert expected["statuses"]["shop"]["2"] not in ("passed", "refused", "inconclusive")
     done(project, "reconcile", "--once", *SHOP)
-    assert statuses(project, *SHOP) == {"1": "serving", "2": "inconclusive"}
+    assert statuses(project, *SHOP) == {"1": "serving", "2": "passed"}, "the given pairs are divided by the rule of the day"
     verdict = json.loads((project.folder / "workspace/upgrades/shop-v2/verdict/verdict.json").read_text(encoding="utf-8"))
-    left_open = [gate for gate in verdict["gates"] if gate["outcome"] != "passed" and gate["outcome"] != "not applicable"]
-    assert {gate["gate"] for gate in left_open} >= {"recovered_unseen"}
-    assert all("3 classes are too few, 5 are needed for a bound" in gate["note"] for gate in left_open), "of the pairs of those days"
-    assert project.fct("approve", "2", "--by", "ana", "--why", "good", *SHOP).code == 3
+    assert "recovered_unseen" in {gate["gate"] for gate in verdict["gates"] if gate["outcome"] == "passed"}, "five classes are held out"
+    done(project, "approve", "2", "--by", "ana", "--why", "good", *SHOP)
+    done(project, "promote", "2", *SHOP)
     done(project, "reconcile", "--once")
     assert statuses(project)["3"] == "approved", "a verdict that was reached and approved says what it said"
     done(project, "upgrade", "3")
