@@ -121,26 +121,30 @@ def _verify(params: Path, images: int, json: bool) -> None:
         f"{found.files} files compared, {found.bytes / 1e6:.1f} MB: "
         + (f"{len(found.damaged)} differ" if found.damaged else "all are as recorded")
     ]
-    if images and not found.damaged:
+    problem = None
+    if found.damaged:
+        problem = NotPermitted(
+            f"{len(found.damaged)} files are not what was recorded, and nothing is made from the gallery until they are: {found.damaged[0]}"
+        )
+    elif images:
         seen = rereading.check_images(ws, images)
         table["images"] = asdict(seen)
         lines.append(f"{seen.read} images read and embedded again: {len(seen.other)} give other features than are stored")
-    give(table, json, "\n".join(lines))
-    for one in found.damaged:
-        say(f"  {one}")
-    if found.damaged:
-        raise NotPermitted(
-            f"{len(found.damaged)} files are not what was recorded, and nothing is made from the gallery until they are: {found.damaged[0]}"
-        )
-    if images:
-        listing("images could not be read again", seen.unreadable)
-        listing("items have other features than their image gives", seen.other)
         if seen.other:
-            raise NotPermitted(
+            problem = NotPermitted(
                 f"{len(seen.other)} of {seen.read} images give other features than are stored",
                 got=seen.other[0][0],
                 todo="every file is as it was recorded, so these images were changed since: ingest them under another id, or put them back",
             )
+    give(table | ({"error": problem.to_json()} if problem else {}), json, "\n".join(lines))  # one object, also where something differs
+    for one in found.damaged:
+        say(f"  {one}")
+    if "images" in table:
+        listing("images could not be read again", seen.unreadable)
+        listing("items have other features than their image gives", seen.other)
+    if problem:
+        say(f"fct: {problem}")
+        raise typer.Exit(problem.exit_code)
 
 
 def _ago(at: datetime) -> int:

@@ -160,7 +160,7 @@ def test_sources_of_pairs_are_kept_and_an_old_folder_without_them_is_read(tmp_pa
     (tmp_path / "labels.txt").write_text("".join(f"c{i % 12}\n" for i in range(240)), encoding="utf-8")
     (tmp_path / "sources.txt").write_text("".join(f"{'' if i < 40 else i // 6}\n" for i in range(240)), encoding="utf-8")
     files = (tmp_path / "old.npy", tmp_path / "new.npy", tmp_path / "labels.txt")
-    given_ = adopted.read_given(*files, sources=tmp_path / "sources.txt")
+    given_ = delivered.read_given(*files, sources=tmp_path / "sources.txt")
     assert len(np.unique(given_.units[42:])) == 33 and len(np.unique(given_.units[:40])) == 40
     given_.save(tmp_path / "given")
     assert (adopted.load_given(tmp_path / "given").units == given_.units).all()
@@ -169,4 +169,4 @@ def test_sources_of_pairs_are_kept_and_an_old_folder_without_them_is_read(tmp_pa
     assert (adopted.load_given(tmp_path / "given").copies == given_.copies).all()
     (tmp_path / "sources.txt").write_text("a\n", encoding="utf-8")
     with pytest.raises(BadInput, match="the pairs' sources do not correspond to their old vectors; wanted 240 rows; got 1"):
-        adopted.read_given(*files, sources=tmp_path / "sources.txt")
+        delivered.read_given(*files, sources=tmp_path / "sources.txt")
