@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,7 +26,7 @@ import numpy as np
 
 from fct import codes, tables
 from fct.digests import of_json
-from fct.errors import BadInput
+from fct.errors import BadInput, OperationFailed
 from fct.tables import TableState
 from fct.vectors import check, differ
 
@@ -327,14 +328,28 @@ class Gallery:
         name = features_name(version)
         return self._read(name, None, ["id"])["id"] if name in self.tables() else np.empty(0, dtype=str)
 
-    def delete(self, ids: Sequence[str] | np.ndarray) -> dict[str, int]:
+    def delete(self, ids: Sequence[str] | np.ndarray, lost: Collection[str] = ()) -> dict[str, int]:
         """Delete items, their features and their rows in every space. Returns table → rows deleted; unknown ids count nowhere.
 
         Items go first, so that a deletion cut short already hides them; running it again finishes it.
+
+        Args:
+            lost: tables that may be damaged: one that cannot be read keeps its rows, which are of no item then.
         """
-        names = _strings("ids", ids)
-        ordered = sorted(self.tables(), key=lambda name: (name != ITEMS, name))
-        return {name: tables.delete_rows(self.root, name, names) for name in ordered}
+        names, deleted = _strings("ids", ids), dict[str, int]()
+        for name in sorted(self.tables(), key=lambda name: (name != ITEMS, name)):
+            with suppress(OperationFailed) if name in lost else nullcontext():
+                deleted[name] = tables.delete_rows(self.root, name, names)
+        return deleted
+
+    def delete_leftovers(self, version: int, ids: np.ndarray) -> None:
+        """Delete what a deletion that was cut short has left of ids that are no items: they come again, and their rows were of others.
+
+        The features of ``version`` stay: they are compared with those that come.
+        """
+        for name in self.tables() if len(ids) else ():
+            if name not in (ITEMS, features_name(version)):
+                tables.delete_rows(self.root, name, ids)
 
     # ---- spaces -------------------------------------------------------------------------------------------------
 
@@ -501,6 +516,10 @@ class Gallery:
     def has_version(self, name: str, version: int) -> bool:
         """Whether a table is there at this Lance version."""
         return name in self.tables() and version in tables.versions(self.root, name)
+
+    def newest_version(self, name: str) -> int:
+        """The Lance version that a table is at."""
+        return int(tables.open_table(self.root, name).version)
 
     def verify(self, state: TableState) -> None:
         """Refuse (:class:`NotPermitted`) when a file of the state is missing or altered; reads bytes only."""

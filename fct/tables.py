@@ -57,7 +57,9 @@ def lance_errors(where: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, ValueError) and type(error).__module__ != "pyarrow.lib":
+            raise
         text = str(error)
         number = re.search(r"os error (\d+)", text)
         code = getattr(error, "errno", None) or (int(number[1]) if number else errno.ENOSPC if "No space left" in text else None)

@@ -10,7 +10,7 @@ ones removed, and reports, evaluated items and rehearsed answers of upgrades los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -73,7 +73,7 @@ def delete(
             _whole(workspace, entries, damaged)
         known = len(np.intersect1d(names, gallery.item_ids()))
         mine.check()
-        gallery.delete(names.tolist())
+        gallery.delete(names.tolist(), lost=() if purge else _only_of(entries, damaged))
         if purge:
             forgetting.compact(gallery)
         entry = _record(workspace, head, entries, serving, names, known, damaged, by=by, why=why, purge=purge, check=mine.check)
@@ -101,13 +101,18 @@ def delete(
 
 def _whole(workspace: Workspace, entries: list[Entry], damaged: dict[int, str]) -> None:
     """Every table that a purge is going to rewrite is as it was recorded, but for those that only damaged releases have."""
+    known, theirs = alarm.recorded(workspace), _only_of(entries, damaged)
+    for name in workspace.gallery.tables():
+        if name not in theirs:
+            alarm.compare(workspace, known, name)
+
+
+def _only_of(entries: list[Entry], releases: Collection[int]) -> set[str]:
+    """Tables that no other releases than these have."""
     theirs, others = set[str](), set[str]()
     for release, revision in latest(entries).items():
-        (theirs if release in damaged else others).update(revision["tables"])
-    known = alarm.recorded(workspace)
-    for name in workspace.gallery.tables():
-        if name in others or name not in theirs:
-            alarm.compare(workspace, known, name)
+        (theirs if release in releases else others).update(revision["tables"])
+    return theirs - others
 
 
 def _damaged(workspace: Workspace, entries: list[Entry], serving: Revision | None) -> dict[int, str]:

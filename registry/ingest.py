@@ -235,6 +235,7 @@ def _write(
     new = (differs == "") & ((natives == own.version) | (natives == 0))
     found = Ingested(0, 0)
     if new.any():
+        gallery.delete_leftovers(own.version, ids[new & (natives == 0)])
         found = gallery.ingest(*own.of, ids[new], phi[new], psi[new], *(text[new] for text in texts), psi_bits=bits)
         pixels = np.stack([image for _, image in whole])[new[differs == ""]]  # `whole` is without conflicts by now
         rereading.check_features(gallery, own.version, ids[new], pixels, own.embed)
@@ -289,6 +290,7 @@ def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Re
     """
     number, space = int(revision["release"]), revision["space"]
     there = workspace.gallery.space_ids(space, at=revision["tables"][space]["version"])
+    there = np.intersect1d(there, workspace.gallery.space_ids(space))  # an id may have come again after a deletion that was cut short
     if not lacking(workspace, number, there):
         return None
     folder = workspace.upgrade_folder(number)

@@ -22,7 +22,7 @@ from fct.errors import FctError
 from fct.files import read_json
 from fct.release import Release
 from registry import facts, names
-from registry.revision import verify
+from registry.revision import still_theirs, verify
 from registry.serving import Hit, Serving, Where, open_revision
 from registry.status import Status
 from registry.steps import marker
@@ -177,10 +177,10 @@ def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
 def without_deleted(workspace: Workspace, own: Serving, serving: Serving) -> Serving:
     """The candidate's gallery without items that what serves has lost since: its tables stay at the version that was measured.
 
-    An id that was deleted and came again is another picture: a deletion took its row from the candidate's space, and only a promotion puts
-    the new one there.
+    An id that was deleted and came again is another picture: a deletion took its row from the candidate's space, and a promotion, also one
+    that was cut short, puts another one there.
     """
-    living = np.intersect1d(serving.columns["id"][serving.shown], workspace.gallery.space_ids(own.revision["space"]))
+    living = np.intersect1d(serving.columns["id"][serving.shown], still_theirs(workspace, own.revision))
     shown = own.shown & np.isin(own.columns["id"], living)
     return own if (shown == own.shown).all() else replace(own, shown=shown)
 

@@ -10,6 +10,7 @@ detail as ``earlier``, so that a rollback always finds what it may return to (:f
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from fct import digests
 from fct import index as indexes
 from fct.errors import Altered, BadInput
 from fct.files import read_json, read_object
-from fct.gallery import FEATURES, SpaceRows, features_name
+from fct.gallery import BACKFILLED, FEATURES, Gallery, SpaceRows, features_name
 from fct.release import Release
 from fct.tables import TableState
 from registry import alarm, formats, kept, names
@@ -127,6 +128,26 @@ def masked(workspace: Workspace, revision: Revision) -> Revision | None:
         "tables": {name: state.to_json() for name, state in states.items()},
         "masked": int(revision["index"]["rows"]) - states[space].rows,
     }
+
+
+def still_theirs(workspace: Workspace, revision: Revision) -> np.ndarray:
+    """Sorted ids of the revision's rows that are still rows of their items. Where an id was deleted and came again its row here is of the
+    item that was deleted: the space has no row of it now, or another one. Rows that a backfill exchanged are of the same items.
+    """
+    gallery, space = workspace.gallery, str(revision["space"])
+    versions = int(revision["tables"][space]["version"]), gallery.newest_version(space)
+    return np.intersect1d(_unchanged(gallery.root, space, *versions), gallery.item_ids())
+
+
+@lru_cache(maxsize=4)  # a server asks every few seconds
+def _unchanged(root: Path, space: str, first: int, second: int) -> np.ndarray:
+    """Ids whose row is the same in two versions of a space, which never change."""
+    gallery = Gallery(root)
+    if first == second:
+        return gallery.space_ids(space, at=first)
+    then, now = gallery.read_space(space, at=first), gallery.read_space(space, at=second)
+    both, here, there = np.intersect1d(then.ids, now.ids, assume_unique=True, return_indices=True)
+    return both[(then.vectors[here] == now.vectors[there]).all(axis=1) | (now.origin[there] == BACKFILLED)]
 
 
 def states_of(workspace: Workspace, space: str | None = None, tables: list[str] | None = None) -> dict[str, TableState]:

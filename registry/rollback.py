@@ -14,7 +14,7 @@ from registry import alarm, kept, lock
 from registry.decisions import ledger_lock, unreadable_is_altered
 from registry.entering import enter
 from registry.ledger import Entry
-from registry.revision import Revision, before, masked, next_number, pin, verify
+from registry.revision import Revision, before, masked, next_number, pin, still_theirs, verify
 from registry.workspace import Workspace
 
 
@@ -122,10 +122,11 @@ def rollback(workspace: Workspace, *, by: str, why: str, leave: int | None = Non
 
 
 def current_of(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision:
-    """The revision without items that are gone: as it is where none is, else a new one. A deletion that was cut short hides nothing."""
+    """The revision without items that are gone: as it is where none is, else a new one. A deletion that was cut short hides nothing, and an
+    id that came again brings no deleted picture back."""
     gallery, space = workspace.gallery, revision["space"]
     ids = gallery.space_ids(space, at=revision["tables"][space]["version"])
-    if not len(np.setdiff1d(ids, gallery.item_ids())):
+    if not len(np.setdiff1d(ids, still_theirs(workspace, revision))):
         return revision
     number = int(revision["release"])
     gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
