@@ -14,6 +14,7 @@ from fct import index as indexes
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.files import read_json
 from registry import alarm, kept
+from registry.facts import void
 from registry.ledger import Entry
 from registry.revision import Revision, latest
 from registry.workspace import Workspace
@@ -78,14 +79,20 @@ def _look(workspace: Workspace, entries: list[Entry]) -> Found:
         found.damaged.append(f"a file of the gallery {how}: {name}; {CURE}")
     found.files = len(wanted)
     found.bytes = sum(path.stat().st_size for path in (workspace.gallery.root / name for name in wanted) if path.is_file())
+    serves = int(entries[-1].serving["release"]) if entries and entries[-1].serving else 0
     for revision in revisions:
-        found.damaged += _beside_tables(workspace, revision)
+        found.damaged += _beside_tables(workspace, revision, later=int(revision["release"]) > serves)
     found.releases = sorted(set(found.releases))
     return found
 
 
-def _beside_tables(workspace: Workspace, revision: Revision) -> Iterator[str]:
-    """What is wrong with a revision's release, h's and index."""
+def _beside_tables(workspace: Workspace, revision: Revision, *, later: bool) -> Iterator[str]:
+    """What is wrong with a revision's release, h's and index.
+
+    Args:
+        later: than what serves. Its upgrade may be run again and fit another h: that is no damage, and a promotion asks for the h's of its
+            verdict.
+    """
     number, folder = int(revision["release"]), workspace.upgrade_folder(int(revision["release"]))
     try:
         kept.release(workspace, revision)
@@ -93,7 +100,7 @@ def _beside_tables(workspace: Workspace, revision: Revision) -> Iterator[str]:
         yield f"{error}"
     for m, digest in revision["forward"].items():
         try:
-            whole = forward.load(folder / f"h-v{m}").digest == digest
+            whole = forward.load(folder / f"h-v{m}").digest == digest or later
         except (BadInput, NotPermitted):
             whole = False
         if not whole:
@@ -115,12 +122,12 @@ def _kept(entries: Iterable[Entry]) -> list[Revision]:
 
 
 def _waiting(workspace: Workspace, entries: list[Entry]) -> Iterator[Revision]:
-    """Revisions of candidates that have never served."""
+    """Revisions of candidates that have never served, but for those from which a purge took what they were measured with."""
     served = latest(entries)
     for path in sorted((workspace.folder / "upgrades").glob(f"{workspace.settings.model}-v*/revision.json")):
         try:
             said: Any = read_json(path)
-            if int(said["release"]) not in served:
+            if int(said["release"]) not in served and not void(workspace, int(said["release"]), entries):
                 yield said
         except (BadInput, KeyError, TypeError, ValueError):
             continue  # its upgrade writes it anew
