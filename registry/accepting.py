@@ -11,11 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 from fct.errors import BadInput, FctError
-from registry import lock
+from registry import kept, lock
 from registry.decisions import ledger_lock
 from registry.entering import enter
-from registry.ledger import stands
+from registry.ledger import Entry, stands
 from registry.mark import of_tag
+from registry.revision import Revision, latest, next_number, pin
 from registry.rollback import current_of
 from registry.workspace import Workspace
 
@@ -45,13 +46,44 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
         head, named = entries[-1] if entries else None, [asdict(one) for one in sorted(lost)]
         serving = None if head is None else head.serving
         with ledger.pardoning(lost):
-            if serving is not None and not dry_run:
-                try:
-                    serving = current_of(workspace, serving, entries)
-                except FctError as error:  # its tables are gone or damaged, which every use of it says
-                    print(f"what serves is not whole: {error}", file=sys.stderr)
             if not dry_run:
+                serving, detail = _anew(workspace, serving, entries)
                 held.check()
-                enter(workspace, head, action="accept", by=by, why=why, serving=serving, detail={"lost": named})
+                enter(workspace, head, action="accept", by=by, why=why, serving=serving, detail={"lost": named} | detail)
         serves = None if serving is None else {name: serving[name] for name in ("release", "revision")}
         return {"lost": named, "entry": len(entries) + 1, "serving": serves}
+
+
+def _anew(workspace: Workspace, serving: Revision | None, entries: list[Entry]) -> tuple[Revision | None, dict[str, Any]]:
+    """What serves without items that are gone, and what the entry says of other releases. A lost purge or gc has removed versions of tables,
+    or an index, that revisions name: those are pinned anew, as the tables are now.
+
+    Returns:
+        the revision that serves; ``earlier`` and ``damaged``, as an entry of a deletion has them, where there are any.
+    """
+    changed, damaged = list[Revision](), list[int]()
+    for release, revision in latest(entries).items():
+        serves = serving is not None and release == int(serving["release"])
+        if revision["space"] not in workspace.gallery.tables():
+            continue
+        try:
+            now = current_of(workspace, revision, entries) if serves and _there(workspace, revision) else revision
+            if not _there(workspace, now):
+                now = pin(workspace, release, revision["space"], kept.release(workspace, revision, check=False), revision["forward"])
+                now |= {"revision": next_number(entries, release), "verdict": revision.get("verdict")}
+        except FctError as error:  # damaged, which every use of it says
+            print(f"{'what serves' if serves else f'release {release}'} is not whole: {error}", file=sys.stderr)
+            damaged += [] if serves else [release]
+            continue
+        if serves:
+            serving = now
+        elif now != revision:
+            changed.append(now)
+    detail = {"earlier": changed, "damaged": sorted(damaged)}
+    return serving, {key: value for key, value in detail.items() if value}
+
+
+def _there(workspace: Workspace, revision: Revision) -> bool:
+    """Whether the versions of tables, and the index, that a revision names are there; damage is not looked for."""
+    tables = all(workspace.gallery.has_version(name, int(state["version"])) for name, state in revision["tables"].items())
+    return tables and (workspace.folder / revision["index"]["folder"]).is_dir()
