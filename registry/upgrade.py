@@ -28,7 +28,7 @@ from registry import alarm, checks, names, rereading, verdict
 from registry.carrying import Maker, carry
 from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG
-from registry.revision import open_index, pin
+from registry.revision import latest, open_index, pin
 from registry.steps import RECIPES, once
 from registry.workspace import Workspace
 
@@ -115,10 +115,15 @@ class Upgrade:
         champion = None if serving is None else int(serving["release"])
         if champion == self.version:
             raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
+        known = latest(self.workspace.ledger.entries()).get(self.version)
+        if champion is not None and self.version < champion and known and known["space"] in self.workspace.gallery.tables():
+            raise BadInput(  # another h would take the place of the one that a rollback needs
+                f"version {self.version} served before version {champion}", todo="`fct rollback` returns to what served before"
+            )
         adopted_before(self.workspace, self.version)
-        known = alarm.recorded(self.workspace)
+        recorded = alarm.recorded(self.workspace)
         for name in ("items", *map(features_name, self.natives())):  # now, before hours of work on them
-            alarm.compare(self.workspace, known, name)
+            alarm.compare(self.workspace, recorded, name)
         found = releases.contract_problems(self.version)
         found = found or [
             f"its embedder is that of version {m}, whose own vectors the gallery holds: `fct rollback` returns to that version"
