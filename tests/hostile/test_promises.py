@@ -195,3 +195,17 @@ def test_a_table_of_an_earlier_release_that_cannot_be_read_keeps_no_items_alive(
     path.write_bytes(path.read_bytes()[:-1])  # Lance finds no end of it
     ran = project.fct("delete", one, "--by", "ana")
     assert not len(served_row(project.workspace(), one)), ran.err
+
+
+def test_a_damaged_release_that_a_deletion_left_behind_stops_nothing_for_ever(
+    promoted_folder: Path, copies: Callable[[Path], Project]
+) -> None:
+    """There may be no backup of it; nobody can return to it, and what serves is whole."""
+    project = copies(promoted_folder)
+    ws = project.workspace()
+    first = latest(ws.ledger.entries())[1]
+    path = next(ws.gallery.root / name for name in first["tables"][first["space"]]["files"] if "/data/" in name)
+    path.write_bytes(flipped(path.read_bytes()))
+    assert project.fct("status", "--verify").code == 3
+    having(project, ("delete", some(ws), "--by", "ana"), ("status", "--verify"))
+    having(project, ("ingest", str(picture(project, "more", "class-00/xx.png", "class-00/03.png"))), ("gc", "--yes"))
