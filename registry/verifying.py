@@ -62,9 +62,9 @@ def verify_all(workspace: Workspace) -> Found:
 def _look(workspace: Workspace, entries: list[Entry]) -> Found:
     found, wanted = Found(), dict[str, str]()
     there = set(workspace.gallery.tables())
-    revisions = [one for one in _kept(entries) if one["space"] in there] + [
-        one for one in _waiting(workspace, entries) if one["space"] in there
-    ]
+    whole = _kept(entries)
+    there -= {one["space"] for one in latest(entries).values()} - {one["space"] for one in whole}
+    revisions = [one for one in whole if one["space"] in there] + [one for one in _waiting(workspace, entries) if one["space"] in there]
     known = alarm.recorded(workspace)
     for name in sorted(there):
         try:
