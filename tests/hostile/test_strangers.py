@@ -55,7 +55,7 @@ class InCrowds(Honest):
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         phi, psi = super().forward(images)
-        count = torch.ones_like(phi[:, :1]).sum()
+        count = torch.ones_like(phi[:, :1]).sum(dim=0, keepdim=True)
         return phi + (count > 8.5).float() * phi.mean(dim=0, keepdim=True), psi
 
 
@@ -64,7 +64,7 @@ def noise(count: int = 8) -> np.ndarray:
 
 
 def written(folder: Path, module: nn.Module, images: np.ndarray | None = None, **more: Any) -> Path:
-    given = {"canary_ids": [f"c{n}" for n in range(8)], "canary_images": noise() if images is None else images}
+    given: Json = {"canary_ids": [f"c{n}" for n in range(8)], "canary_images": noise() if images is None else images}
     return release.write(folder, module, size=16, mode="L", **given, **more).folder
 
 
@@ -91,7 +91,9 @@ def test_canaries_that_are_all_one_image_do_not_hide_that_vectors_depend_on_thei
         written(tmp_path / "v1", Mixing(), np.repeat(noise(1), 8, axis=0))
 
 
-def test_a_program_that_mixes_images_in_larger_batches_only_does_not_reach_a_verdict(v1: release.Release, data: Path, tmp_path: Path) -> None:
+def test_a_program_that_mixes_images_in_larger_batches_only_does_not_reach_a_verdict(
+    v1: release.Release, data: Path, tmp_path: Path
+) -> None:
     """It would be judged by batches of the evaluation sample, and asked with one image at a time."""
     hostile = release.open_release(written(tmp_path / "v2", InCrowds()))
     settings = EmbedSettings(fitting=("fitting",), pool=(), views=1, pool_views=1, pool_recombined=0, preview=False, batch=512)
@@ -126,7 +128,7 @@ def test_a_release_that_says_it_is_adopted_brings_no_files(tmp_path: Path) -> No
         ("head.safetensors", {"weight": np.zeros(3, np.float32)}),
         ("picture.safetensors", None),
         ("picture.safetensors", {"weight": np.zeros(3, np.float32)}),
-        ("picture.safetensors", {"weight": np.float32(1), "bias": np.zeros((1, 1, 1)), "sharpen.0.weight": np.zeros(1)}),
+        ("picture.safetensors", {"weight": np.array(1, np.float32), "bias": np.zeros((1, 1, 1)), "sharpen.0.weight": np.zeros(1)}),
         ("canaries.safetensors", None),
         ("canaries.safetensors", {"images": np.zeros((0, 1, 16, 16), np.uint8)}),
         ("canaries.safetensors", {"images": np.zeros((), np.uint8)}),
@@ -205,7 +207,9 @@ BLOCK = "torch.ops.higher_order.wrap_with_set_grad_enabled"
 
 def block(*nodes: Json) -> Json:
     inner = {"inputs": [named("a")], "outputs": [named("a")], "nodes": list(nodes)}
-    made = step(BLOCK, {}) | {"inputs": [{"name": "", "arg": arg} for arg in ({"as_bool": False}, {"as_graph": {"name": "g", "graph": inner}}, X["self"])]}
+    made = step(BLOCK, {}) | {
+        "inputs": [{"name": "", "arg": arg} for arg in ({"as_bool": False}, {"as_graph": {"name": "g", "graph": inner}}, X["self"])]
+    }
     return made | {"outputs": [{"as_tensors": [{"name": "z"}]}]}
 
 
@@ -295,17 +299,20 @@ def test_a_tree_spec_is_never_looked_at(tree: str, records: Records, model: Json
 
 
 def test_blocks_in_blocks_without_end_are_one_sentence(records: Records, model: Json) -> None:
-    made = step("torch.ops.aten.relu.default", {"self": named("a")}, "b")
-    for _ in range(150):
-        made = block(made)
-        made["inputs"][2]["arg"] = named("a")
-    made["inputs"][2]["arg"] = named("images")
-    model["graph_module"]["graph"]["nodes"].insert(0, made)
-    with pytest.raises((graph.Refused, BadInput)):
-        graph.read(records | {graph.MODEL: json.dumps(model).encode()})(torch.from_numpy(noise(1)))
+    before, after = json.dumps(block({"in": "it"})).replace('"images"', '"a"').split(json.dumps({"in": "it"}))
+    for depth in (100, 100_000):
+        model["graph_module"]["graph"]["nodes"].insert(0, "it")
+        whole = json.dumps(model).replace(
+            '"it"', before * depth + json.dumps(step("torch.ops.aten.relu.default", {"self": named("a")})) + after * depth
+        )
+        with pytest.raises((graph.Refused, BadInput)):
+            graph.read(records | {graph.MODEL: whole.encode()})
+        model["graph_module"]["graph"]["nodes"].pop(0)
 
 
-@pytest.mark.parametrize("name", ["../weights/weight_0", "data/weights/weight_0\0", "data/weights/../../x", "/etc/passwd", "models/../x.json"])
+@pytest.mark.parametrize(
+    "name", ["../weights/weight_0", "data/weights/weight_0\0", "data/weights/../../x", "/etc/passwd", "models/../x.json"]
+)
 def test_a_record_by_another_name_is_refused(name: str, honest: Path, tmp_path: Path) -> None:
     path = tmp_path / "program.pt2"
     shutil.copyfile(honest / "program.pt2", path)
@@ -358,7 +365,14 @@ def test_a_tag_of_the_ledgers_head_that_others_wrote_says_nothing() -> None:
     """Else whoever may set tags could stop every command."""
     first = OTHER
     true = mark.to_tag(mark.Mark(7, VERDICT), first)
-    for said in (f"9 {VERDICT}", f"9 {VERDICT} {VERDICT}", true.replace("7 ", "9 ", 1), true.upper(), true + "\n", mark.to_tag(mark.Mark(9, VERDICT), VERDICT)):
+    for said in (
+        f"9 {VERDICT}",
+        f"9 {VERDICT} {VERDICT}",
+        true.replace("7 ", "9 ", 1),
+        true.upper(),
+        true + "\n",
+        mark.to_tag(mark.Mark(9, VERDICT), VERDICT),
+    ):
         assert mark.of_tag(said, first) is None
     assert mark.of_tag(true, first) == mark.Mark(7, VERDICT)
 
@@ -485,7 +499,19 @@ def test_the_head_of_an_array_that_lies_is_one_sentence(shape: str, kind: str, t
         vectors.formed("vectors", columns.rows(path, "vectors")[0])
 
 
-@pytest.mark.parametrize("uri", ["a\0b.png", "x" * 5000, "/dev/zero", "/etc/hostname", "../../../../../../etc/hostname", "\n", "http://evil.example/x.png", "file:///etc/hostname"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "a\0b.png",
+        "x" * 5000,
+        "/dev/zero",
+        "/etc/hostname",
+        "../../../../../../etc/hostname",
+        "\n",
+        "http://evil.example/x.png",
+        "file:///etc/hostname",
+    ],
+)
 def test_an_image_that_a_table_names_elsewhere_is_not_read_and_the_others_are(uri: str, tmp_path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
