@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -140,7 +140,9 @@ def _is_array(path: Path, name: str) -> bool:
 
 
 def one_file(path: Path, name: str) -> None:
-    """Refuse a folder (:class:`BadInput`): of part files one would be taken for the whole."""
+    """Refuse a folder (:class:`BadInput`): of part files one would be taken for the whole. And a pipe or a device, which may never end."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise BadInput(f"{name} is no plain file", where=path)
     if not path.is_dir() or path.suffix == ".lance":
         return
     parts = sorted(one for one in path.rglob("*.parquet") if one.is_file())
@@ -197,27 +199,43 @@ def names(path: Path, name: str) -> list[str]:
     """
     if not path.exists():
         raise BadInput(f"{name}: there is no such table", where=path)
+    one_file(path, name)
     with _unreadable(name, path):
         return _names(path)
 
 
 def _names(path: Path) -> list[str]:
     if path.suffix == ".lance":
-        import lance
-
-        return list(lance.dataset(str(path)).schema.names)
+        return list(_lance(path).schema.names)
     import pyarrow.parquet as pq
 
     return list(pq.read_schema(path).names)
+
+
+def _lance(path: Path) -> Any:
+    """A Lance table whose rows all lie in its own folder: a clone names another place, on this machine or a host, and a link leads to one.
+
+    Raises:
+        BadInput: it takes rows from elsewhere. They are not read.
+    """
+    import lance
+
+    root = path.resolve()
+    away = [str(one) for one in path.rglob("*") if not one.resolve().is_relative_to(root)]
+    found = None if away else lance.dataset(str(path))
+    if found is not None:
+        away = [str(base.path) for base in found.base_paths().values()]
+    if away:
+        todo = "copy it whole: lance.write_dataset(lance.dataset('TABLE'), 'COPY')"
+        raise BadInput("a Lance table takes its rows from another place", got=away[0], where=path, todo=todo)
+    return found
 
 
 def _column(path: Path, column: str) -> pa.Array:
     import pyarrow as pa
 
     if path.suffix == ".lance":
-        import lance
-
-        found = lance.dataset(str(path)).scanner(columns=[column], scan_in_order=True).to_table().column(0)
+        found = _lance(path).scanner(columns=[column], scan_in_order=True).to_table().column(0)
     else:
         import pyarrow.parquet as pq
 

@@ -6,6 +6,7 @@ Legend: N rows, D dimensions.
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
@@ -34,7 +35,16 @@ def load(path: str | Path, name: str | None = None) -> np.ndarray:
         found = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise BadInput(f"{name}: there is no such file", where=path) from error
-    except (ValueError, EOFError, OSError) as error:
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        TokenError,
+        RecursionError,
+        MemoryError,
+        EOFError,
+        OSError,
+    ) as error:  # numpy parses its head
         raise BadInput(
             f"{name} is not a readable .npy file of numbers", got=str(error), where=path, todo="save it with numpy.save(path, array)"
         ) from error
