@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fct import augment, copies, preview, vectors
+from fct import augment, copies, digests, preview, vectors
 from fct import device as devices
 from fct import program as programs
 from fct.datasets.images import read_images
@@ -31,6 +31,7 @@ from fct.files import whole_folder, write_json
 from fct.release import Release
 from fct.settings import EmbedSettings
 
+SEEN_ALONE = 16  # images of a part that are embedded once more
 POPULATIONS = {"known": "validation", "unseen": "validation_unseen"}
 
 
@@ -90,10 +91,27 @@ class _Embedder:
                 outputs = programs.embed(
                     program, block.numpy(), device=self.device, batch=self.batch, title=f"{title}: view {view + 1} of {count}"
                 )
+                if view == 0:
+                    _alone(program, block.numpy(), outputs, self.device, title)
                 for column, output in zip(columns, outputs, strict=False):
                     found[column].append(output)
         old, psi = np.concatenate(found[0]), np.concatenate(found[1])
         return old, psi, old if self.same else np.concatenate(found[2])
+
+
+def _alone(program: programs.Embed, images: np.ndarray, outputs: tuple[np.ndarray, np.ndarray], device: torch.device, title: str) -> None:
+    """Embed some images once more, each alone, as a query is: drawn by the vectors' digest, so that no program knows which.
+
+    Raises:
+        BadInput: a vector depends on the other images of its batch. The contract sees that on few canaries, which the program may know.
+    """
+    phi, psi = outputs
+    rng = np.random.default_rng(int(digests.of_array(phi)[:16], 16))
+    for row in rng.permutation(len(images))[:SEEN_ALONE]:
+        own, code = programs.embed(program, images[row : row + 1], device=device)
+        same = own.shape[1] == phi.shape[1] and not vectors.differ(own, phi[row : row + 1]).any()
+        if not same or (np.abs(code.astype(np.int64) - psi[row]) > 1).any():
+            raise BadInput("the program's vectors depend on the other images of the batch, not on their image alone", where=title)
 
 
 def write_pairs(
