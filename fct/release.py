@@ -10,6 +10,7 @@ Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of �
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,8 @@ HEAD = "head.safetensors"
 PICTURE = "picture.safetensors"
 FILES = (*PIECES, HEAD, PICTURE)  # of a release, all there are
 LOOKED_AT = 8  # canaries that a program is run on
+MOST_DIMS = 1 << 20  # of ψ
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 KEYS = {"format", "fingerprint", "preprocessing", "dims", "metric", "side", "classes", "canaries", "measurements", "files"}
 
 
@@ -308,7 +311,9 @@ def _examined(folder: Path, run: bool) -> tuple[list[str], list[str]]:
     if not (folder / "release.json").is_file():
         return found, altered
     if _adopted(folder):
-        return [], altered
+        return [
+            f"{name} is no part of an adopted release" for name in FILES if name != "release.json" and (folder / name).exists()
+        ], altered
     try:
         about = read_json(folder / "release.json")
     except BadInput as error:
@@ -325,7 +330,11 @@ def _examined(folder: Path, run: bool) -> tuple[list[str], list[str]]:
     strange = sorted(map(repr, about["files"].keys() - set(FILES)))  # a name could lead out of the folder
     if strange:
         return [*found, f"release.json names files that are no part of a release: {', '.join(strange)}"], altered
-    found += [f"release.json has no digest of {piece}" for piece in PIECES if piece != "release.json" and piece not in about["files"]]
+    named = [
+        *PIECES,
+        *(name for name in (HEAD, PICTURE) if (folder / name).exists()),
+    ]  # what is read has a digest, or it could be exchanged
+    found += [f"release.json has no digest of {name}" for name in named if name != "release.json" and name not in about["files"]]
     for name, digest in about["files"].items():
         path = folder / name
         if not path.is_file():
@@ -352,9 +361,14 @@ def _ran(release: Release) -> list[str]:
         return [str(error).splitlines()[0]]
     except (KeyError, TypeError, ValueError, AttributeError) as error:  # someone else wrote it, in another form
         return [f"release.json or the canaries have another form than a release's: {type(error).__name__} {error}".strip()]
+    found += _forms(release.about)
+    if found:
+        return found
     form = {"L": 1, "RGB": 3}.get(release.mode), release.size, release.size
     if images.dtype != np.uint8 or images.shape[1:] != form:
         return [f"release.json or the canaries have another form than a release's: {images.shape} {images.dtype}, wanted {form} uint8 each"]
+    if len({image.tobytes() for image in images}) < len(images):  # of equal ones nobody sees whether a vector depends on its neighbours
+        return ["the canaries repeat an image"]
     try:
         program = release.program()
         phi, psi = programs.embed(program, images[:2], device=torch.device("cpu"))
@@ -369,13 +383,59 @@ def _ran(release: Release) -> list[str]:
         found.append(f"the program gives φ {phi.shape[1]} and ψ {psi.shape[1]}, release.json says {release.dim} and {release.side_dim}")
     if release.side_dim == 0:
         found.append("side-information ψ is missing")
-    drawer = release.picture()
-    if drawer is not None and len(drawer.weight) != release.side_dim:
-        found.append(f"{PICTURE} draws from {len(drawer.weight)} dimensions, ψ has {release.side_dim}")
+    found += _beside(release)
     if len(ids) != len(images) or len(ids) < 8:
         found.append("canaries are missing")
     if programs.fingerprint(release.folder / "program.pt2", release.about["preprocessing"]) != release.fingerprint:
         found.append("the fingerprint is not that of program and preprocessing")
+    return found
+
+
+def _forms(about: dict[str, Any]) -> list[str]:
+    """Which keys of release.json have another form than :func:`write` gives them: whoever opens a release relies on it."""
+    try:
+        digests.of_json(about)
+    except ValueError:  # half a character, as JSON can spell it
+        return ["release.json holds text that is no UTF-8"]
+    dims, side, ids, classes, said = (about[key] for key in ("dims", "side", "canaries", "classes", "measurements"))
+    texts = isinstance(ids, list) and all(isinstance(one, str) and one and not CONTROL.search(one) for one in ids)
+    whole = isinstance(dims, dict) and all(type(dims.get(key)) is int for key in ("phi", "psi"))
+    fits = {
+        "dims": whole,
+        "side": whole and isinstance(side, dict) and _packs(side.get("bits", 8), dims["psi"]),
+        "canaries": texts and len(set(ids)) == len(ids),
+        "classes": isinstance(classes, list) and all(isinstance(one, str) for one in classes),
+        "measurements": isinstance(said, dict) and all(type(one) in (int, float) for one in said.values()),
+        "fingerprint": isinstance(about["fingerprint"], str),
+    }
+    return [f"release.json has {key} of another form than a release's" for key, fit in fits.items() if not fit]
+
+
+def _packs(bits: Any, dims: int) -> bool:
+    try:
+        codes.packed_bytes(dims, bits)
+        return 0 <= dims <= MOST_DIMS
+    except (BadInput, TypeError, ValueError, OverflowError):
+        return False
+
+
+def _beside(release: Release) -> list[str]:
+    """What is wrong with head and picture, where there are any."""
+    found = []
+    try:
+        head, drawer = release.head(), release.picture()
+    except (BadInput, SafetensorError, RuntimeError, TypeError, ValueError, IndexError, AttributeError) as error:
+        return [f"the head or the picture cannot be read: {(str(error).splitlines() or [''])[0]}"]
+    if head is not None:
+        weight, bias = head
+        if weight.shape != (len(release.classes), release.dim) or bias.shape != weight.shape[:1]:
+            found.append(
+                f"the head has {weight.shape} and {bias.shape}, wanted ({len(release.classes)}, {release.dim}) and a number a class"
+            )
+        elif not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+            found.append("the head holds NaN or infinity")
+    if drawer is not None and len(drawer.weight) != release.side_dim:
+        found.append(f"{PICTURE} draws from {len(drawer.weight)} dimensions, ψ has {release.side_dim}")
     return found
 
 
