@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 PROBES = ("/healthz", "/readyz")  # answered without a token
 BODY_S = 60.0  # for a body to arrive; meanwhile it takes a place
@@ -76,7 +76,13 @@ class Door:
             refusal = self._refusal(scope)
             if refusal is not None:
                 return await refusal(scope, receive, send)
-        return await self._app(scope, receive, send)
+
+        async def closed(message: Message) -> None:
+            if message["type"] == "http.response.start":  # another site's <img> would show whether an item is there
+                message = {**message, "headers": [*message.get("headers", ()), (b"cross-origin-resource-policy", b"same-origin")]}
+            await send(message)
+
+        return await self._app(scope, receive, closed)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         given = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
