@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +69,8 @@ class Arrival:
         if data is None:
             try:
                 data = Path(self.uri).read_bytes()
-            except OSError as error:
-                raise BadInput("an image file cannot be read", got=error.strerror, where=self.uri) from error
+            except (OSError, ValueError) as error:  # the latter of a null in its name
+                raise BadInput("an image file cannot be read", got=getattr(error, "strerror", error), where=self.uri) from error
         return read_bytes(data, size, mode), hashlib.sha256(data).hexdigest()
 
 
@@ -109,7 +110,7 @@ def find(place: Path, project: Path, roots: Sequence[str | Path] = ()) -> tuple[
 
 
 def _from_file(one: str, label: str, source: str, path: Path, walked: Walk) -> Arrival:
-    there = path.exists() or path.is_symlink()  # what is not there is said when it is read
+    there = os.path.lexists(path)  # what is not there is said when it is read
     return Arrival(one, label, source, str(path), problem=walked.problem(path) if there else None)
 
 
