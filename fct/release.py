@@ -412,11 +412,14 @@ def _forms(about: dict[str, Any]) -> list[str]:
 
 
 def _packs(bits: Any, dims: int) -> bool:
+    """Whether so many codes can be packed with these bits; a number beyond all memory is not tried."""
+    if not 0 <= dims <= MOST_DIMS:
+        return False
     try:
         codes.packed_bytes(dims, bits)
-        return 0 <= dims <= MOST_DIMS
     except (BadInput, TypeError, ValueError, OverflowError):
         return False
+    return True
 
 
 def _beside(release: Release) -> list[str]:

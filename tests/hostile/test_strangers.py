@@ -162,6 +162,7 @@ def test_a_piece_of_another_form_is_one_sentence_of_the_contract(piece: str, ten
         {"canaries": [f"\x1b[2J{n}" for n in range(8)]},
         {"canaries": 8},
         {"dims": {"phi": 5, "psi": 10**30}},
+        {"dims": {"phi": 5, "psi": 10**12}},
         {"dims": [5, 3]},
         {"metric": ["cosine"]},
         {"preprocessing": {"size": True, "mode": "L"}},
