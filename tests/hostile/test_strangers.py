@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -590,6 +591,45 @@ def test_a_query_that_is_none_is_one_sentence(kind: str, client: TestClient) -> 
 def test_no_address_reads_a_file(path: str, client: TestClient) -> None:
     answer = client.get(path)
     assert answer.status_code in (404, 422) and "root:" not in answer.text
+
+
+def test_a_vector_of_megabytes_does_not_keep_the_others_waiting(client: TestClient) -> None:
+    """Reading 16 MiB of JSON took 1.5 s, in which nobody else was answered; an image may be as large, and is read aside."""
+    body = b'{"vector":[' + b"1," * (2 << 20) + b"1]}"
+    answer = client.post("/search", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 413 and answer.json()["title"] == "size"
+
+
+def test_bodies_that_never_end_do_not_shut_out_the_others(client: TestClient) -> None:
+    """As many connections as there are places, each with the first byte of its body: nobody else was answered for a minute."""
+    head = {"type": "http", "method": "POST", "path": "/search", "query_string": b"", "http_version": "1.1", "scheme": "http"}
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"content-length", b"50")]
+
+    async def ask() -> int:
+        async def slow() -> dict[str, Any]:
+            await asyncio.sleep(3600)
+            return {}
+
+        async def quick() -> dict[str, Any]:
+            return {"type": "http.request", "body": b'{"id":"i01"}', "more_body": False}
+
+        said: list[int] = []
+
+        async def send(message: Any) -> None:
+            said.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+        async def nowhere(_: Any) -> None:
+            pass
+
+        slowly = [asyncio.create_task(client.app(head | {"headers": headers}, slow, nowhere)) for _ in range(serve.MOST_WAITING)]
+        await asyncio.sleep(2)
+        await asyncio.wait_for(client.app(head | {"headers": headers[:2]}, quick, send), 20)
+        for one in slowly:
+            one.cancel()
+        await asyncio.gather(*slowly, return_exceptions=True)
+        return said[0]
+
+    assert asyncio.run(ask()) == 200
 
 
 def test_other_sites_learn_nothing_from_how_a_picture_loads(client: TestClient) -> None:
