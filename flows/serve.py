@@ -35,6 +35,7 @@ from registry.serving import FILTERS, Hit, Serving
 from registry.workspace import Workspace
 
 MOST_BYTES = 16 * 1024**2  # of an uploaded image
+MOST_JSON = 1024**2  # of a vector or an id: while JSON is read nobody else is answered
 MOST_RESULTS = 1000
 MOST_WAITING = 256  # queries that wait for a thread; more are sent away at once
 EVERY_S = 0.25  # between two looks at the ledger
@@ -142,8 +143,9 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
             if not 1 <= k <= MOST_RESULTS:
                 raise BadInput("k does not fit", wanted=f"1 to {MOST_RESULTS}", got=k)
             with place():
-                body = await body_of(request, MOST_BYTES, "a query")
-                query = query_of(request.headers.get("content-type", ""), body)
+                kind = media_type(request)
+                body = await body_of(request, MOST_JSON if kind == "application/json" else MOST_BYTES, "a query")
+                query = query_of(kind, body)
                 now = taken()  # once: everything below is of one release
                 candidate = now.candidate if of == "candidate" else None
                 if of == "candidate" and candidate is None:
@@ -195,16 +197,19 @@ BODY = {
 }
 
 
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
 def query_of(kind: str, body: bytes) -> bytes | dict[str, Any]:
     """What is asked: the bytes of an image file, or ``{"vector": …}`` or ``{"id": …}`` as given.
 
     Raises:
         BadInput: JSON of another form. Refused: 415, another media type.
     """
-    name = kind.split(";")[0].strip().lower()
-    if name.startswith("image/") or name == "application/octet-stream":
+    if kind.startswith("image/") or kind == "application/octet-stream":
         return body
-    if name != "application/json":
+    if kind != "application/json":
         raise Refused(415, "media type", "send an image file as image/png (or any image/…), or application/json with a vector or an id")
     try:
         said = json.loads(body)
