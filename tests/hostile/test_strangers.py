@@ -621,11 +621,14 @@ def test_bodies_that_never_end_do_not_shut_out_the_others(client: TestClient) ->
         async def nowhere(_: Any) -> None:
             pass
 
-        slowly = [asyncio.create_task(client.app(head | {"headers": headers}, slow, nowhere)) for _ in range(serve.MOST_WAITING)]
+        async def one() -> None:
+            await client.app(head | {"headers": headers}, slow, nowhere)
+
+        slowly = [asyncio.create_task(one()) for _ in range(serve.MOST_WAITING)]
         await asyncio.sleep(2)
         await asyncio.wait_for(client.app(head | {"headers": headers[:2]}, quick, send), 20)
-        for one in slowly:
-            one.cancel()
+        for task in slowly:
+            task.cancel()
         await asyncio.gather(*slowly, return_exceptions=True)
         return said[0]
 
