@@ -7,8 +7,8 @@ import base64
 import hmac
 import ipaddress
 import socket
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
@@ -42,20 +42,70 @@ def answer_refusals(app: FastAPI) -> None:
         return problem(error.status, error.title, error.detail)
 
 
-async def body_of(request: Request, most: int, what: str) -> bytes:
-    """The body, never more than ``most`` bytes of it in memory. Refused beyond (413), and after :data:`BODY_S` seconds (408)."""
+class Place:
+    """A request's own among :class:`Places`."""
+
+    def __init__(self, places: Places):
+        self._places, self.held = places, True
+
+    @contextmanager
+    def arriving(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """While a body arrives; ``limit`` ends that where another request takes the place over."""
+        self._places.arriving[self] = limit
+        try:
+            yield
+        finally:
+            self._places.arriving.pop(self, None)
+
+
+class Places:
+    """Room for ``most`` requests of one event loop, taken before a body is there. Where none is left, the body that has been arriving for the
+    longest time loses its place: who opens connections and sends nothing shuts nobody out.
+    """
+
+    def __init__(self, most: int):
+        self._most, self._left = most, most
+        self.arriving: dict[Place, asyncio.Timeout] = {}
+
+    @contextmanager
+    def take(self) -> Iterator[Place]:
+        """A place; Refused (503) where others are at work in all of them."""
+        if self._left:
+            self._left -= 1
+        elif self.arriving:
+            oldest, limit = next(iter(self.arriving.items()))
+            del self.arriving[oldest]
+            oldest.held = False
+            with suppress(RuntimeError):  # it ends already
+                limit.reschedule(asyncio.get_running_loop().time())
+        else:
+            raise Refused(503, "overloaded", f"more than {self._most} queries wait; try again")
+        place = Place(self)
+        try:
+            yield place
+        finally:
+            self._left += place.held
+
+
+async def body_of(request: Request, most: int, what: str, place: Place | None = None) -> bytes:
+    """The body, never more than ``most`` bytes of it in memory.
+
+    Refused beyond (413), after :data:`BODY_S` seconds, and where its ``place`` is taken over (408).
+    """
     declared = request.headers.get("content-length", "0")
     if not declared.isdigit() or int(declared) > most:
         raise Refused(413, "size", f"{what} has at most {most} bytes")
     body = bytearray()
     try:
-        async with asyncio.timeout(BODY_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > most:
-                    raise Refused(413, "size", f"{what} has at most {most} bytes")
+        async with asyncio.timeout(BODY_S) as limit:
+            with place.arriving(limit) if place is not None else nullcontext():
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > most:
+                        raise Refused(413, "size", f"{what} has at most {most} bytes")
     except TimeoutError as error:
-        raise Refused(408, "time", f"{what} is sent within {BODY_S:g} s") from error
+        late = "in time: others wait" if place is not None and not place.held else f"within {BODY_S:g} s"
+        raise Refused(408, "time", f"{what} is sent {late}") from error
     return bytes(body)
 
 

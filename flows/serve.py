@@ -13,9 +13,9 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -28,7 +28,7 @@ from fastapi_offline import FastAPIOffline
 
 from fct.datasets.images import MAX_UPLOADED, read_bytes, read_image
 from fct.errors import BadInput, FctError
-from flows.http import TOKEN_DIGITS, Door, Refused, answer_refusals, body_of, is_loopback, problem
+from flows.http import TOKEN_DIGITS, Door, Places, Refused, answer_refusals, body_of, is_loopback, problem
 from registry import live, running
 from registry.live import Candidate, Live, Now
 from registry.serving import FILTERS, Hit, Serving
@@ -37,7 +37,7 @@ from registry.workspace import Workspace
 MOST_BYTES = 16 * 1024**2  # of an uploaded image
 MOST_JSON = 1024**2  # of a vector or an id: while JSON is read nobody else is answered
 MOST_RESULTS = 1000
-MOST_WAITING = 256  # queries that wait for a thread; more are sent away at once
+MOST_WAITING = 256  # queries that arrive or wait for a thread; more are sent away at once
 EVERY_S = 0.25  # between two looks at the ledger
 SWITCH_S = 0.0001  # Python's own turns between threads
 THUMBNAIL = 192
@@ -60,7 +60,7 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
         hosts, token: as for :class:`flows.http.Door`.
     """
     pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
-    waiting = threading.BoundedSemaphore(MOST_WAITING)
+    places = Places(MOST_WAITING)
     figures = Figures(state)
 
     @asynccontextmanager
@@ -81,16 +81,6 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
         first = error.errors()[0]
         return problem(422, "bad input", f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}", code="bad-input")
-
-    @contextmanager
-    def place() -> Iterator[None]:
-        """One of the places of those that wait; it is taken before anything is read."""
-        if not waiting.acquire(blocking=False):
-            raise Refused(503, "overloaded", f"more than {MOST_WAITING} queries wait; try again")
-        try:
-            yield
-        finally:
-            waiting.release()
 
     async def in_pool(work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(pool, work)
@@ -142,9 +132,9 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
             where = {name: wanted for name, wanted in zip(FILTERS, (label, source, origin, native_version), strict=True) if wanted}
             if not 1 <= k <= MOST_RESULTS:
                 raise BadInput("k does not fit", wanted=f"1 to {MOST_RESULTS}", got=k)
-            with place():
+            with places.take() as place:
                 kind = media_type(request)
-                body = await body_of(request, MOST_JSON if kind == "application/json" else MOST_BYTES, "a query")
+                body = await body_of(request, MOST_JSON if kind == "application/json" else MOST_BYTES, "a query", place)
                 query = query_of(kind, body)
                 now = taken()  # once: everything below is of one release
                 candidate = now.candidate if of == "candidate" else None
@@ -170,7 +160,7 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
     async def image(id: str) -> Response:
         """A small picture of an item, where its image can be read."""
         now = taken().serving
-        with place():
+        with places.take():
             picture = await in_pool(lambda: thumbnail(now, id))
         return Response(picture, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
 
