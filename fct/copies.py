@@ -1,11 +1,13 @@
 """Which rows show one item again: a picture saved twice, rotated, sent again by another camera. Copies must not fit *and* judge.
 
 Two rows are copies when they are near in the old *and* in the new space. Near is no distance but a gap: the nearest neighbours of a row that
-both spaces name, in the order of the larger of its two distances (each as a share of that to the row's 64th neighbour), and then nobody for
-a while. Where points lie at random in m dimensions, the k-th distance is less than a share r of the next one with probability r^(k·m): a gap
-that is likelier than 3 in 1,000 by this is none. m is measured between the 4th and the 64th neighbour, where copies count alike at both
-ends; k counts what was a copy already as one. So it needs no scale, works where every item has copies, and finds nothing in a collapsed
-class, within which there is no gap; a class's own outer gap is told by its size, or by its labels. Both rows must say so of each other.
+both spaces name, in the order of their distance in both at once (the root of the mean square of the two, each as a share of that to the row's
+64th neighbour: the noise of two spaces averages, a neighbour that is far in one is far), and then nobody for a while. Where points lie at
+random in m dimensions, the k-th distance is less than a share r of the next one with probability r^(k·m). What is likelier than 1 in 100 k²
+by this is no gap: over all k that leaves 1.6 % of random rows a gap, and both rows must have it and name each other, which leaves less than
+1 %. m is measured between the 4th and the 64th neighbour, where copies count alike at both ends; k counts what was a copy already as one. So
+it needs no scale, works where every item has copies, and finds nothing in a collapsed class, within which there is no gap; a class's own
+outer gap is told by its size, or by its labels.
 
 Legend: N rows, D old, E new dimensions, K neighbours.
 """
@@ -22,12 +24,10 @@ if TYPE_CHECKING:  # seconds, which grouping what is known does not need
     import torch
 
 NEIGHBOURS = 64
-CHANCE = 3e-3
+CHANCE = 1e-2  # of a gap after the first neighbour; a quarter of it after the second, a ninth after the third: 1.6 times as much in all
 LEAST_GAP = 1.4  # the next row is so many times as far
 NEAR = 0.12  # of a row's length; copies with noise of 5 % of it lie 0.07 apart
-SMALL = (
-    12  # rows, copies of each other counted once, of a group that may be a whole class; where labels say that it is not, it may have more
-)
+SMALL = 12  # rows, copies of each other counted once, of a group that may be a whole class; it may have more where labels deny that
 WHOLE = 0.9  # of a class's rows in one group: the group is the class, not an item
 SHARE = 0.01  # of all rows in one group: what is larger (and no exact copy) is a chain
 WINDOWS = ((4, 8), (8, 16), (16, 32), (32, 64))
@@ -203,7 +203,8 @@ def _links(old: _Space, new: _Space, labels: np.ndarray | None) -> tuple[np.ndar
     at = torch.searchsorted(order.values, one).clamp(max=count - 1)
     both = order.values.gather(1, at) == one
     there = order.indices.gather(1, at)
-    apart = torch.maximum(far_old / far_old[:, -1:].clamp(min=1e-30), far_new.gather(1, there) / far_new[:, -1:].clamp(min=1e-30))
+    shares = far_old / far_old[:, -1:].clamp(min=1e-30), far_new.gather(1, there) / far_new[:, -1:].clamp(min=1e-30)
+    apart = ((shares[0].square() + shares[1].square()) / 2).sqrt()
     close = both & (far_old <= NEAR * old.length[:, None]) & (far_new.gather(1, there) <= NEAR * new.length[:, None])
     apart, order_ = torch.where(both, apart, torch.inf).sort(dim=1, stable=True)
     neighbours, near = one.gather(1, order_).numpy(), close.gather(1, order_).numpy()
@@ -215,7 +216,7 @@ def _links(old: _Space, new: _Space, labels: np.ndarray | None) -> tuple[np.ndar
         if labels is not None:
             mates += (labels[neighbours[:, k - 1]] == labels) & np.isfinite(apart[:, k - 1].numpy())
         gap = log[:, k] - log[:, k - 1]
-        shown = near[:, k - 1] & (gap > np.log(LEAST_GAP)) & (k / unit * m * gap > -np.log(CHANCE))
+        shown = near[:, k - 1] & (gap > np.log(LEAST_GAP)) & (k / unit * m * gap > np.log((k / unit) ** 2 / CHANCE))
         whole = mates >= WHOLE * size if labels is not None else np.ones(rows, dtype=bool)
         last = np.where(shown & ((k < SMALL * unit) | ~whole), k, last)
         unit = np.where(shown, k + 1, unit)
