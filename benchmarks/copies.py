@@ -82,9 +82,9 @@ def measure(old: np.ndarray, new: np.ndarray, labels: np.ndarray, images: np.nda
     for name, who in worlds.items():
         noise = float(name.rpartition(" ")[2][:-1]) / 100 if len(who) else 0.0
         item = np.concatenate([np.arange(len(old)), who])
-        both = [np.concatenate([rows, noisy(rng, rows[who], noise)]) for rows in (old, new)]
+        one, two = (np.concatenate([rows, noisy(rng, rows[who], noise)]) for rows in (old, new))
         for kind, given in (("without labels", None), ("with labels", named[item])):
-            groups = copies.find(*both, given)
+            groups = copies.find(one, two, given)
             row: dict[str, float] = {"different joined": different(groups, ink[item]), "joined": copies.share(groups)}
             row["largest group"] = float(np.bincount(groups).max() / len(item))
             if len(who):

@@ -155,7 +155,8 @@ def test_what_any_grouping_holds_together_stays_together(count: int, seed: int) 
 def unskilled(seed: int) -> dict[str, np.ndarray]:
     """96 items of 6 classes, each with five near-copies; and as many fresh ones of the same kind, as ``fresh_``."""
     rng = np.random.default_rng(seed)
-    centres, data = rng.normal(size=(6, 16)), {}
+    centres = rng.normal(size=(6, 16))
+    data: dict[str, np.ndarray] = {}
     for prefix in ("", "fresh_"):
         label = np.repeat(np.arange(6), 16)
         both = rng.normal(size=(96, 128)), centres[label] + 0.5 * rng.normal(size=(96, 16))
