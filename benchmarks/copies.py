@@ -1,14 +1,14 @@
 """Whether copies are told from different images: ``python -m benchmarks.copies [--data digits,glyphs] [--epochs 0.1]``. Some minutes a set.
 
 Two embedders are trained on each set of :mod:`benchmarks.quality` (v1 a small CNN of 64 dimensions on half of the classes, v2 one of 128 on
-all; digits: a small ResNet), for a share of the quality benchmark's epochs. Three parts are asked: what v2 was trained on, where classes are
-collapsed most, and two that neither has seen. *Different* are images whose pixels' cosine is at most 0.95, the project's own bound
-(``data.near_duplicate_cosine``): the same full stop in twelve typefaces is no error. Copies are every image five times more, or one in ten once
-more, with noise of 5, 2 and 0.5 % of the vector's length. *Found, no twin* is the share among pictures that the part has once: by that same
-bound some are in it several times, so that the six rows of each are a dozen to sixty. The rule's numbers were chosen on synthetic data and with
-all four sets in sight: no set judges it that it had not been tried on. Results go to benchmarks/results/copies.json; exit code 1 where a bound
-is broken. ``--scale 100000`` measures the time beside that of multiplying every row with every other, which is the least that an exact search
-would take.
+all; digits: a small ResNet), for a share of the quality benchmark's epochs. Three parts are asked: what v2 was trained on, where classes
+are collapsed most, and two that neither has seen. *Different* are images whose pixels' cosine is at most 0.95, the project's own bound
+(``data.near_duplicate_cosine``): the same full stop in twelve typefaces is no error. Copies are every image five times more, or one in ten
+once more, with noise of 5, 2 and 0.5 % of the vector's length. *Found, no twin* is the share among pictures that the part has once: by that
+same bound some are in it several times, so that the six rows of each are a dozen to sixty. The rule's numbers were chosen on synthetic data
+and with all four sets in sight: no set judges it that it had not been tried on. Results go to benchmarks/results/copies.json; exit code 1
+where a bound is broken. ``--scale 100000`` measures the time beside that of multiplying every row with every other, which is the least that
+an exact search would take.
 """
 
 from __future__ import annotations

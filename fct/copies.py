@@ -1,13 +1,13 @@
 """Which rows show one item again: a picture saved twice, rotated, sent again by another camera. Copies must not fit *and* judge.
 
-Two rows are copies when they are near in the old *and* in the new space. Near is no distance but a gap: the nearest neighbours of a row that
-both spaces name, in the order of their distance in both at once (the root of the mean square of the two, each as a share of that to the row's
-64th neighbour: the noise of two spaces averages, a neighbour that is far in one is far), and then nobody for a while. Where points lie at
-random in m dimensions, the k-th distance is less than a share r of the next one with probability r^(k·m). What is likelier than 1 in 100 k²
-by this is no gap: over all k that leaves 1.6 % of random rows a gap, and both rows must have it and name each other, which leaves less than
-1 %. m is measured between the 4th and the 64th neighbour, where copies count alike at both ends; k counts what was a copy already as one. So
-it needs no scale, works where every item has copies, and finds nothing in a collapsed class, within which there is no gap; a class's own
-outer gap is told by its size, or by its labels.
+Two rows are copies when they are near in the old *and* in the new space. Near is no distance but a gap: the nearest neighbours of a row
+that both spaces name, in the order of their distance in both at once (the root of the mean square of the two, each as a share of that to
+the row's 64th neighbour: the noise of two spaces averages, a neighbour that is far in one is far), and then nobody for a while. Where
+points lie at random in m dimensions, the k-th distance is less than a share r of the next one with probability r^(k·m). What is likelier
+than 1 in 100 k² by this is no gap: over all k that leaves 1.6 % of random rows a gap, and both rows must have it and name each other, which
+leaves less than 1 %. m is measured between the 4th and the 64th neighbour, where copies count alike at both ends; k counts what was a copy
+already as one. So it needs no scale, works where every item has copies, and finds nothing in a collapsed class, within which there is no
+gap; a class's own outer gap is told by its size, or by its labels.
 
 Legend: N rows, D old, E new dimensions, K neighbours.
 """
