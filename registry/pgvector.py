@@ -41,7 +41,7 @@ def advice(dim: int, table: str, metric: str) -> str | None:
     if dim > INDEXED_HALVES:
         return f"{dim} dimensions: pgvector has no HNSW index for more than {INDEXED_HALVES}; searches there will compare every row"
     return (
-        f"{dim} dimensions: pgvector's HNSW indexes take at most {INDEXED} of type vector, so index {table} as halfvec: CREATE INDEX ON"
+        f"{dim} dimensions: pgvector's HNSW indexes take at most {INDEXED} of type vector, so index {table} as halfvec (pgvector 0.7 or newer): CREATE INDEX ON"
         f" {table} USING hnsw ((vector::halfvec({dim})) halfvec_{metric}_ops), and ask with the same cast"
     )
 

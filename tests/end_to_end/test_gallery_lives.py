@@ -763,10 +763,16 @@ def test_pgvector_indexes_many_dimensions_as_the_advice_says(metric: str) -> Non
         with connection, connection.cursor() as cursor:
             cursor.execute("CREATE EXTENSION IF NOT EXISTS vector")
             cursor.execute("CREATE TABLE t (vector vector(3072))")
-            cursor.execute(create)
+            cursor.execute("SELECT to_regtype('halfvec') IS NOT NULL")
+            (known,) = cursor.fetchone() or (False,)
         with pytest.raises(psycopg2.Error, match="2000 dimensions"), connection, connection.cursor() as cursor:
             cursor.execute(f"CREATE INDEX ON t USING hnsw (vector vector_{metric}_ops)")
+        if known:
+            with connection, connection.cursor() as cursor:
+                cursor.execute(create)
         connection.close()
+    if not known:
+        pytest.skip("this pgvector is older than 0.7 and has no halfvec")
 
 
 def test_an_export_that_slept_while_items_were_purged_shows_none_of_them(
