@@ -25,6 +25,7 @@ def test_what_takes_a_fix_back_fits_the_code(point: Point) -> None:
         if undo.file.endswith(".py"):
             ast.parse(text.replace(undo.old, undo.new))
     for test in point.tests:
+        assert "::" in test, test
         path = ROOT / test.split("::")[0]
         assert set(functions(test)) <= _defined(path), test
 
