@@ -25,7 +25,6 @@ from registry.titles import GATES
 
 FIRST = "a first release: there is no champion to compare with"
 OF_GALLERY = ("rollback", "coverage", "new_intact", "index_faithful", "canary")
-OUTCOMES = ("passed", "refused", "inconclusive", "not applicable")
 ON_BOUND = 1e-9
 SUSPECT = 0.01
 

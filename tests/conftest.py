@@ -91,28 +91,12 @@ def draw(folder: Path) -> None:
 @pytest.fixture(scope="session")
 def data(image_folder: Path, once: Once) -> Path:
     """A data folder with manifest: every split has images."""
-    from fct.datasets.settings import DataSettings
-    from fct.datasets.stage import prepare
+    from dataclasses import replace
 
-    settings = DataSettings(
-        source=str(image_folder),
-        image_size=SIZE,
-        mode="L",
-        known_min_packs=1,
-        unseen_min_packs=1,
-        max_drawings=1,
-        near_duplicate_cosine=0.99,
-        pool_images=1000,
-        canaries=8,
-        known_classes=0,
-        unseen_classes=0,
-        packs=(),
-        unseen_fraction=0.4,
-        pool_fraction=0.2,
-        fitting_fraction=0.2,
-        evaluation_fraction=0.2,
-        seed=0,
-    )
+    from fct.datasets.stage import prepare
+    from tests.tiny_data import TINY_DATA
+
+    settings = replace(TINY_DATA, source=str(image_folder), image_size=SIZE, mode="L", near_duplicate_cosine=0.99, canaries=8)
     return once("data", lambda folder: prepare(settings, folder / "data")) / "data"
 
 

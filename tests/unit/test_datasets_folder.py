@@ -9,29 +9,11 @@ from fct import digests
 from fct.datasets.folder import class_roles, read_folder, shares
 from fct.datasets.images import read_image
 from fct.datasets.manifest import read_manifest
-from fct.datasets.settings import DataSettings
 from fct.datasets.stage import prepare
 from fct.errors import BadInput
+from tests.tiny_data import TINY_DATA
 
-SETTINGS = DataSettings(
-    source="set by each test",
-    image_size=16,
-    mode="RGB",
-    known_min_packs=1,
-    unseen_min_packs=1,
-    max_drawings=1,
-    near_duplicate_cosine=0.95,
-    pool_images=1000,
-    canaries=4,
-    known_classes=0,
-    unseen_classes=0,
-    packs=(),
-    unseen_fraction=0.4,
-    pool_fraction=0.2,
-    fitting_fraction=0.2,
-    evaluation_fraction=0.2,
-    seed=0,
-)
+SETTINGS = TINY_DATA
 SUFFIXES = ("png", "jpg", "bmp", "gif", "tif", "webp", "jpeg")
 
 

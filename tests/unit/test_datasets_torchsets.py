@@ -12,29 +12,11 @@ from PIL import Image
 from fct.datasets import torchsets
 from fct.datasets.images import read_image
 from fct.datasets.manifest import read_manifest
-from fct.datasets.settings import DataSettings
 from fct.datasets.stage import prepare
 from fct.errors import BadInput
+from tests.tiny_data import TINY_DATA
 
-SETTINGS = DataSettings(
-    source="set by each test",
-    image_size=32,
-    mode="RGB",
-    known_min_packs=1,
-    unseen_min_packs=1,
-    max_drawings=1,
-    near_duplicate_cosine=0.999,
-    pool_images=1000,
-    canaries=4,
-    known_classes=0,
-    unseen_classes=0,
-    packs=(),
-    unseen_fraction=0.4,
-    pool_fraction=0.2,
-    fitting_fraction=0.2,
-    evaluation_fraction=0.2,
-    seed=0,
-)
+SETTINGS = replace(TINY_DATA, image_size=32, near_duplicate_cosine=0.999)
 CLASSES = [f"thing_{letter}" for letter in "abcdefghij"]
 
 
