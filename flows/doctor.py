@@ -102,7 +102,7 @@ def sealing(workspace: Workspace) -> Iterator[Finding]:
     if all(found.values()):
         yield Finding("sandbox", FINE, f"programs that nobody has approved are sealed from {kept}")
         return
-    todo = "a Linux kernel from 5.13 with Landlock, and libseccomp; `program.unapproved: refuse` runs none without (docs/security.md)"
+    todo = "libseccomp, and a Linux kernel with Landlock (5.13) or user namespaces; `program.unapproved: refuse` runs none without (docs/security.md)"
     outcome = WRONG if workspace.settings.program.unapproved == "refuse" else ATTENTION
     yield Finding("sandbox", outcome, f"programs that nobody has approved are sealed from {kept} here", todo)
 

@@ -98,7 +98,7 @@ def load(path: str | Path, device: torch.device | None = None) -> Sealed:
         raise NotPermitted(
             f"this machine cannot keep a program from {', '.join(lacking)}, and nobody has approved this one",
             where=path,
-            todo="use a Linux kernel with Landlock and libseccomp, or set program.unapproved to sandbox in params.yaml",
+            todo="use a Linux kernel with Landlock or user namespaces, and libseccomp, or set program.unapproved to sandbox in params.yaml",
         )
     asked = {"do": "load", "device": str(device or "cpu"), "operators": sorted(operators.admitted()), "names": list(records)}
     said, _ = process.ask(asked, list(records.values()), START_S)

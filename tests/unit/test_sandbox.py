@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -77,7 +79,6 @@ def test_a_sealed_program_gives_the_same_bits_as_in_this_process(made: Release, 
 
 
 def test_once_a_release_has_served_its_bytes_are_the_proof(made: Release, tmp_path: Path) -> None:
-    import shutil
     from dataclasses import replace
 
     folder = shutil.copytree(made.folder, tmp_path / "r")
@@ -193,59 +194,117 @@ def test_no_secret_goes_along(made: Release, fresh: None, monkeypatch: pytest.Mo
     assert "PATH" in names and not {name for name in names if "SECRET" in name or "PASSWORD" in name or name == "HOME"}
 
 
-ATTEMPTS = """
-import ctypes, os, socket, subprocess, sys, threading
-from fct.sandbox import seal
-target, parent = sys.argv[1], os.getppid()
-here = os.open(".", os.O_RDONLY)  # opened before: a way in by another door
-found = seal.seal()
-libc = ctypes.CDLL(None, use_errno=True)
+WAYS = {  # what of the kernel is hidden → what is to be in force all the same
+    "landlock": ("", sandbox.PARTS),
+    "old-landlock": ("seal._version = lambda libc: 1", sandbox.PARTS),  # no truncation, no TCP: the filter has them
+    "namespaces": ("seal._version = lambda libc: -1", sandbox.PARTS),
+    "namespaces-alone": ("seal._version = lambda libc: -1; seal._library = lambda: None", ("files", "network")),
+    "old-landlock-alone": ("seal._version = lambda libc: 1; seal._library = lambda: None; seal._namespaces = print", ()),
+}
 
-def tcp():
-    socket.socket().connect(("127.0.0.1", int(sys.argv[2])))
-def unix():
-    with socket.socket(socket.AF_UNIX) as one: one.connect("\\0x")
+
+def needs(way: str) -> None:
+    if way.startswith("namespaces") and (
+        not shutil.which("unshare") or subprocess.run(["unshare", "-Urmn", "true"], check=False).returncode
+    ):
+        pytest.skip("this kernel refuses user namespaces, or unshare is not there to ask it")
+
+
+ATTEMPTS = """
+import ctypes, json, os, resource, socket, subprocess, sys, threading
+from fct.sandbox import seal
+target, port, hidden = sys.argv[1:]
+parent = os.getppid()
+here = os.open(".", os.O_RDONLY)  # opened before: ways in by another door
+mounts = os.open("/proc/self/ns/mnt", os.O_RDONLY)
+exec(hidden)
+found = seal.seal()
+
+def connect(kind, how, to):
+    with socket.socket(kind, how) as one: one.connect(to)
+def fork():
+    if os.fork() == 0: os._exit(0)
 def thread():
     done = []
     one = threading.Thread(target=lambda: done.append(1)); one.start(); one.join()
     raise OSError if done else SystemError("no thread: torch needs them")
-def call(name):
-    library = ctypes.CDLL(None, use_errno=True)
-    if getattr(library, name)(*([0] * 6)) < 0: raise OSError(ctypes.get_errno())
+def call(name, *given):
+    if getattr(ctypes.CDLL(None, use_errno=True), name)(*given, *([0] * (6 - len(given)))) < 0: raise OSError(ctypes.get_errno())
+stream, datagram = socket.SOCK_STREAM, socket.SOCK_DGRAM
 tries = {
-    "read": lambda: open(target).read(), "write": lambda: open(target, "a").write("x"), "create": lambda: open(target + "2", "w"),
-    "read below an open folder": lambda: os.open("pyproject.toml", os.O_RDONLY, dir_fd=here), "list": lambda: os.listdir("/"),
-    "remove": lambda: os.unlink(target), "link": lambda: os.symlink("/", target + "3"), "rename": lambda: os.rename(target, target + "4"),
-    "mkdir": lambda: os.mkdir(target + "5"), "chmod": lambda: os.chmod(target, 0o777), "truncate": lambda: os.truncate(target, 0),
-    "tcp": tcp, "udp": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM), "unix": unix, "pair": lambda: socket.socketpair(),
-    "fork": os.fork, "run": lambda: subprocess.run(["true"]), "exec": lambda: os.execv("/bin/true", ["true"]),
-    "kill": lambda: os.kill(parent, 0), "memory of another": lambda: open(f"/proc/{parent}/mem", "rb"), "pipe": lambda: os.mkfifo(target + "6"),
-    "unshare": lambda: call("unshare"), "mount": lambda: call("mount"), "ptrace": lambda: call("ptrace"), "threads": thread,
-    "chroot": lambda: os.chroot("/"), "memfd": lambda: os.memfd_create("x"),
+    "files": {
+        "read": lambda: open(target).read(), "write": lambda: open(target, "a").write("x"), "create": lambda: open(target + "2", "w"),
+        "read below an open folder": lambda: os.open("pyproject.toml", os.O_RDONLY, dir_fd=here), "list": lambda: os.listdir("/")[0],
+        "list here": lambda: os.listdir(".")[0], "list above": lambda: os.listdir("../..")[0], "stat": lambda: os.stat(target),
+        "remove": lambda: os.unlink(target), "link": lambda: os.symlink("/", target + "3"), "rename": lambda: os.rename(target, target + "4"),
+        "mkdir": lambda: os.mkdir(target + "5"), "mkdir in the root": lambda: os.mkdir("/x"), "truncate": lambda: os.truncate(target, 0),
+        "chmod": lambda: os.chmod(target, 0o777), "pipe": lambda: os.mkfifo(target + "6"), "memory of another": lambda: open(f"/proc/{parent}/mem", "rb"),
+        "exec": lambda: os.execv("/bin/false", ["false"]), "mount": lambda: call("mount", b"none", b"/", b"tmpfs"), "chroot": lambda: os.chroot("/"),
+        "pivot": lambda: call("pivot_root", b".", b"."), "the mounts before": lambda: call("setns", mounts),
+    },
+    "network": {
+        "tcp": lambda: connect(socket.AF_INET, stream, ("127.0.0.1", int(port))), "udp": lambda: connect(socket.AF_INET, datagram, ("127.0.0.1", 9)),
+        "unix": lambda: connect(socket.AF_UNIX, stream, "\\0fct" + port), "unix by path": lambda: connect(socket.AF_UNIX, stream, target + ".socket"),
+    },
+    "processes": {
+        "fork": fork, "run": lambda: subprocess.run(["true"]), "kill": lambda: os.kill(parent, 0), "threads": thread, "pair": lambda: socket.socketpair(),
+        "limits of another": lambda: resource.prlimit(parent, resource.RLIMIT_CORE), "memory": lambda: call("process_vm_readv", parent),
+        "unshare": lambda: call("unshare"), "memfd": lambda: os.memfd_create("x"), "ptrace": lambda: call("ptrace"),
+    },
 }
-done = []
-for name, attempt in tries.items():
-    try:
-        attempt()
-        done.append(name)
-    except OSError:
-        pass
-print(found, done, flush=True)
+done = {part: [] for part in tries}
+for part, attempts in tries.items():
+    for name, attempt in attempts.items():
+        try:
+            attempt()
+            done[part].append(name)
+        except (OSError, IndexError):
+            pass
+print("\\n" + json.dumps([found, done]), flush=True)
 os._exit(0)
 """
 
 
 @ON_LINUX
-def test_a_sealed_process_can_do_nothing_but_compute(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_a_sealed_process_can_do_nothing_but_compute(way: str, tmp_path: Path) -> None:
+    needs(way)
     target = tmp_path / "target"
     target.write_text("content")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port = listening.getsockname()[1]
-        ran = subprocess.run([sys.executable, "-c", ATTEMPTS, str(target), str(port)], capture_output=True, text=True, check=False)
-    if not all(sandbox.in_force().values()):
+    hidden, expected = WAYS[way]
+    with socket.create_server(("127.0.0.1", 0)) as tcp, socket.socket(socket.AF_UNIX) as named, socket.socket(socket.AF_UNIX) as other:
+        port = str(tcp.getsockname()[1])
+        named.bind("\0fct" + port)
+        other.bind(f"{target}.socket")
+        named.listen(), other.listen()
+        ran = subprocess.run([sys.executable, "-c", ATTEMPTS, str(target), port, hidden], capture_output=True, text=True, check=False)
+    if "alone" not in way and not all(sandbox.in_force().values()):
         pytest.skip(f"this kernel offers {sandbox.in_force()}")
-    assert ran.stdout.strip() == f"{dict.fromkeys(sandbox.PARTS, True)} []", ran.stdout + ran.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["target"] and target.read_text() == "content"
+    assert ran.returncode == 0, ran.stderr
+    found, done = json.loads(ran.stdout.splitlines()[-1])
+    assert [part for part in expected if not found[part]] == [], f"not in force: {done}"
+    assert {part: tried for part, tried in done.items() if found[part] and tried} == {}, "said to be in force"
+    if found["files"]:
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["target", "target.socket"] and target.read_text() == "content"
+
+
+@ON_LINUX
+def test_without_landlock_a_program_runs_in_an_empty_root_and_gives_the_same_bits(
+    made: Release, images: np.ndarray, fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs("namespaces")
+    hidden, own = WAYS["namespaces"][0], programs.load(made.folder / "program.pt2")
+    start = f"import sys; from fct.sandbox import child, seal; {hidden}; child.main(sys.argv[1:])"
+    starter = tmp_path / "python"
+    starter.write_text(f'#!/bin/sh\nshift 2\nexec {shlex.quote(sys.executable)} -c {shlex.quote(start)} "$@"\n')
+    starter.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(starter))
+    one, other = (programs.embed(program, images, device=torch.device("cpu"), batch=512) for program in (made.program(), own))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True)) and sandbox.opened() == []
+    assert sandbox.used() == list(sandbox.PARTS)
+    there = Path(f"/proc/{sandbox._process()._child.pid}")
+    assert os.listdir(there / "root") == os.listdir(there / "cwd") == []
+    assert all((there / "ns" / one).readlink() != Path("/proc/self/ns", one).readlink() for one in ("user", "mnt", "net", "ipc"))
 
 
 HELD = """
