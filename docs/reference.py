@@ -1,0 +1,79 @@
+"""Write docs/commands.md from the command line itself, and docs/parameters.md from params.yaml.
+
+    python docs/reference.py
+
+Run it after a command, an option or a parameter has changed; a test (tests/unit/test_docs.py) compares the pages.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+MADE = "<!-- made by docs/reference.py: change the source, not this page -->"
+KEY = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z_][A-Za-z0-9_]*):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?")
+
+
+def commands() -> str:
+    """docs/commands.md."""
+    import typer
+
+    from flows.cli.app import app
+
+    group: Any = typer.main.get_command(app)
+    out = ["# Commands", "", MADE, "", "Every command explains itself with `--help`, which is what this page is made from.", ""]
+    out += [f"- [`fct {name}`](#fct-{name}): {_first(command)}" for name, command in sorted(group.commands.items())]
+    for name, command in sorted(group.commands.items()):
+        said = re.sub(r"(?m)^Example: (.*)", r"Example: `\1`", str(command.help).strip())
+        out += ["", f"## fct {name}", "", said, ""]
+        rows = [_row(one) for one in command.params if not one.hidden]
+        out += ["| option | what it is | default |", "|---|---|---|", *rows] if rows else []
+    return "\n".join(out) + "\n"
+
+
+def _first(command: Any) -> str:
+    return " ".join(str(command.help).strip().split("\n\n")[0].split())
+
+
+def _row(one: Any) -> str:
+    name = " ".join(f"`{opt}`" for opt in (*one.opts, *one.secondary_opts)) if one.opts[0].startswith("-") else f"`{one.name.upper()}`"
+    default = "required" if one.required else "" if one.default in (None, False, (), []) else f"`{one.default}`"
+    return f"| {name} | {' '.join(str(one.help or '').split())} | {default} |".replace("||", "\\|\\|")
+
+
+def parameters() -> str:
+    """docs/parameters.md."""
+    out = ["# Parameters", "", MADE, "", "Everything that can be set in `params.yaml`, with the values that the repository ships.", ""]
+    out += ["| key | shipped value | what it is |", "|---|---|---|"]
+    out += [f"| `{key}` | {f'`{value}`' if value else ''} | {comment} |" for key, value, comment in keys()]
+    return "\n".join(out) + "\n"
+
+
+def keys() -> Iterator[tuple[str, str, str]]:
+    """Dotted key, value and comment of each line of params.yaml that sets one."""
+    above: list[tuple[int, str]] = []
+    for line in (ROOT / "params.yaml").read_text(encoding="utf-8").splitlines():
+        match = KEY.fullmatch(line.rstrip())
+        if match is None:
+            continue
+        indent, value = len(match["indent"]), match["value"].strip()
+        above = [*(one for one in above if one[0] < indent), (indent, match["key"])]
+        comment = (match["comment"] or "").replace("|", "\\|")
+        if value or comment:
+            yield ".".join(name for _, name in above), value.replace("|", "\\|"), comment
+
+
+PAGES = {"commands.md": commands, "parameters.md": parameters}
+
+
+def main() -> None:
+    for name, made in PAGES.items():
+        (ROOT / "docs" / name).write_text(made(), encoding="utf-8")
+        print(f"docs/{name}")
+
+
+if __name__ == "__main__":
+    main()
