@@ -64,5 +64,5 @@ clean:           ## remove everything that was computed (the environment stays)
 	rm -rf build workspace .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
 constraints:     ## resolve the constraints files anew
-	uv pip compile pyproject.toml requirements.in --extra cpu --group dev --universal --python-version 3.11 --generate-hashes --no-header -q -o constraints.txt
-	uv pip compile pyproject.toml requirements.in --extra gpu --group dev --universal --python-version 3.11 --generate-hashes --no-header -q -o constraints-gpu.txt
+	uv pip compile pyproject.toml requirements.in --extra ops --extra cpu --group dev --universal --python-version 3.11 --generate-hashes --no-header -q -o constraints.txt
+	uv pip compile pyproject.toml requirements.in --extra ops --extra gpu --group dev --universal --python-version 3.11 --generate-hashes --no-header -q -o constraints-gpu.txt

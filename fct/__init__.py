@@ -10,13 +10,28 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fct.errors import BadInput
     from fct.forward import FitSettings, Forward, fit, load
     from fct.retrieval import evaluate
 
-__all__ = ["FitSettings", "Forward", "evaluate", "fit", "load"]
+    __version__: str
+
+__all__ = ["BadInput", "FitSettings", "Forward", "__version__", "evaluate", "fit", "load"]
+_HOMES = {"BadInput": "fct.errors", "evaluate": "fct.retrieval"}  # the others: fct.forward
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("forward-compatible-releases")
+        except PackageNotFoundError:  # the source alone, not installed
+            return "0"
     if name in __all__:
-        return getattr(import_module("fct.retrieval" if name == "evaluate" else "fct.forward"), name)
+        return getattr(import_module(_HOMES.get(name, "fct.forward")), name)
     raise AttributeError(f"module 'fct' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

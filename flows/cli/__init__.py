@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 import warnings
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from fct.errors import FctError
+
+DISTRIBUTION = "forward-compatible-releases"
+_EXTRA = re.compile(r"([A-Za-z0-9._-]+).*extra == ['\"](\w+)['\"]")
 
 
 def main() -> None:
@@ -63,6 +67,22 @@ def _interrupted(todo: str | None = None) -> FctError:
     return error
 
 
+def _not_installed(module: str) -> FctError:
+    """A package is missing: the extra that has it. The base install is what vectors alone need."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    from fct.errors import OperationFailed
+
+    name = {"lance": "pylance", "faiss": "faiss-cpu"}.get(module, module).replace("_", "-")
+    try:
+        wanted = metadata(DISTRIBUTION).get_all("Requires-Dist") or []
+    except PackageNotFoundError:  # the source alone, not installed
+        wanted = []
+    extras = [found[2] for line in wanted if (found := _EXTRA.match(line)) and found[1].lower() == name]
+    todo = f"pip install '{DISTRIBUTION}[{extras[0] if extras[0] == 'ops' else 'ops,' + extras[0]}]'" if extras else f"pip install {name}"
+    return OperationFailed("this command needs a package that is not installed", got=f"no {module}", todo=todo, code="not-installed")
+
+
 def _unexpected(error: Exception) -> NoReturn:
     """End with errors of the libraries underneath: a sentence, never a traceback (``FCT_DEBUG=1`` shows it)."""
     import errno
@@ -86,5 +106,7 @@ def _unexpected(error: Exception) -> NoReturn:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         todo = "free some space and run the same command again"
         _fail(OperationFailed("the disk is full", got=error.filename or "no space left", todo=todo, code="disk-full"))
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        _fail(_not_installed(error.name.split(".")[0]))
     first = (str(error).strip().splitlines() or [""])[0]
     _fail(OperationFailed(f"{kind.__name__}: {first}", todo="FCT_DEBUG=1 shows where", code="unexpected"))
