@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fct.errors import FctError
-from flows import services
+from flows import crashed, services
 from registry import facts, lock, look, running
 from registry.revision import latest, verify
 from registry.workspace import Workspace
@@ -230,7 +230,7 @@ def work(workspace: Workspace) -> Iterator[Finding]:
     holder = lock.holder_of(workspace.locks, workspace.settings.model)
     said = "nobody works on the model"
     if holder is not None:
-        said = f"{holder} works on the model; until it ends nothing else is begun, whatever Prefect calls that run"
+        said = f"{holder} works on the model, and until it ends nothing else is begun{crashed.yet_alive(workspace, holder)}"
     yield Finding("work", FINE, said)
 
 

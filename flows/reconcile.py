@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fct.errors import FctError, LockHeld
-from registry import alarm, debts, decisions, facts, heads, look, promotion, seen
+from registry import alarm, debts, decisions, facts, heads, lock, look, promotion, seen
 from registry.status import Status
 from registry.workspace import Workspace
 
@@ -19,9 +19,13 @@ Result = dict[str, Any]
 
 def here(workspace: Workspace, version: int) -> Result:
     """Run the upgrade to ``version`` in this process; a Prefect server sees it where there is one."""
-    from flows import services, upgrade
+    from flows import crashed, services, upgrade
 
-    return upgrade.run(workspace, version, services.prefect_api(workspace))
+    try:
+        return upgrade.run(workspace, version, services.prefect_api(workspace))
+    except LockHeld as error:
+        said = crashed.yet_alive(workspace, lock.holder_of(workspace.locks, workspace.settings.model))
+        return {"outcome": "waits", "problems": [f"{error}{said}"]}
 
 
 def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here) -> list[Result]:

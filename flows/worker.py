@@ -21,7 +21,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Crashed
 
 from fct import children
-from flows import reconcile, services
+from flows import crashed, reconcile, services
 from flows.receiver import EVENT, resource_of
 from flows.upgrade import name_of
 from flows.upgrade_flow import upgrade_flow
@@ -51,7 +51,7 @@ def schedule(workspace: Workspace, version: int) -> dict[str, Any]:
     name = plain_name(workspace.settings.model)
     holder = lock.holder_of(workspace.locks, workspace.settings.model)
     if holder is not None:
-        return {"outcome": "waits", "problems": [f"{holder} works on the model"]}
+        return {"outcome": "waits", "problems": [f"{holder} works on the model{crashed.yet_alive(workspace, holder)}"]}
     if "items" not in workspace.gallery.tables() or not len(workspace.gallery.item_ids(role="item")):
         return {"outcome": "waits", "problems": ["the gallery is empty: `fct ingest` comes first"]}
     with get_client(sync_client=True) as client:

@@ -325,6 +325,47 @@ def _hint(team: Team) -> bool:
     return True
 
 
+def test_a_run_that_prefect_says_crashed_and_that_lives_is_named_works_alone_and_counts(team: Team) -> None:
+    """Its heartbeats were late, and an automation against zombies called it crashed; it goes on."""
+    import httpx
+
+    ws, params = team.project.workspace(), team.project.folder / "params.yaml"
+    before = params.read_text(encoding="utf-8")
+    params.write_text(before.replace("lock_lease_s: 60.0", "lock_lease_s: 900.0"), encoding="utf-8")
+    version = team.register("build/releases/v2", "late")
+
+    def runs() -> list[tuple[str, str]]:
+        return [(run["id"], run["state_type"]) for run in team.runs() if run["parameters"]["version"] == version]
+
+    team.until(lambda: services.lock.holder_of(ws.locks, "tiny") is not None)
+    holder = services.lock.holder_of(ws.locks, "tiny")
+    assert holder is not None
+    os.kill(holder.pid, signal.SIGSTOP)  # so that it does not end before we have looked
+    try:
+        ((run, state),) = runs()
+        assert state == "RUNNING"
+        api = running.parts(ws.folder)["prefect"].url + "/api"
+        given = {"state": {"type": "CRASHED", "message": "no heartbeat"}, "force": True}
+        said = httpx.post(f"{api}/flow_runs/{run}/set_state", json=given, auth=team.password(), timeout=PATIENCE_S)
+        assert said.json()["status"] == "ACCEPT" and runs() == [(run, "CRASHED")]
+        wanted = f"Prefect says that its run 'tiny: v{team.status()['serving']['release']} → v{version}' crashed, but its process lives"
+        _hint(team)
+        team.until(lambda: wanted in str(team.status()["look"]))  # by the worker's look
+        doctor = json.loads(team.project.command("doctor", "--json").out)["checks"]
+        assert [wanted in one["said"] and str(holder.pid) in one["said"] for one in doctor if one["check"] == "work"] == [True], doctor
+        ran = team.project.command("reconcile", "--once")
+        assert ran.code == 0 and wanted in ran.err, ran.err
+        assert runs() == [(run, "CRASHED")], "nobody has begun another"
+    finally:
+        os.kill(holder.pid, signal.SIGCONT)
+        params.write_text(before, encoding="utf-8")
+    team.until(lambda: runs() == [(run, "COMPLETED")])
+    done = {path: path.stat().st_mtime_ns for path in sorted(ws.upgrade_folder(version).rglob("*")) if path.is_file()}
+    assert team.project.command("reconcile", "--once").code == 0
+    assert team.of(version) in ("passed", "refused", "inconclusive") and runs() == [(run, "COMPLETED")]
+    assert {path: path.stat().st_mtime_ns for path in sorted(ws.upgrade_folder(version).rglob("*")) if path.is_file()} == done
+
+
 @pytest.mark.parametrize("part", ["mlflow", "prefect"])
 def test_a_server_may_go_away_during_an_upgrade(team: Team, part: str) -> None:
     serving = team.status()["serving"]
