@@ -14,7 +14,7 @@ from fct.errors import Altered, BadInput, LockHeld, NotPermitted
 from fct.files import read_object
 from registry import alarm, approval, formats, lock, seen
 from registry.entering import enter
-from registry.facts import readable_verdict, void
+from registry.facts import dropped, readable_verdict, unjudged, void
 from registry.ledger import Entry, approved_verdict, decided
 from registry.verdict import digest_of
 from registry.workspace import Workspace
@@ -63,8 +63,8 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: b
     if approvers and by not in approvers:
         raise NotPermitted(f"{by!r} is not among promote.approvers in params.yaml", wanted=" or ".join(approvers))
     verdict = read_verdict(workspace, version)
-    if verdict is None:
-        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once`", code="not-passed")
+    if verdict is None or dropped(workspace, version) is not None:
+        raise unjudged(workspace, version)
     if verdict["outcome"] != "passed":
         raise NotPermitted(
             f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]),

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from fct import digests
-from fct.errors import BadInput
+from fct.errors import BadInput, NotPermitted
 from fct.files import read_json
-from registry import approval
+from registry import approval, names
 from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import Version
 from registry.status import Facts, Status, derive
@@ -60,7 +60,7 @@ def readable_verdict(workspace: Workspace, version: int) -> dict[str, Any] | Non
 
 
 def void(workspace: Workspace, version: int, entries: list[Entry] | None = None) -> bool:
-    """Whether a purge took rows, or table versions, that the candidate was measured with: then its verdict is none.
+    """Whether what the candidate was measured with is gone, by a purge or (:func:`dropped`) by a gc: then its verdict is none.
 
     Args:
         entries: of the ledger, where they were read.
@@ -68,7 +68,39 @@ def void(workspace: Workspace, version: int, entries: list[Entry] | None = None)
     entries = workspace.ledger.entries() if entries is None else entries
     said = {entry.detail["void"][str(version)] for entry in entries if str(version) in entry.detail.get("void", {})}
     path = workspace.upgrade_folder(version) / "revision.json"
-    return bool(said) and (not path.exists() or digests.of_file(path) in said)
+    if said and (not path.exists() or digests.of_file(path) in said):
+        return True
+    # one that served, or that a later one has replaced, keeps its status: nobody waits for it
+    serving = entries[-1].serving if entries else None
+    waits = not _served(entries, version) and (serving is None or version > int(serving["release"]))
+    return waits and dropped(workspace, version, entries) is not None
+
+
+def _served(entries: list[Entry], version: int) -> list[dict[str, Any]]:
+    """What the ledger served of a version, the latest last."""
+    return [entry.serving for entry in entries if entry.serving and int(entry.serving["release"]) == version]
+
+
+def dropped(workspace: Workspace, version: int, entries: list[Entry] | None = None) -> int | None:
+    """Number of the ledger entry by which a gc dropped what a passed candidate was measured with, as after its rejection; None without one.
+
+    One that was refused stays so, and is not measured again after every gc. ``entries`` as of :func:`void`.
+    """
+    entries = workspace.ledger.entries() if entries is None else entries
+    verdict = _verdict(workspace.upgrade_folder(version) / "verdict" / "verdict.json")
+    if verdict is None or verdict["outcome"] != "passed":
+        return None
+    space = [verdict["covers"].get("space"), *(one["space"] for one in _served(entries, version))][-1]
+    return next((entry.number for entry in entries if space in names.gone([entry])), None)
+
+
+def unjudged(workspace: Workspace, version: int) -> NotPermitted:
+    """Why a version that has no verdict can be neither approved nor promoted."""
+    said, number = f"version {version} has no verdict yet", dropped(workspace, version)
+    todo = "run `fct reconcile --once`"
+    if number is not None:
+        said, todo = f"what version {version} was measured with was dropped by gc (ledger entry {number})", f"measure again: `fct upgrade {version}`"
+    return NotPermitted(said, todo=todo, code="not-passed")
 
 
 def _verdict(path: Path) -> dict[str, Any] | None:
@@ -101,6 +133,8 @@ def ignored(workspace: Workspace, versions: list[Version] | None = None) -> dict
         sentences = [one.sentence for one in said if isinstance(one, approval.Ignored)]
         if isinstance(said[0], approval.Approval) and verdict and verdict["outcome"] != "passed":
             sentences.append(f"the tag {approval.APPROVE} is ignored: the verdict is {verdict['outcome']}, and no approval lifts that.")
+        if approval.APPROVE in tags and verdict is None and dropped(workspace, version.number) is not None:
+            sentences.append(f"{unjudged(workspace, version.number)}.")
         if sentences:
             found[version.number] = " ".join(sentences)
     return found

@@ -26,7 +26,7 @@ from registry import revision as revisions
 from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
 from registry.entering import enter
-from registry.facts import deleted, ignored, statuses
+from registry.facts import deleted, dropped, ignored, statuses, unjudged
 from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
 from registry.revision import Revision, align, latest, next_number, open_index, pin, verify
@@ -205,8 +205,8 @@ def _allowed(workspace: Workspace, version: int, *, entered: bool) -> tuple[dict
     if serving is not None and serving["release"] == version:
         raise BadInput(f"version {version} serves already", todo="there is nothing to do")
     verdict = read_verdict(workspace, version)
-    if verdict is None:
-        raise NotPermitted(f"version {version} has no verdict yet", todo="run `fct reconcile --once` first", code="not-passed")
+    if verdict is None or dropped(workspace, version) is not None:
+        raise unjudged(workspace, version)
     if verdict["outcome"] != "passed":
         said = f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"])
         raise NotPermitted(said, code="not-passed")

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from fct.errors import BadInput
+from fct.files import read_json
 from registry import traces
 from registry.live import Live
 from registry.serving import Serving, open_revision, open_serving
@@ -583,6 +584,23 @@ def test_gc_keeps_a_candidate_whole(copy_waiting: Copies) -> None:
     assert project.fct("approve", "2", "--by", "ana", "--why", "fine").code == 0
     ran = project.fct("promote", "2")
     assert ran.code == 0, ran.err
+
+
+def test_a_candidate_that_gc_dropped_after_its_rejection_is_said_to_be_gone_and_is_measured_again(copy_waiting: Copies) -> None:
+    project = copy_waiting()
+    ws, digest = project.workspace(), read_json(project.folder / "workspace/upgrades/tiny-v2/verdict/verdict.json")["digest"]
+    having(project, ("reject", "2", "--by", "ana", "--why", "slow"), ("gc", "--yes"))
+    entry = ws.ledger.head().number
+    ws.releases.untag(2, "fct.reject")
+    ws.releases.tag(2, "fct.approve", f"ana {digest}")  # as in the MLflow UI
+    gone = f"what version 2 was measured with was dropped by gc (ledger entry {entry})"
+    for command in (("approve", "2", "--by", "ana", "--why", "after all"), ("promote", "2"), ("promote", "2", "--dry-run")):
+        ran = project.fct(*command)
+        assert ran.code == 3 and gone in ran.err and "`fct upgrade 2`" in ran.err, ran.err
+    said = json.loads(project.fct("status", "--fresh", "--json").out)
+    assert said["versions"]["2"]["status"] == "fitted" and gone in said["ignored"]["2"]
+    assert project.fct("upgrade", "2").code == 0
+    having(project, ("approve", "2", "--by", "ana", "--why", "after all"), ("promote", "2"), ("status", "--verify"))
 
 
 # ---- while an upgrade runs ----------------------------------------------------------------------------------------------
