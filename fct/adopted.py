@@ -57,6 +57,7 @@ class Given:
     """Given pairs: old (G, D), new (G, E), psi (G, P) int8; labels and sources (G,) str, "" where there is none.
 
     ``copies``: (G,) int64, the first row of each row's group of copies (:mod:`fct.copies`). ``left``, ``said``: as of :class:`Rows`.
+    ``doubtful``: share in groups too large to be called copies (:func:`fct.copies.look`); None where nobody has looked.
     """
 
     old: np.ndarray
@@ -67,6 +68,7 @@ class Given:
     copies: np.ndarray
     left: Listed = ()
     said: tuple[str, ...] = ()
+    doubtful: float | None = None
 
     @property
     def units(self) -> np.ndarray:
@@ -98,9 +100,13 @@ def given_pairs(
     said: tuple[str, ...] = (),
 ) -> Given:
     """Given pairs, their copies looked for; arrays as of :class:`Given`."""
-    numbers = np.where(labels == "", -1, np.unique(labels, return_inverse=True)[1])
     sources = np.full(len(old), "") if sources is None else sources
-    return Given(old, new, psi, labels, sources, copies.find(old, new, numbers), left, said)
+    same, doubtful = _look(old, new, labels)
+    return Given(old, new, psi, labels, sources, same, left, said, doubtful)
+
+
+def _look(old: np.ndarray, new: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, float]:
+    return copies.look(old, new, np.where(labels == "", -1, np.unique(labels, return_inverse=True)[1]))
 
 
 def normalised(phi: np.ndarray) -> bool:
@@ -243,7 +249,8 @@ def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int,
         rows = distinct(canary_ids(given.old[parts.canaries]), parts.canaries)
         _canaries(folder, canary_ids(given.old[rows]), *(array[rows] for array in (given.old, given.psi, given.new)))
         counts["canaries"] = len(rows)
-        write_json(folder / "pairs.json", {"counts": counts, "copies": {"pairs": {"share": copies.share(given.copies)}}} | about)
+        doubtful = _look(given.old, given.new, given.labels)[1] if given.doubtful is None else given.doubtful
+        write_json(folder / "pairs.json", {"counts": counts, "copies": {"pairs": copies.told(copies.share(given.copies), doubtful)}} | about)
     return counts
 
 

@@ -35,6 +35,7 @@ MANY = 20_000  # rows beyond which neighbours are looked for in cells
 CELL, PROBES = 256, 8  # rows of a cell; cells that are looked into
 BLOCK, PART = 256, 8192  # rows at a time: compared, read
 WARN = 0.2  # share of rows that are copies from which a person is told
+DOUBT = 0.01  # share of rows in groups that may be items or classes from which a person is told; a tenth of that comes about by chance
 
 
 def find(old: np.ndarray, new: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
@@ -47,14 +48,24 @@ def find(old: np.ndarray, new: np.ndarray, labels: np.ndarray | None = None) -> 
     Returns:
         (N,) int64, the first row of each row's group: its own number where it has no copy.
     """
+    return look(old, new, labels)[0]
+
+
+def look(old: np.ndarray, new: np.ndarray, labels: np.ndarray | None = None) -> tuple[np.ndarray, float]:
+    """The groups of :func:`find`, and the share of the rows that lie in groups which were found and not joined for their size.
+
+    Those have a gap around them like copies, in both spaces, and 12 to 64 rows that differ, without labels that would tell a class from
+    an item; or they are chains of more than a hundredth of the rows. Either may be a collapsed class, or one item many times.
+    """
     firsts, exact = _equal(old, new)
-    groups = np.arange(len(firsts))
-    if len(firsts) > 2:
-        names = None if labels is None else np.asarray(labels)[firsts]
-        groups = _apart(
-            _connected(len(firsts), *_links(_Space(old, firsts), _Space(new, firsts), names)), max(SMALL, round(SHARE * len(old)))
-        )
-    return firsts[groups][exact]
+    if len(firsts) <= 2:
+        return firsts[exact], 0.0
+    names = None if labels is None else np.asarray(labels)[firsts]
+    a, b, doubtful = _links(_Space(old, firsts), _Space(new, firsts), names)
+    connected, most = _connected(len(firsts), a, b), max(SMALL, round(SHARE * len(old)))
+    chains = np.bincount(connected, minlength=len(firsts))[connected] > most
+    groups = np.where(chains, np.arange(len(firsts)), connected)  # each row of a chain stands alone
+    return firsts[groups][exact], float((doubtful | chains)[exact].mean())
 
 
 def together(first: np.ndarray, *others: np.ndarray) -> np.ndarray:
@@ -69,14 +80,25 @@ def share(groups: np.ndarray) -> float:
     return float((counts[number] > 1).mean())
 
 
-def warnings(joined: float, what: str = "rows") -> list[str]:
-    """A sentence where more than a fifth of the ``what`` are copies."""
-    if joined <= WARN:
-        return []
-    return [
-        f"{joined:.0%} of the {what} are copies of others, near them in both spaces: there are fewer items than {what}. Copies stay together, "
-        "so that none fits and judges; pairs of more different items would say more"
-    ]
+def told(joined: float, doubtful: float) -> dict[str, float]:
+    """Both shares as a verdict says them, the second where it is more than nothing."""
+    return {"share": joined} | ({"doubtful": doubtful} if doubtful else {})
+
+
+def warnings(joined: float, what: str = "rows", doubtful: float = 0.0) -> list[str]:
+    """A sentence where more than a fifth of the ``what`` are copies; one where more than a hundredth may be (``doubtful``, of :func:`look`)."""
+    said = []
+    if joined > WARN:
+        said.append(
+            f"{joined:.0%} of the {what} are copies of others, near them in both spaces: there are fewer items than {what}. Copies stay "
+            "together, so that none fits and judges; pairs of more different items would say more"
+        )
+    if doubtful > DOUBT:
+        said.append(
+            f"{doubtful:.0%} of the {what} lie in groups of {SMALL} or more near-copies, each of them a class or one item many times: they are not "
+            "held together. Give labels or sources (`--sources`, of given pairs `--pairs-sources`), so that no item fits and judges"
+        )
+    return said
 
 
 def _first_rows(values: np.ndarray) -> np.ndarray:
@@ -190,8 +212,8 @@ def _dimensions(far: np.ndarray) -> float:
     return sorted(found)[-2]
 
 
-def _links(old: _Space, new: _Space, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of rows that say of each other that they are copies, both ways round."""
+def _links(old: _Space, new: _Space, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of rows that say of each other that they are copies, both ways round; (N,) bool, rows of groups too large to say so."""
     import torch
 
     rows = len(old.rows)
@@ -211,18 +233,28 @@ def _links(old: _Space, new: _Space, labels: np.ndarray | None) -> tuple[np.ndar
     log = np.log(np.clip(np.concatenate([apart.numpy(), np.ones((rows, 1))], axis=1), 1e-12, 1))
     size = np.full(rows, rows) if labels is None else np.where(labels < 0, rows, np.bincount(np.maximum(labels, 0))[labels])
     mates = np.ones(rows, dtype=np.int64)  # of the row's class among it and its nearest
-    unit, last = np.ones(rows), np.zeros(rows, dtype=np.int64)
+    unit, last, refused = np.ones(rows), np.zeros(rows, dtype=np.int64), np.zeros(rows, dtype=np.int64)
     for k in range(1, count + 1):
         if labels is not None:
             mates += (labels[neighbours[:, k - 1]] == labels) & np.isfinite(apart[:, k - 1].numpy())
         gap = log[:, k] - log[:, k - 1]
         shown = near[:, k - 1] & (gap > np.log(LEAST_GAP)) & (k / unit * m * gap > np.log((k / unit) ** 2 / CHANCE))
         whole = mates >= WHOLE * size if labels is not None else np.ones(rows, dtype=bool)
-        last = np.where(shown & ((k < SMALL * unit) | ~whole), k, last)
+        small = (k < SMALL * unit) | ~whole
+        last, refused = np.where(shown & small, k, last), np.where(shown & ~small, k, refused)
         unit = np.where(shown, k + 1, unit)
-    linked = np.arange(count)[None] < last[:, None]
-    a, b = np.nonzero(linked)[0], neighbours[linked]
-    mutual = np.isin(a * rows + b, b * rows + a)
+    a, b = _mutual(neighbours, last)
+    doubtful = np.zeros(rows, dtype=bool)
+    if labels is None:  # else the group is its class
+        doubtful = (refused > 0) & (2 * np.bincount(_mutual(neighbours, refused)[0], minlength=rows) >= refused)
+    return a, b, doubtful
+
+
+def _mutual(neighbours: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs of rows that are among the ``first`` (N,) so many of each other's neighbours (N, K), both ways round."""
+    near = np.arange(neighbours.shape[1])[None] < first[:, None]
+    a, b = np.nonzero(near)[0], neighbours[near]
+    mutual = np.isin(a * len(first) + b, b * len(first) + a)
     return a[mutual], b[mutual]
 
 
@@ -237,8 +269,3 @@ def _connected(rows: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         if (least == name).all():
             return name
         name = least
-
-
-def _apart(groups: np.ndarray, most: int) -> np.ndarray:
-    """Groups of more than ``most`` rows are chains: each of their rows stands alone."""
-    return np.where(np.bincount(groups, minlength=len(groups))[groups] > most, np.arange(len(groups)), groups)

@@ -176,9 +176,9 @@ def write_pairs(
             first, psi, second = embedder.both(rows, views, recombined=recombined, seed=seed, title=name)
             one, two = (np.concatenate([array[: len(rows)], judged[column]]) for array, column in ((first, 0), (second, 2)))
             names = np.concatenate([rows.label, judging.label])
-            same = copies.find(one, two, np.where(names == "", -1, np.unique(names, return_inverse=True)[1]))
+            same, doubtful = copies.look(one, two, np.where(names == "", -1, np.unique(names, return_inverse=True)[1]))
             fits = ~np.isin(same[: len(rows)], same[len(rows) :])  # what is a copy of an evaluated image does not fit h
-            copied[name] = {"share": copies.share(same), "of evaluated images, kept from h": int((~fits).sum())}
+            copied[name] = copies.told(copies.share(same), doubtful) | {"of evaluated images, kept from h": int((~fits).sum())}
             if not fits.any():
                 raise BadInput(f"every image of the part {name} is a copy of an evaluated one", todo="give other images")
             kept = np.tile(fits, views + recombined)

@@ -296,7 +296,7 @@ def run(
             )
         classes = class_numbers(labels, len(old))
         items = unsplit(sources, ids, len(old))
-        same = copies.find(old, new, classes)
+        same, doubtful = copies.look(old, new, classes)
         units = copies.together(same, items)
         parted = split(len(old), classes, units, seed=seed)
         sample = _sample(parted.evaluation, parted.unseen, arrays, classes)
@@ -310,7 +310,7 @@ def run(
         given["side_bytes"] = int(sample.side.dtype.itemsize * sample.side.shape[1])
         given["classes"] = 0 if classes is None else len(np.unique(classes[classes >= 0]))
         given["sources"] = 0 if sources is None else len(np.unique(items))
-        given["copies"] = round(copies.share(same), 6)
+        given["copies"], given["doubtful"] = round(copies.share(same), 6), round(doubtful, 6)
         parts = {"fitting": pairs, "evaluation": {"old": sample.old, "new": sample.new, "side": sample.side}}
         given["digests"] = {
             f"{part} {name}": digests.of_array(part_arrays[name])

@@ -117,7 +117,7 @@ def _look(rows: adopted.Rows, given: adopted.Given | None, *, normalised: bool, 
             )
         if share > adopted.STRANGE:
             said.append(f"{share:.0%} of the vectors do not look like the pairs' old ones; taken as they are")
-        said += copies.warnings(copies.share(given.copies), "pairs")
+        said += copies.warnings(copies.share(given.copies), "pairs", given.doubtful or 0.0)
     else:
         said.append(
             "without pairs no upgrade can be promised, and two embedders of one scale cannot be told apart: give --pairs and --labels"

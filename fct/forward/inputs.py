@@ -88,7 +88,7 @@ def check(
     given = {"old": old, "side": side, "new": new, **named, "pool_old": pool_old, "pool_side": pool_side, "pool_new": pool_new}
     if head is not None:
         given |= {"head_weight": head[0], "head_bias": head[1]}
-    same = copies.find(old, new, numbers)
+    same, doubtful = copies.look(old, new, numbers)
     inputs = Inputs(
         pairs_of(old, side, new, numbers),
         copies.together(same, units),
@@ -96,7 +96,7 @@ def check(
         head,
         {name: of_array(array) for name, array in given.items() if array is not None},
         _missing(side is not None, numbers, head is not None, pool is not None),
-        [*_coded(old, new), *of_columns(old, side, new), *of_labels(numbers), *copies.warnings(copies.share(same))],
+        [*_coded(old, new), *of_columns(old, side, new), *of_labels(numbers), *copies.warnings(copies.share(same), doubtful=doubtful)],
     )
     if inputs.fewer_than_dimensions:
         columns = inputs.pairs.old.shape[1] + inputs.pairs.side.shape[1]

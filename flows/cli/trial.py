@@ -37,6 +37,7 @@ def try_(
 
     Example: fct try --old old.npy --new new.npy --labels labels.npy
     """
+    from fct import copies
     from fct import trial as trials
     from fct.files import whole_file
     from fct.given import place
@@ -56,7 +57,7 @@ def try_(
         device=device,
         progress=lambda words: say(f"{words} …"),
     )
-    warn(found.h.about["warnings"])
+    warn([*copies.warnings(0.0, doubtful=found.given["doubtful"]), *found.h.about["warnings"]])
     costs = report.Costs(gallery_rows, seconds_per_million, price_per_million)
     page = trial_page.html(found, costs, files)
     with whole_file(out) as part:

@@ -209,12 +209,12 @@ def duties(review: Review) -> list[str]:
 
 
 def copied(review: Review) -> list[str]:
-    """A sentence for each part of the pairs of which more than a fifth are copies."""
+    """Sentences for each part of the pairs of which more than a fifth are copies, or may be."""
     found = []
     for name, parts in review.verdict["covers"].get("copies", {}).items():
         for part, said in parts.items() if isinstance(parts, dict) else ():
             what = "given pairs" if part == "pairs" else f"{part} images and evaluated ones"
-            found += [plain(f"{name}: {sentence}.", 300) for sentence in copies.warnings(said["share"], what)]
+            found += [plain(f"{name}: {sentence}.", 300) for sentence in copies.warnings(said["share"], what, said.get("doubtful", 0.0))]
     return found
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fct import agreement
+from fct import agreement, copies
 from fct import trial as trials
 from fct.evaluation import as_json
 from fct.intervals import FEWEST, Estimate
@@ -333,6 +333,7 @@ def done(trial: Trial) -> str:
     unseen = f", {int(s.unseen.sum()):,} of them of classes kept from h" if s.unseen.any() else ""
     left = f"; {s.left_out:,} rows were used for neither" if s.left_out else ""
     same = f" {g['copies']:.1%} of the rows are copies of others and were kept together with them." if g["copies"] else ""
+    same += "".join(f" {sentence}." for sentence in copies.warnings(0.0, doubtful=g["doubtful"]))
     units = f" {g['sources']:,} sources were never split, and a query's own source is hidden from it." if g["sources"] else ""
     curve = (
         f" Backfilling curves: {trial.backfill.values[f'shipped_{trial.metrics[-1]}'].shape[1]:,} queries, {trials.RANDOM_ORDERS} random orders."

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fct import adopted, copies, evaluation, forward, pairs, trial
-from registry.fitting import fit_pairs
+from registry.fitting import copies_of, fit_pairs
+from registry.report.trial import done
 
 Both = tuple[np.ndarray, np.ndarray]
 
@@ -93,6 +94,40 @@ def test_how_many_noisy_copies_of_an_item_are_found() -> None:
         old, new, item = with_copies(rng, both, np.repeat(np.arange(100), each), 0.02)
         assert found(copies.find(old, new), item) == pytest.approx(without, abs=0.01), each
         assert found(copies.find(old, new, item % 5), item) == pytest.approx(with_, abs=0.01), each
+
+
+def test_groups_that_may_be_items_or_classes_are_counted_and_said() -> None:
+    rng = np.random.default_rng(8)
+    both = items(rng, 100)
+    for each, labels in ((11, False), (12, True), (30, True)):  # joined, with labels of larger classes or without
+        old, new, item = with_copies(rng, both, np.repeat(np.arange(100), each), 0.02)
+        assert copies.look(old, new, item % 5 if labels else None)[1] == 0, each
+    old, new, item = with_copies(rng, items(rng, 1000), np.repeat(np.arange(20), 13), 0.02)
+    groups, doubtful = copies.look(old, new)
+    assert doubtful == 20 * 14 / len(old) and (groups == np.arange(len(old))).all()
+    assert copies.look(*items(rng, 1500, classes=75, spread=0.01))[1] == 1, "collapsed classes cannot be told from items"
+    (sentence,) = copies.warnings(0.0, "pairs", doubtful)
+    assert sentence.startswith("22% of the pairs lie in groups of 12 or more near-copies") and "`--pairs-sources`" in sentence
+    assert copies.warnings(0.0, "pairs", copies.DOUBT) == []
+    chain, chained, _ = with_copies(rng, items(rng, 100), np.repeat(np.arange(5), 30), 0.02)
+    assert copies.look(chain, chained, np.zeros(250, dtype=int))[1] == 5 * 31 / 250, "labels deny a class, and each has a hundredth of all rows"
+
+
+def test_a_trial_a_fit_and_given_pairs_say_that_groups_may_be_items(tmp_path: Path) -> None:
+    rng = np.random.default_rng(8)
+    old, new, item = with_copies(rng, items(rng, 400), np.repeat(np.arange(20), 13), 0.02)
+    wanted = f"{20 * 14 / len(old):.0%} of the rows lie in groups of 12 or more near-copies"
+    tried = trial.run(old, new, method="ridge", device="cpu")
+    assert wanted in done(tried)
+    h = forward.fit(old, new, method="ridge", device="cpu")
+    assert any(wanted in sentence for sentence in h.about["warnings"])
+    old, new, item = with_copies(rng, items(rng, 400), np.repeat(np.arange(20), 25), 0.02)
+    given_ = adopted.given_pairs(old, new, np.zeros((len(old), 0), np.int8), (item % 5).astype(str))
+    adopted.write_pairs(given_, tmp_path / "pairs", classes=[], seed=0, about={"metric": "cosine"})
+    given_.save(tmp_path)
+    adopted.write_pairs(adopted.load_given(tmp_path), tmp_path / "again", classes=[], seed=0, about={"metric": "cosine"})
+    for name in ("pairs", "again"):
+        assert copies_of(tmp_path / name)["pairs"] == {"share": 0.0, "doubtful": 20 * 26 / len(old)}
 
 
 def test_copies_within_collapsed_classes_are_found() -> None:
