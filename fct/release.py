@@ -239,6 +239,7 @@ def write(
                 raise BadInput("the picture does not fit ψ", wanted=f"{psi.shape[1]} dimensions", got=len(picture.weight))
             save_file(pictures.tensors_of(picture), part / PICTURE)
         bits = codes.bits_of((side or {}).get("bits", 8), psi.shape[1])
+        # "bilinear" is a name in every fingerprint and stays; files are resized bicubically (docs/formats.md)
         preprocessing: dict[str, object] = {"size": size, "mode": mode, "resize": "bilinear", "background": "white"}
         about = {
             "format": FORMAT,
