@@ -398,6 +398,7 @@ def test_a_lance_table_whose_fragments_name_other_files_is_refused(place: str, t
         column_indices=old.column_indices,
         file_major_version=old.file_major_version,
         file_minor_version=old.file_minor_version,
+        file_size_bytes=old.file_size_bytes,
     )
     change = lance.LanceOperation.Overwrite(shown.schema, [FragmentMetadata(id=0, files=[file], physical_rows=10)])
     lance.LanceDataset.commit(str(tmp_path / "shown.lance"), change, read_version=1)
