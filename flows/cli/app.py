@@ -12,7 +12,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    help="Forward-compatible releases for embedding models: register version 2, and the gallery follows without re-reading an image.\n\n"
+    help="Release a new version of your embedding model without embedding the gallery again: you register version 2, and its gallery is computed from the stored vectors.\n\n"
     "A first release:  fct register build/releases/v1  →  fct ingest build/data  →  fct reconcile --once  →  fct approve 1 --by ana --why first  →  fct promote 1\n\n"
     "The next one:  fct register build/releases/v2  →  fct reconcile --once  →  (look at the report)  →  fct approve 2 …  →  fct promote 2\n\n"
     "Exit codes: 0 done · 1 an operation failed · 2 bad input · 3 not permitted by verdict, approval or digest · 130 interrupted.",

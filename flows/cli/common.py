@@ -14,16 +14,17 @@ from fct.errors import printable
 
 VECTORS = "Any vectors: files in, files out"
 DEFAULT = Path("params.yaml")
-Out = Annotated[Path, typer.Option("--out", help="Where the result goes; whole or not at all.")]
-Params = Annotated[Path, typer.Option("--params", help="The project's params.yaml.")]
-By = Annotated[str, typer.Option("--by", help="Your name; it goes into the ledger.")]
-Why = Annotated[str, typer.Option("--why", help="Why; it goes into the ledger.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything, say what would be done, and do nothing.")]
+Out = Annotated[Path, typer.Option("--out", help="Path of the result. It is written atomically.")]
+Params = Annotated[Path, typer.Option("--params", help="Path of the project's params.yaml.")]
+By = Annotated[str, typer.Option("--by", help="Your name. The ledger records it.")]
+Why = Annotated[str, typer.Option("--why", help="Your reason. The ledger records it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and print what the command would do, but change nothing.")]
 ME = os.environ.get("USER") or "me"
 Json = Annotated[
     bool,
     typer.Option(
-        "--json", help="Print one JSON object on stdout and nothing else there; where the command fails: error, with its code and parts."
+        "--json",
+        help="Print the result as one JSON object on stdout. If the command fails, the object holds the error, its code and its parts.",
     ),
 ]
 

@@ -15,12 +15,12 @@ DEV = "The development pipeline (stages of dvc.yaml)"
 def data(
     out: Out = Path("build/data"),
     params: Params = DEFAULT,
-    npm_cache: Annotated[Path, typer.Option(help="Where the icon packs are kept.")] = Path("build/npm"),
+    npm_cache: Annotated[Path, typer.Option(help="Folder in which the icon packs are kept.")] = Path("build/npm"),
     json: Json = False,
 ) -> None:
-    """Prepare the images: render the icon packs, or convert your own ImageFolder (params.yaml, data.source).
+    """Prepare the images. It renders the icon packs, or converts your own ImageFolder if params.yaml names one (data.source).
 
-    What a folder holds besides images, and images that cannot be read, are counted by reason and left out.
+    Files that are not images and images that cannot be read are skipped. The summary counts them by reason.
 
     Example: fct data --out build/data
     """
@@ -37,12 +37,12 @@ def data(
 
 
 def train(
-    name: Annotated[str, typer.Argument(help="A key of params.yaml's block train, such as v1.")],
-    data: Annotated[Path, typer.Option(help="Folder of the stage data.")] = Path("build/data"),
-    out: Annotated[Path | None, typer.Option("--out", help="The release folder; by default build/releases/NAME.")] = None,
+    name: Annotated[str, typer.Argument(help="Name of the version: a key of the block train in params.yaml, such as v1.")],
+    data: Annotated[Path, typer.Option(help="Folder that `fct data` wrote.")] = Path("build/data"),
+    out: Annotated[Path | None, typer.Option("--out", help="Release folder to write. The default is build/releases/NAME.")] = None,
     params: Params = DEFAULT,
 ) -> None:
-    """Train a version's embedder, prepare its side-information, write its release folder.
+    """Train the embedder of a version, prepare its side-information and write its release folder.
 
     Example: fct train v1 --data build/data --out build/releases/v1
     """
@@ -75,10 +75,10 @@ def embed(
     old: Annotated[Path, typer.Option(help="Release folder of the old version.")],
     new: Annotated[Path, typer.Option(help="Release folder of the new version.")],
     out: Out,
-    data: Annotated[Path, typer.Option(help="Folder of the stage data.")] = Path("build/data"),
+    data: Annotated[Path, typer.Option(help="Folder that `fct data` wrote.")] = Path("build/data"),
     params: Params = DEFAULT,
 ) -> None:
-    """Embed fitting images, pool, evaluation sample and canaries with both releases.
+    """Embed the fitting images, the pool, the evaluation sample and the canaries with both releases.
 
     Example: fct embed --old build/releases/v1 --new build/releases/v2 --out build/embed
     """
@@ -93,13 +93,13 @@ def embed(
 
 
 def index(
-    vectors: Annotated[Path, typer.Option(help="VECTORS.npy (rows, dimensions).")],
-    ids: Annotated[Path, typer.Option(help="IDS.npy, one string a row.")],
+    vectors: Annotated[Path, typer.Option(help="VECTORS.npy, of shape (rows, dimensions).")],
+    ids: Annotated[Path, typer.Option(help="IDS.npy, with one string for each row.")],
     out: Out,
-    metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
+    metric: Annotated[str, typer.Option(help="Distance metric: cosine or l2.")] = "cosine",
     params: Params = DEFAULT,
 ) -> None:
-    """Build a FAISS index of vectors.
+    """Build a FAISS index from a file of vectors.
 
     Example: fct index --vectors carried.npy --ids ids.npy --out index
     """
@@ -116,17 +116,17 @@ def index(
 
 
 def validate(
-    pairs: Annotated[Path, typer.Option(help="Folder of fct embed.")],
-    forward: Annotated[Path, typer.Option(help="Folder of fct fit.")],
-    transformed: Annotated[Path, typer.Option(help="The gallery of fct embed carried over, GALLERY.npy of fct transform.")],
-    index: Annotated[Path, typer.Option(help="Folder of fct index.")],
-    evaluation: Annotated[Path, typer.Option(help="Folder of fct evaluate --pairs.")],
+    pairs: Annotated[Path, typer.Option(help="Folder that `fct embed` wrote.")],
+    forward: Annotated[Path, typer.Option(help="Folder that `fct fit` wrote.")],
+    transformed: Annotated[Path, typer.Option(help="GALLERY.npy that `fct transform` made from the gallery of `fct embed`.")],
+    index: Annotated[Path, typer.Option(help="Folder that `fct index` wrote.")],
+    evaluation: Annotated[Path, typer.Option(help="Folder that `fct evaluate --pairs` wrote.")],
     new: Annotated[Path, typer.Option(help="Release folder of the new version.")],
     out: Out,
-    data: Annotated[Path, typer.Option(help="Folder of the stage data.")] = Path("build/data"),
+    data: Annotated[Path, typer.Option(help="Folder that `fct data` wrote.")] = Path("build/data"),
     params: Params = DEFAULT,
 ) -> None:
-    """Judge the gates on the evaluation sample, with the sample in the gallery's place. A failed gate is a result, not an error.
+    """Measure the gates on the evaluation sample, which stands in for the gallery. A failed gate is a result, not an error.
 
     Example: see dvc.yaml, stage validate
     """

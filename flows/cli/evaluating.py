@@ -10,23 +10,30 @@ import typer
 from flows.cli.common import DEFAULT, VECTORS, Json, give, say
 from flows.cli.inputs import SkipBad, read, warn
 
-QueryLabels = Annotated[str | None, typer.Option(help="QL.npy, integers or strings; negative or empty = unknown.")]
-GalleryLabels = Annotated[str | None, typer.Option(help="GL.npy.")]
+QueryLabels = Annotated[
+    str | None, typer.Option(help="QL.npy: labels of the queries, integers or strings. A negative number or an empty string means unknown.")
+]
+GalleryLabels = Annotated[str | None, typer.Option(help="GL.npy: labels of the gallery.")]
 QueryIds = Annotated[
     str | None,
-    typer.Option(help="QI.npy; equal ids are self-matches and excluded. Where the same items are on both sides they are needed."),
+    typer.Option(
+        help="QI.npy: ids of the queries. A query never finds an item with its own id. Give ids if the same items are on both sides."
+    ),
 ]
-GalleryIds = Annotated[str | None, typer.Option(help="GI.npy.")]
-QuerySources = Annotated[str | None, typer.Option(help="QS.npy; items of the query's own source are hidden from it.")]
-GallerySources = Annotated[str | None, typer.Option(help="GS.npy.")]
-Metric = Annotated[str, typer.Option(help="cosine or l2.")]
-MaxQueries = Annotated[int | None, typer.Option(help="Search for no more than so many queries, drawn at random.")]
-Seed = Annotated[int, typer.Option(help="Of drawn queries, random orders and intervals.")]
+GalleryIds = Annotated[str | None, typer.Option(help="GI.npy: ids of the gallery.")]
+QuerySources = Annotated[str | None, typer.Option(help="QS.npy: sources of the queries. A query never finds an item of its own source.")]
+GallerySources = Annotated[str | None, typer.Option(help="GS.npy: sources of the gallery.")]
+Metric = Annotated[str, typer.Option(help="Distance metric: cosine or l2.")]
+MaxQueries = Annotated[int | None, typer.Option(help="Use at most this many queries, drawn at random.")]
+Seed = Annotated[int, typer.Option(help="Seed of the drawn queries, the random orders and the intervals.")]
 
 
 def evaluate(
-    query: Annotated[str | None, typer.Option(help="Q.npy, table.parquet::column or table.lance::column, as all vectors here.")] = None,
-    gallery: Annotated[str | None, typer.Option(help="G.npy; may be larger than memory.")] = None,
+    query: Annotated[
+        str | None,
+        typer.Option(help="Q.npy: vectors of the queries. Every input can also be table.parquet::column or table.lance::column."),
+    ] = None,
+    gallery: Annotated[str | None, typer.Option(help="G.npy: vectors of the gallery. The file may be larger than memory.")] = None,
     query_labels: QueryLabels = None,
     gallery_labels: GalleryLabels = None,
     query_ids: QueryIds = None,
@@ -34,19 +41,22 @@ def evaluate(
     query_sources: QuerySources = None,
     gallery_sources: GallerySources = None,
     metric: Metric = "cosine",
-    top_k: Annotated[str, typer.Option(help="Which top-k to report.")] = "1,5",
+    top_k: Annotated[str, typer.Option(help="Values of k for top-k accuracy, separated by commas.")] = "1,5",
     max_queries: MaxQueries = None,
     skip_bad: SkipBad = False,
     seed: Seed = 0,
-    pairs: Annotated[Path | None, typer.Option(help="Instead of query and gallery: a folder of fct embed …")] = None,
+    pairs: Annotated[Path | None, typer.Option(help="Folder that `fct embed` wrote. It replaces --query and --gallery.")] = None,
     transformed: Annotated[
-        Path | None, typer.Option(help="… and its gallery carried over by h (sample first): old/old, new/h(old), new/new in one table.")
+        Path | None,
+        typer.Option(
+            help="With --pairs: that folder's gallery, carried over by h, the sample first. The table compares old/old, new/h(old) and new/new."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="With --pairs: folder for metrics.json, per-query values and plots.")] = None,
-    params: Annotated[Path | None, typer.Option(help="With --pairs: params.yaml.")] = None,
+    out: Annotated[Path | None, typer.Option(help="With --pairs: folder for metrics.json, the values of each query and the plots.")] = None,
+    params: Annotated[Path | None, typer.Option(help="With --pairs: path of params.yaml.")] = None,
     json: Json = False,
 ) -> None:
-    """Measure retrieval by exact search; ties count against you.
+    """Measure retrieval by exact search. Ties count as errors.
 
     Example: fct evaluate --query new.npy --gallery carried.npy --query-labels l.npy --gallery-labels l.npy --query-ids i.npy --gallery-ids i.npy
     """
@@ -83,12 +93,15 @@ def evaluate(
 
 def curve(
     query: Annotated[
-        str | None, typer.Option(help="Q_NEW.npy, native queries; .npy or table.parquet::column, table.lance::column.")
+        str | None,
+        typer.Option(
+            help="Q_NEW.npy: queries embedded by the new model. Every input can also be table.parquet::column or table.lance::column."
+        ),
     ] = None,
-    transformed: Annotated[str | None, typer.Option(help="T.npy, the gallery carried over by h.")] = None,
-    native: Annotated[str | None, typer.Option(help="N.npy, the same rows computed natively.")] = None,
+    transformed: Annotated[str | None, typer.Option(help="T.npy: the gallery, carried over by h.")] = None,
+    native: Annotated[str | None, typer.Option(help="N.npy: the same rows, embedded by the new model.")] = None,
     sigma: Annotated[
-        str | None, typer.Option(help="SIGMA.npy, uncertainty of every gallery row; the largest are backfilled first.")
+        str | None, typer.Option(help="SIGMA.npy: uncertainty of every gallery row. The row with the largest value is backfilled first.")
     ] = None,
     query_labels: QueryLabels = None,
     gallery_labels: GalleryLabels = None,
@@ -97,14 +110,14 @@ def curve(
     query_sources: QuerySources = None,
     gallery_sources: GallerySources = None,
     metric: Metric = "cosine",
-    steps: Annotated[int, typer.Option(help="How many shares β, equally spaced from 0 to 1.")] = 11,
-    random: Annotated[int, typer.Option(help="How many random orders to compare with.")] = 5,
+    steps: Annotated[int, typer.Option(help="Number of shares β to measure, equally spaced from 0 to 1.")] = 11,
+    random: Annotated[int, typer.Option(help="Number of random orders to compare with.")] = 5,
     max_queries: MaxQueries = None,
     skip_bad: SkipBad = False,
     seed: Seed = 0,
     json: Json = False,
 ) -> None:
-    """What partial backfill adds: retrieval while the gallery goes from transformed to native, most uncertain rows first.
+    """Measure what a partial backfill adds. Row by row, native vectors replace the transformed ones, starting with the most uncertain row.
 
     Example: fct curve --query new.npy --transformed carried.npy --native new.npy --sigma sigma.npy --query-labels l.npy --gallery-labels l.npy
     """

@@ -12,36 +12,43 @@ from flows.cli.inputs import SkipBad, read, warn
 
 
 def fit(
-    old: Annotated[str, typer.Option(help="OLD.npy (rows, old dimensions); or table.parquet::column, table.lance::column, as all inputs.")],
-    new: Annotated[str, typer.Option(help="NEW.npy (rows, new dimensions), row by row of the same items.")],
+    old: Annotated[
+        str, typer.Option(help="OLD.npy: vectors of the old model. Every input can also be table.parquet::column or table.lance::column.")
+    ],
+    new: Annotated[str, typer.Option(help="NEW.npy: vectors of the new model. Its rows are the same items in the same order.")],
     out: Out,
-    side: Annotated[str | None, typer.Option(help="SIDE.npy, side-information.")] = None,
+    side: Annotated[str | None, typer.Option(help="SIDE.npy: side-information of the same items.")] = None,
     labels: Annotated[
-        str | None, typer.Option(help="L.npy, integers or strings (with --head: its row numbers); −1 or '' = unknown.")
+        str | None,
+        typer.Option(help="L.npy: labels, integers or strings. With --head they are row numbers of the head. −1 or '' means unknown."),
     ] = None,
     sources: Annotated[
-        str | None, typer.Option(help="S.npy; rows of one source, and copies, are never split between fitting and validation.")
+        str | None, typer.Option(help="S.npy: sources. Rows of one source, and copies, are never split between fitting and validation.")
     ] = None,
-    head: Annotated[Path | None, typer.Option(help="HEAD.safetensors of the new model: weight and bias; used frozen.")] = None,
-    pool_old: Annotated[str | None, typer.Option(help="Unlabelled pairs of other classes: old.")] = None,
-    pool_side: Annotated[str | None, typer.Option(help="… side-information.")] = None,
-    pool_new: Annotated[str | None, typer.Option(help="… new.")] = None,
+    head: Annotated[
+        Path | None, typer.Option(help="HEAD.safetensors: weight and bias of the new model's classifier. They stay fixed.")
+    ] = None,
+    pool_old: Annotated[str | None, typer.Option(help="Old vectors of the pool: unlabelled pairs of other classes.")] = None,
+    pool_side: Annotated[str | None, typer.Option(help="Side-information of the pool.")] = None,
+    pool_new: Annotated[str | None, typer.Option(help="New vectors of the pool.")] = None,
     method: Annotated[
         str | None,
         typer.Option(
-            help="auto, none, mean-shift, procrustes, ridge, low-rank, fct, fastfill, contrastive, mixed or fastfill-pool; by default what "
-            "params.yaml says, else auto: the simplest that is not beaten on held-out rows."
+            help="auto, none, mean-shift, procrustes, ridge, low-rank, fct, fastfill, contrastive, mixed or fastfill-pool. auto takes the "
+            "simplest method that no other beats on held-out rows. The default is the method in --params, or auto without --params."
         ),
     ] = None,
     params: Annotated[
-        Path | None, typer.Option(help="Take recipe, seed and device from this params.yaml: fit, seed, device. What is typed counts more.")
+        Path | None, typer.Option(help="Take fit, seed and device from this params.yaml. An option on the command line takes precedence.")
     ] = None,
     skip_bad: SkipBad = False,
-    seed: Annotated[int | None, typer.Option(help="Same seed, same machine: same bytes; by default 0.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1; by default auto.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Random seed. The same seed gives the same bytes on the same machine. The default is 0.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:1. The default is auto.")] = None,
     json: Json = False,
 ) -> None:
-    """Fit a forward transformation h on pairs of vectors of the same items; any vectors, no image is needed.
+    """Fit a forward transformation h on pairs: an old and a new vector of each item. It needs no images.
 
     Example: fct fit --old old.npy --new new.npy --side side.npy --out h
     """
@@ -98,14 +105,17 @@ def _summary(result: dict[str, Any]) -> str:
 
 
 def transform(
-    forward: Annotated[Path, typer.Option(help="Folder of an h, as fct fit wrote it.")],
-    old: Annotated[str, typer.Option(help="OLD.npy, or table.parquet::column, table.lance::column.")],
+    forward: Annotated[Path, typer.Option(help="Folder that `fct fit` wrote.")],
+    old: Annotated[str, typer.Option(help="OLD.npy: vectors to carry over. It can also be table.parquet::column or table.lance::column.")],
     out: Out,
-    side: Annotated[str | None, typer.Option(help="SIDE.npy, if h was fitted with side-information.")] = None,
-    sigma: Annotated[Path | None, typer.Option(help="Also write the uncertainty of every row here; larger = backfill first.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda.")] = "cpu",
+    side: Annotated[str | None, typer.Option(help="SIDE.npy: side-information of the same rows, if h was fitted with it.")] = None,
+    sigma: Annotated[
+        Path | None,
+        typer.Option(help="Also write the uncertainty of every row to this file. Rows with larger values should be backfilled first."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
 ) -> None:
-    """Carry vectors into the new space, block by block: inputs and output may be larger than memory.
+    """Carry vectors into the new space. It works block by block, so inputs and output may be larger than memory.
 
     Example: fct transform --forward h --old gallery.npy --side gallery_side.npy --out carried.npy
     """

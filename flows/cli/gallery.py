@@ -16,12 +16,15 @@ GALLERY = "The gallery"
 
 def ingest(
     place: Annotated[
-        Path, typer.Argument(help="Images (any tree of folders), a folder with a manifest, or a .parquet with id and image_uri or image.")
+        Path,
+        typer.Argument(help="A tree of folders with images, a folder with a manifest, or a .parquet file with id and image_uri or image."),
     ],
-    version: Annotated[int | None, typer.Option(help="Release that embeds; by default the one that serves.", min=1)] = None,
+    version: Annotated[
+        int | None, typer.Option(help="Release that embeds the images. The default is the release that serves.", min=1)
+    ] = None,
     root: Annotated[
         list[Path] | None,
-        typer.Option(help="A further place that images may be links to, or a table may name; several times. See data.roots."),
+        typer.Option(help="Another folder to which links or tables may point, besides data.roots. It can be given several times."),
     ] = None,
     dry_run: DryRun = False,
     by: By = ME,
@@ -29,9 +32,10 @@ def ingest(
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Embed images and store φ and ψ in the gallery. Running it again changes nothing, and finishes what was cut short.
+    """Embed images and store their features φ and side-information ψ in the gallery.
 
-    Images that cannot be read and ids that are there with another content are listed; the rest is ingested.
+    If the command was interrupted, run it again: it finishes the work. A further run changes nothing. The command skips and lists images that
+    cannot be read, and ids that exist with other content.
 
     Example: fct ingest build/data
     """
@@ -52,28 +56,37 @@ def ingest(
 
 def adopt(
     vectors: Annotated[
-        Path, typer.Argument(help="(N, D) .npy, or .parquet with a column vector and, where it likes, id, label, source, image_uri, side.")
+        Path,
+        typer.Argument(
+            help="An (N, D) .npy file, or a .parquet file with a column vector. Columns id, label, source, image_uri and side are optional."
+        ),
     ],
-    as_version: Annotated[str, typer.Option("--as", help="The version that they become: v1 for a first one.")],
-    ids: Annotated[Path | None, typer.Option(help="For .npy: ids, one a line or .npy; by default the number of the row.")] = None,
-    side: Annotated[Path | None, typer.Option(help="For .npy: side-information, (N, P) .npy of −128 to 127.")] = None,
+    as_version: Annotated[str, typer.Option("--as", help="Version that the vectors become, v1 for the first.")],
+    ids: Annotated[
+        Path | None, typer.Option(help="For .npy: ids, as a text file with one a line or as .npy. The default is the row number.")
+    ] = None,
+    side: Annotated[
+        Path | None, typer.Option(help="For .npy: side-information, an (N, P) .npy file of whole numbers from −128 to 127.")
+    ] = None,
     pairs: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            help="OLD.npy NEW.npy: the same items' vectors by the old and the new embedder; an upgrade is fitted and judged on them."
+            help="OLD.npy NEW.npy: vectors of the same items by the old and the new embedder. An upgrade fits and measures h on them."
         ),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Of the pairs: what each shows, one a line or .npy; empty where nobody knows.")
+        Path | None, typer.Option(help="Labels of the pairs, as a text file with one a line or as .npy. Empty means unknown.")
     ] = None,
-    pairs_side: Annotated[Path | None, typer.Option(help="Of the pairs: side-information, (G, P) .npy.")] = None,
+    pairs_side: Annotated[Path | None, typer.Option(help="Side-information of the pairs, a (G, P) .npy file.")] = None,
     pairs_sources: Annotated[
         Path | None,
-        typer.Option(help="Of the pairs: where each is from, one a line or .npy; rows of one source are never split. Empty = alone."),
+        typer.Option(
+            help="Sources of the pairs, as a text file with one a line or as .npy. Rows of one source stay together. Empty means none."
+        ),
     ] = None,
-    metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
-    normalised: Annotated[bool, typer.Option("--normalised", help="Declare that every vector was delivered with norm 1.")] = False,
-    mixed: Annotated[bool, typer.Option("--mixed-ok", help="Take vectors that look as if two embedders had made them.")] = False,
+    metric: Annotated[str, typer.Option(help="Distance metric: cosine or l2.")] = "cosine",
+    normalised: Annotated[bool, typer.Option("--normalised", help="Declare that every vector has norm 1. The command checks it.")] = False,
+    mixed: Annotated[bool, typer.Option("--mixed-ok", help="Accept vectors that seem to come from two embedders.")] = False,
     skip_bad: SkipBad = False,
     dry_run: DryRun = False,
     by: By = ME,
@@ -81,10 +94,10 @@ def adopt(
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Start with a gallery that another system has computed: its vectors become version 1, nothing is embedded again.
+    """Start with a gallery that another system computed. Its vectors become version 1, and nothing is embedded again.
 
-    The old embedder need not be at hand. The later upgrade learns from pairs: items that both embedders have seen, with labels, and not
-    items of the gallery. Without pairs an upgrade cannot be promised. Running it again adds what is new.
+    You do not need the old embedder. A later upgrade learns from pairs: labelled items that both embedders have embedded and that are not in
+    the gallery. Without pairs the tool cannot promise an upgrade. If you run the command again, it adds the new rows.
 
     Example: fct adopt gallery.parquet --as v1 --pairs old.npy new.npy --labels labels.txt
     """
@@ -117,10 +130,10 @@ def adopt(
 
 
 def delete(
-    ids: Annotated[list[str] | None, typer.Argument(help="Ids of items, as `fct search` shows them.")] = None,
-    file: Annotated[Path | None, typer.Option("--from", help="A text file with one id a line, besides or in place of arguments.")] = None,
+    ids: Annotated[list[str] | None, typer.Argument(help="Ids of the items, as `fct search` shows them.")] = None,
+    file: Annotated[Path | None, typer.Option("--from", help="Text file with one id a line. These ids are added to the arguments.")] = None,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Also remove every byte of them from the workspace, and look for what is left.")
+        bool, typer.Option("--purge", help="Also remove every byte of these items from the workspace, then search it for traces.")
     ] = False,
     dry_run: DryRun = False,
     by: By = ME,
@@ -128,9 +141,9 @@ def delete(
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Delete items: no answer shows them from the next ledger entry on, whatever is promoted or rolled back later.
+    """Delete items. From the next ledger entry on no answer shows them, even after a later promotion or rollback.
 
-    With --purge tables, old table versions, indexes and reports are rewritten, and the workspace is searched for what is left.
+    With --purge the command also rewrites tables, indexes and reports, removes old table versions, and searches the workspace for traces.
     The ledger counts deleted items and never names them.
 
     Example: fct delete holiday/beach.jpg --by ana --why "request 4711" --purge
@@ -155,19 +168,23 @@ def delete(
 
 
 def backfill(
-    fraction: Annotated[float | None, typer.Option(help="Share of the items that are to be the release's own, 0 to 1.")] = None,
-    until_map: Annotated[float | None, typer.Option("--until-mAP", help="Stop when the live gallery reaches this mAP.")] = None,
-    budget_minutes: Annotated[float | None, typer.Option(help="Stop after so many minutes; the batch at hand is finished.")] = None,
+    fraction: Annotated[
+        float | None, typer.Option(help="Share of the items that the serving release shall have embedded itself, from 0 to 1.")
+    ] = None,
+    until_map: Annotated[
+        float | None, typer.Option("--until-mAP", help="Stop when the mAP of the live gallery reaches this value.")
+    ] = None,
+    budget_minutes: Annotated[float | None, typer.Option(help="Stop after this many minutes. The current batch is finished first.")] = None,
     dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Embed carried items with the release that serves, the least certain first, while it serves.
+    """Embed carried-over items with the release that serves, starting with the most uncertain. The release keeps serving.
 
-    Every batch is one revision. Ctrl-C or a crash loses the batch at hand at most; the same command goes on. Images that cannot be read are
-    listed, and their items stay as they were carried.
+    Every batch becomes one revision. Ctrl-C or a crash loses at most the current batch; run the same command again to continue. The command
+    lists images that cannot be read, and their items keep the carried-over vectors.
 
     Example: fct backfill --fraction 0.2
     """
@@ -193,17 +210,17 @@ def backfill(
 
 
 def gc(
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, only say what would go.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove the data. Without this option the command only lists it.")] = False,
     dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Drop spaces, indexes and measurements of releases that nobody returns to, and old versions of tables. First it only says what.
+    """Remove spaces, indexes and measurements of releases that nobody returns to, and old versions of tables. Without --yes it only lists them.
 
-    The release that serves, the ones before it that gc.keep_releases keeps, and versions that wait for a person stay whole. Features and
-    items, verdicts, reports, h's and the ledger are never dropped.
+    It keeps the release that serves, as many earlier releases as gc.keep_releases says, and versions that wait for a decision. It never
+    removes features, items, verdicts, reports, h's or the ledger.
 
     Example: fct gc, then fct gc --yes --by ana
     """
@@ -224,21 +241,27 @@ def gc(
 
 def export(
     out: Annotated[
-        str, typer.Argument(help="A Parquet file to write, postgresql://user@host/database with pgvector, or qdrant+http://host:6333.")
+        str, typer.Argument(help="A Parquet file, postgresql://user@host/database (with pgvector), or qdrant+http://host:6333.")
     ],
-    release: Annotated[int | None, typer.Option(help="Parquet: one that serves or has served; default what serves.", min=1)] = None,
+    release: Annotated[
+        int | None, typer.Option(help="For Parquet: a release that serves or has served. The default is the release that serves.", min=1)
+    ] = None,
     since: Annotated[
-        int | None, typer.Option(help="Parquet: a ledger entry (`fct log`); only what is new, changed or deleted since it.", min=1)
+        int | None,
+        typer.Option(help="For Parquet: export only what is new, changed or deleted since this ledger entry (see `fct log`).", min=1),
     ] = None,
     dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Bring the vectors and items that a release answers with to an engine that you already run.
+    """Export the vectors and items of a release to a search engine that you already run.
 
-    PostgreSQL gets a table a release and a view on the one that serves, Qdrant a collection a release and an alias, which move after rows
-    were counted and queries compared there; run it again after any change, and only what changed is written. For Parquet: scale the vectors to norm 1 where the metric is
-    cosine, and load a new release into a collection of its own. Vectors of two releases do not belong in one index.
+    PostgreSQL gets one table for each release and a view of the release that serves. Qdrant gets one collection for each release and an alias.
+    The view or alias switches only after the command has counted the rows and compared queries there. Run the command again after any change:
+    it writes only the differences.
+
+    For Parquet: load each release into a collection of its own, because vectors of two releases must not share an index. If the metric is
+    cosine, scale the vectors to norm 1.
 
     Example: fct export release-2.parquet, and later fct export delta.parquet --since 12; or fct export postgresql://shop@db/search
     """
@@ -275,15 +298,13 @@ def export(
 
 
 def plan(
-    what: Annotated[
-        str | None, typer.Argument(help="A registered version, or the folder of a release; by default the newest version.")
-    ] = None,
+    what: Annotated[str | None, typer.Argument(help="A registered version or a release folder. The default is the newest version.")] = None,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """What an upgrade would do and cost: rows, time, disk, memory, and the backfill that it saves. Changes nothing.
+    """Estimate what an upgrade would cost (rows, time, disk, memory) and which re-embedding it would save. It changes nothing.
 
-    Rates are measured now, on this machine; that takes a minute. Prices: plan in params.yaml.
+    The command measures the speed of this machine, which takes about a minute. Prices come from the block plan in params.yaml.
 
     Example: fct plan build/releases/v2
     """

@@ -16,8 +16,8 @@ SkipBad = Annotated[
     bool,
     typer.Option(
         "--skip-bad",
-        help="Leave out rows that cannot be used (null, NaN, no direction, a norm a million times the median's, or a millionth) and list "
-        "them, in place of refusing.",
+        help="Skip and list rows that cannot be used, instead of refusing the input: null, NaN, all zeros, or a norm more than a million "
+        "times the median norm or less than a millionth of it.",
     ),
 ]
 

@@ -14,16 +14,16 @@ from flows.cli.searching import search
 from flows.cli.status import status
 
 OPS = "The life of a release"
-Version = Annotated[int, typer.Argument(help="Version of the registered model.", min=1)]
+Version = Annotated[int, typer.Argument(help="Number of a registered version.", min=1)]
 
 
 def register(
-    folder: Annotated[Path, typer.Argument(help="A release folder, as fct train or fct.release.write made it.")],
+    folder: Annotated[Path, typer.Argument(help="Release folder that `fct train` or fct.release.write made.")],
     dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Publish a release folder to MLflow as the next version. An incomplete one is refused, naming what is missing.
+    """Publish a release folder to MLflow as the next version. If the folder is incomplete, the command refuses it and names what is missing.
 
     Example: fct register build/releases/v2
     """
@@ -52,11 +52,17 @@ def _report(ws: Any, results: list[dict[str, Any]]) -> None:
 
 
 def reconcile(
-    once: Annotated[bool, typer.Option("--once", help="One pass, which is the default.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C; needs no server.")] = False,
-    every: Annotated[float | None, typer.Option(min=1, help="Seconds between two looks; default services.reconcile_every_s.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Look once. This is the default.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Look again and again until Ctrl-C. This needs no server.")] = False,
+    every: Annotated[
+        float | None, typer.Option(min=1, help="Seconds between two looks. The default is services.reconcile_every_s.")
+    ] = None,
     accept_head: Annotated[
-        bool, typer.Option("--accept-head", help="Let the ledger go on although its newest entries were lost, and do nothing else.")
+        bool,
+        typer.Option(
+            "--accept-head",
+            help="Accept that the newest ledger entries are lost, so that work can continue. The command then does nothing else.",
+        ),
     ] = False,
     by: By = ME,
     why: Why = "",
@@ -64,9 +70,9 @@ def reconcile(
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Look at the registry: carry out approvals, run waiting upgrades, let MLflow's alias and tags follow the ledger.
+    """Look at the registry and do what waits: carry out approvals, run upgrades, and set MLflow's alias and tags as the ledger says.
 
-    --accept-head is a person's decision after a backup was restored: what came after the ledger's highest entry is given up (docs/operations.md).
+    Use --accept-head after you restored a backup. It gives up what happened after the highest ledger entry (docs/operations.md).
 
     Example: fct reconcile --once
     """
@@ -101,7 +107,7 @@ def reconcile(
 
 
 def upgrade(version: Version, dry_run: DryRun = False, params: Params = DEFAULT, json: Json = False) -> None:
-    """Run (or continue) the upgrade to one version, whatever its status. With --dry-run it says what `fct plan` says.
+    """Run or continue the upgrade to one version, whatever its status. With --dry-run it prints the same as `fct plan`.
 
     Example: fct upgrade 2
     """
@@ -121,7 +127,7 @@ def upgrade(version: Version, dry_run: DryRun = False, params: Params = DEFAULT,
 
 
 def approve(version: Version, by: By, why: Why, dry_run: DryRun = False, params: Params = DEFAULT) -> None:
-    """Approve exactly the verdict that was reached. The same as setting the tag fct.approve in the MLflow UI as the description shows.
+    """Approve the verdict of a version. The tag fct.approve in the MLflow UI does the same; the version's description shows its value.
 
     Example: fct approve 2 --by ana --why "report looks right"
     """
@@ -133,7 +139,7 @@ def approve(version: Version, by: By, why: Why, dry_run: DryRun = False, params:
 
 
 def reject(version: Version, by: By, why: Why, dry_run: DryRun = False, params: Params = DEFAULT) -> None:
-    """Reject a version; an approval is withdrawn.
+    """Reject a version. This also withdraws an approval.
 
     Example: fct reject 2 --by ana --why "arrows got worse"
     """
@@ -145,13 +151,13 @@ def reject(version: Version, by: By, why: Why, dry_run: DryRun = False, params: 
 
 def promote(
     version: Version,
-    by: Annotated[str | None, typer.Option(help="Your name; by default the one who approved.")] = None,
+    by: Annotated[str | None, typer.Option(help="Your name. The default is the name of the approver.")] = None,
     why: Why = "",
     dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Promote model and gallery together, by one ledger entry. Needs a passed verdict and an approval of exactly that verdict.
+    """Promote model and gallery together with one ledger entry. The version needs a passed verdict and an approval of exactly that verdict.
 
     Example: fct promote 2
     """
@@ -177,18 +183,18 @@ def rollback(
     by: By = ME,
     why: Why = "",
     without_missing: Annotated[
-        bool, typer.Option("--without-missing", help="Also when items embedded by the later release alone will not serve.")
+        bool, typer.Option("--without-missing", help="Roll back even if items that only the later release embedded will be missing.")
     ] = False,
     leave: Annotated[
-        int | None, typer.Option("--from", help="The release to leave; by default the one that was promoted last.", min=1)
+        int | None, typer.Option("--from", help="Release to leave. The default is the release that was promoted last.", min=1)
     ] = None,
     dry_run: DryRun = False,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Return to the release that served before, model and gallery together, minus every item deleted since.
+    """Return to the release that served before, model and gallery together. Items deleted since then stay deleted.
 
-    Running it again changes nothing; one release further back goes --from the one that serves then.
+    A second run changes nothing. To go back one release further, name the release that serves now with --from.
 
     Example: fct rollback --by ana --why "customers complain"
     """
@@ -230,7 +236,7 @@ def rollback(
 
 
 def log(params: Params = DEFAULT, json: Json = False) -> None:
-    """The ledger: who did what, when and why. Its highest entry is what serves.
+    """Show the ledger: who did what, when and why. Its highest entry says what serves.
 
     Example: fct log
     """
@@ -244,10 +250,10 @@ def log(params: Params = DEFAULT, json: Json = False) -> None:
 
 
 def demo(
-    fresh: Annotated[bool, typer.Option("--fresh", help="Forget an earlier life and start over.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the workspace of an earlier run and start again.")] = False,
     params: Params = DEFAULT,
 ) -> None:
-    """The main job from beginning to end, on real images. A second run verifies the finished life and shows its table.
+    """Run the whole life of two releases on real images. A second run checks the finished result and prints its table.
 
     Example: fct demo
     """

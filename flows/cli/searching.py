@@ -16,20 +16,22 @@ PATIENCE_S = 30.0
 
 
 def search(
-    image: Annotated[Path | None, typer.Argument(help="Any image file.")] = None,
-    id: Annotated[str | None, typer.Option("--id", help="An item of the gallery, in place of an image.")] = None,
-    vector: Annotated[
-        Path | None, typer.Option(help="A .npy file with one vector of the embedder that serves, in place of an image.")
+    image: Annotated[Path | None, typer.Argument(help="Image file to search for.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="Id of a gallery item to search for, instead of an image.")] = None,
+    vector: Annotated[Path | None, typer.Option(help="A .npy file with one vector of the serving embedder, instead of an image.")] = None,
+    fingerprint: Annotated[
+        str | None, typer.Option(help="Fingerprint of the embedder that made the vector. If given, it is checked.")
     ] = None,
-    fingerprint: Annotated[str | None, typer.Option(help="Of the embedder that made the vector: checked where given.")] = None,
-    k: Annotated[int, typer.Option("-k", "--top", help="How many answers.")] = 10,
-    release: Annotated[int | None, typer.Option(help="Insist on this release; refused when another one serves.")] = None,
+    k: Annotated[int, typer.Option("-k", "--top", help="Number of answers.")] = 10,
+    release: Annotated[
+        int | None, typer.Option(help="Answer only from this release. If another release serves, the command refuses.")
+    ] = None,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Search the gallery that serves with the model that serves: what is like an image, an item, or a vector.
+    """Search the serving gallery for items that are similar to an image, an item or a vector.
 
-    Where `fct serve` runs on this machine for this workspace it is asked, which is quicker; the answer says so.
+    If `fct serve` runs on this machine for this workspace, the command asks that server, which is faster. The answer names the server.
 
     Example: fct search query.png -k 5; or fct search --id arrows/left.png
     """

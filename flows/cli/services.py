@@ -12,9 +12,9 @@ SERVICES = "The servers of a team, on this machine"
 
 
 def up(params: Params = DEFAULT, json: Json = False) -> None:
-    """Start MLflow, Prefect, the webhook receiver and the worker on this machine; what runs already is left alone.
+    """Start MLflow, Prefect, the webhook receiver and the worker on this machine. Parts that already run are left alone.
 
-    From then on a registration in MLflow starts its upgrade, and an approval set in the MLflow UI its promotion.
+    After that, a registration in MLflow starts an upgrade, and an approval in the MLflow UI starts the promotion.
 
     Example: fct up
     """
@@ -34,7 +34,7 @@ def up(params: Params = DEFAULT, json: Json = False) -> None:
 
 
 def down(params: Params = DEFAULT) -> None:
-    """End what `fct up` started, and nothing else. Work under way goes on at the next `fct up`.
+    """Stop what `fct up` started, and nothing else. The next `fct up` continues interrupted work.
 
     Example: fct down
     """
@@ -45,9 +45,9 @@ def down(params: Params = DEFAULT) -> None:
 
 
 def doctor(params: Params = DEFAULT, json: Json = False) -> None:
-    """Look at everything that a team relies on, and say what to do where something is wrong. Changes nothing.
+    """Check everything that a team relies on, and say how to repair what is wrong. It changes nothing.
 
-    Exit code 1 where something is wrong.
+    The exit code is 1 if something is wrong.
 
     Example: fct doctor
     """
@@ -71,14 +71,14 @@ def doctor(params: Params = DEFAULT, json: Json = False) -> None:
 
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8780,
-    candidate: Annotated[bool, typer.Option("--candidate", help="Also answer for the version that waits, for comparison.")] = False,
+    port: Annotated[int, typer.Option(help="Port to listen on. 0 takes a free port.", min=0, max=65535)] = 8780,
+    candidate: Annotated[bool, typer.Option("--candidate", help="Also answer for the newest version that waits, for comparison.")] = False,
     params: Params = DEFAULT,
 ) -> None:
-    """Serve searches over HTTP: what the ledger says, through promotions and rollbacks without a gap. A page for people is at /.
+    """Serve searches over HTTP. It follows the ledger through promotions and rollbacks without a gap. A search page is at /.
 
-    A candidate answers from its own carried gallery once its gates have passed, and before that through a bridge from the gallery that
-    serves. Where others can reach the host, everybody must send the token in the environment variable FCT_SERVE_TOKEN.
+    A candidate answers from its own carried-over gallery once its gates have passed. Before that, a bridge maps its queries to the gallery that
+    serves. If other machines can reach the host, every request must send the token in the environment variable FCT_SERVE_TOKEN.
 
     Example: fct serve --candidate
     """

@@ -15,23 +15,23 @@ from flows.cli.gallery import listing
 
 
 def status(
-    fresh: Annotated[bool, typer.Option("--fresh", help="Ask MLflow again, whatever is known.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Ask MLflow even if a recent answer is known.")] = False,
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every file that the ledger names, and compare it with what was recorded.")
+        bool, typer.Option("--verify", help="Read every file that the ledger names and compare it with its recorded digest.")
     ] = False,
     images: Annotated[
-        int, typer.Option("--images", help="With --verify: also read so many images of the gallery again and embed them.", min=0)
+        int, typer.Option("--images", help="With --verify: also read and embed this many images of the gallery again.", min=0)
     ] = 0,
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """What serves, what waits, and what to do next.
+    """Show what serves, what waits, and what to do next.
 
-    What serves is read from the ledger. Versions and their tags are as MLflow said them last, and the answer says when that was; where its
-    store is a file of this machine that has changed since, and with --fresh, it is asked again.
+    The ledger says what serves. Versions and tags come from the last answer of MLflow, and the output shows its age. The command asks MLflow
+    again with --fresh, or if MLflow's store is a file on this machine that has changed.
 
-    With --verify it reads every file of the gallery, the indexes and the releases instead. A file that is not what was recorded raises an
-    alarm, which stops every command that would make something from it; a --verify that finds all files equal ends it.
+    With --verify the command instead reads every file of the gallery, the indexes and the releases. If a file differs from its record, it
+    raises an alarm. The alarm stops every command that would make something from the file, until --verify finds all files equal.
 
     Example: fct status, or fct status --verify --images 200
     """

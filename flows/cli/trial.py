@@ -12,28 +12,41 @@ from flows.cli.inputs import SkipBad, read, warn
 
 
 def try_(
-    old: Annotated[str, typer.Option(help="OLD.npy, or table.parquet::column, table.lance::column (rows, old dimensions).")],
-    new: Annotated[str, typer.Option(help="NEW.npy (rows, new dimensions), row by row of the same items.")],
-    side: Annotated[str | None, typer.Option(help="SIDE.npy, side-information; what it adds is measured.")] = None,
-    labels: Annotated[str | None, typer.Option(help="L.npy, the class of each item; negative or empty = unknown.")] = None,
-    sources: Annotated[str | None, typer.Option(help="S.npy; rows of one source are never split, and hidden from each other.")] = None,
-    ids: Annotated[str | None, typer.Option(help="I.npy; rows of equal id are one item and do not find each other.")] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of images (named by id; without ids in sorted order), or a text file, one path a line.")
+    old: Annotated[
+        str, typer.Option(help="OLD.npy: vectors of the old model. Every input can also be table.parquet::column or table.lance::column.")
+    ],
+    new: Annotated[str, typer.Option(help="NEW.npy: vectors of the new model. Its rows are the same items in the same order.")],
+    side: Annotated[str | None, typer.Option(help="SIDE.npy: side-information of the same items. The page shows what it adds.")] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="L.npy: the class of each item. A negative number or an empty string means unknown.")
     ] = None,
-    head: Annotated[Path | None, typer.Option(help="HEAD.safetensors of the new model; labels are then the numbers of its rows.")] = None,
-    metric: Annotated[str, typer.Option(help="cosine or l2.")] = "cosine",
-    method: Annotated[str, typer.Option(help="auto, or a method of fct fit.")] = "auto",
-    gallery_rows: Annotated[int | None, typer.Option(min=1, help="Items in your real gallery; by default the rows given.")] = None,
-    seconds_per_million: Annotated[float, typer.Option(min=0, help="What embedding a million items takes you.")] = 0.0,
-    price_per_million: Annotated[float, typer.Option(min=0, help="What embedding a million items costs you, any currency.")] = 0.0,
+    sources: Annotated[
+        str | None, typer.Option(help="S.npy: sources. Rows of one source stay together in the split and do not find each other.")
+    ] = None,
+    ids: Annotated[str | None, typer.Option(help="I.npy: ids. Rows with equal ids are one item and do not find each other.")] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of images, named by id or, without --ids, in sorted order. It can also be a text file with one path a line."
+        ),
+    ] = None,
+    head: Annotated[
+        Path | None, typer.Option(help="HEAD.safetensors: the new model's classifier. Labels are then row numbers of the head.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Distance metric: cosine or l2.")] = "cosine",
+    method: Annotated[str, typer.Option(help="auto, or a method of `fct fit`.")] = "auto",
+    gallery_rows: Annotated[
+        int | None, typer.Option(min=1, help="Number of items in your real gallery. The default is the number of rows given.")
+    ] = None,
+    seconds_per_million: Annotated[float, typer.Option(min=0, help="Seconds that you need to embed one million items.")] = 0.0,
+    price_per_million: Annotated[float, typer.Option(min=0, help="Price of embedding one million items, in any currency.")] = 0.0,
     skip_bad: SkipBad = False,
-    seed: Annotated[int, typer.Option(help="Of the split, the fit and the intervals.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1.")] = "auto",
-    out: Annotated[Path, typer.Option("--out", help="The page; whole or not at all.")] = Path("trial.html"),
+    seed: Annotated[int, typer.Option(help="Seed of the split, the fit and the intervals.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    out: Annotated[Path, typer.Option("--out", help="Path of the HTML page. It is written atomically.")] = Path("trial.html"),
     json: Json = False,
 ) -> None:
-    """Should you upgrade, and what comes back without re-embedding? About a minute, on vectors alone.
+    """Measure whether an upgrade is worth it and how much of the gain you get without re-embedding. It takes about a minute and needs only vectors.
 
     Example: fct try --old old.npy --new new.npy --labels labels.npy
     """
