@@ -63,7 +63,7 @@ def check(
     if (pool_old is None) != (pool_new is None) or (pool_old is not None and (pool_side is None) != (side is None)):
         raise BadInput("the pool is incomplete", wanted="pool-old and pool-new, and pool-side exactly when side is given")
     if pool_side is not None and pool_old is None:
-        raise BadInput("the pool is incomplete", wanted="pool-old and pool-new beside pool-side")
+        raise BadInput("the pool is incomplete", wanted="pool-old and pool-new together with pool-side")
     pool = None
     if pool_old is not None and pool_new is not None:
         vectors.check("pool-old", pool_old, dim=old.shape[1], alike=True)

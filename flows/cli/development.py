@@ -53,7 +53,7 @@ def train(
     settings = read(params)
     set_threads(settings)
     if name not in settings.train:
-        raise BadInput(f"params.yaml says nothing about {name}", wanted=" or ".join(settings.train), where="train")
+        raise BadInput(f"params.yaml has no recipe for {name}", wanted=" or ".join(settings.train), where="train")
     how = settings.train[name]
     target = out or Path("build/releases") / name
     release = make_release(

@@ -78,7 +78,7 @@ def evaluate(
     _say_drawn(result)
     alone = result.get("max_queries", len(arrays["query"])) - result["n_queries"]
     if alone:
-        say(f"without an item of their class that they can see, and so not counted: {alone} of the queries")
+        say(f"not counted: {alone} of the queries, because they can find no item of their class in the gallery")
     if result["classes_of_one"]:
         say(f"classes with one item in the gallery: {result['classes_of_one']}")
     lines = []
@@ -144,7 +144,7 @@ def curve(
     if chosen is not None:
         for name in [name for name in arrays if name.startswith("query")]:
             if len(arrays[name]) != given:
-                raise BadInput(f"{name} has another length than the queries", wanted=given, got=len(arrays[name]))
+                raise BadInput(f"{name} and the queries differ in length", wanted=given, got=len(arrays[name]))
             arrays[name] = arrays[name][chosen]
     retrieval.differ(arrays["query_labels"], arrays["gallery_labels"])
     warn(retrieval.odd(**{("gallery" if name == "native" else name): array for name, array in arrays.items() if name != "transformed"})[1])

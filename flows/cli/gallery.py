@@ -106,9 +106,9 @@ def adopt(
 
     number = as_version.removeprefix("v")
     if not number.isascii() or not number.isdigit() or int(number) < 1:
-        raise BadInput("this is no version", wanted="v1", got=as_version)
+        raise BadInput("--as does not name a version", wanted="v1", got=as_version)
     if (pairs is None) != (labels is None):
-        raise BadInput("pairs and their labels belong together", wanted="--pairs OLD.npy NEW.npy --labels LABELS", todo="give both")
+        raise BadInput("--pairs and --labels belong together", wanted="--pairs OLD.npy NEW.npy --labels LABELS", todo="give both")
     ws = workspace(params) if dry_run else opened(params)
     rows = delivered.read_rows(vectors, ids=ids, side=side, skip_bad=skip_bad)
     given = (
@@ -271,9 +271,9 @@ def export(
     engine = next((one for one in (pgvector, qdrant) if out.startswith(one.SCHEMES)), None)
     if engine is not None:
         if release is not None or since is not None:
-            raise BadInput("an engine always gets what serves", todo="leave out --release and --since")
+            raise BadInput("an engine always gets the release that serves", todo="leave out --release and --since")
         if dry_run:
-            raise BadInput("what an engine lacks is known when it is asked", todo="for Parquet --dry-run counts the rows")
+            raise BadInput("--dry-run works only for Parquet", todo="leave out --dry-run")
         about = (
             pgvector.push(opened(params), out, lambda text: say(f"note: {text}"))
             if engine is pgvector
@@ -284,7 +284,9 @@ def export(
         give(about, json, f"{name}: {about['rows']} items of release {about['release']}.{about['revision']}; {what}")
         return
     if "://" in out or out.startswith("qdrant+"):
-        raise BadInput("this engine is unknown", wanted="a file, or " + " or ".join((*pgvector.SCHEMES[:1], *qdrant.SCHEMES)), got=out)
+        raise BadInput(
+            "the address names no known engine", wanted="a file, or " + " or ".join((*pgvector.SCHEMES[:1], *qdrant.SCHEMES)), got=out
+        )
     about = exporting.export(opened(params), Path(out), release=release, since=since, dry_run=dry_run)
     what = (
         f"{about['rows']} rows changed and {about['deleted']} deleted since entry {since}" if about["delta"] else f"{about['rows']} items"

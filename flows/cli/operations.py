@@ -79,7 +79,7 @@ def reconcile(
     from flows import reconcile as looking
 
     if once and watch:
-        raise BadInput("--once and --watch exclude each other", todo="give one of them")
+        raise BadInput("--once and --watch cannot be used together", todo="give one of them")
     ws = opened(params)
     if accept_head:
         from registry import accepting

@@ -36,9 +36,9 @@ def search(
     Example: fct search query.png -k 5; or fct search --id arrows/left.png
     """
     if sum(one is not None for one in (image, id, vector)) != 1:
-        raise BadInput("one thing can be searched for", wanted="an image, --id or --vector", todo="give one of them")
+        raise BadInput("a search takes exactly one query", wanted="an image, --id or --vector", todo="give one of them")
     if fingerprint is not None and vector is None:
-        raise BadInput("a fingerprint says who made a vector", wanted="--vector", todo="give it, or leave out --fingerprint")
+        raise BadInput("--fingerprint is only used with --vector", todo="give --vector, or leave out --fingerprint")
     ws = workspace(params)
     query = None if vector is None else _vector(vector)
     found = _served(ws, image, id, query, fingerprint, k, release) or _here(ws, image, id, query, fingerprint, k, release)
@@ -57,7 +57,9 @@ def _vector(path: Path) -> Any:
     rows = vectors.load(path, "vector")
     rows = rows[None] if rows.ndim == 1 else rows
     if rows.ndim != 2 or len(rows) != 1 or rows.dtype.kind not in "fiu":
-        raise BadInput("one vector can be searched for", wanted="(E,) or (1, E) numbers", got=f"{rows.shape} {rows.dtype}", where=path)
+        raise BadInput(
+            "the file must hold exactly one vector", wanted="numbers of shape (E,) or (1, E)", got=f"{rows.shape} {rows.dtype}", where=path
+        )
     return rows
 
 

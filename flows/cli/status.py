@@ -37,7 +37,7 @@ def status(
     """
     if verify or images:
         if not verify:
-            raise BadInput("images are read again when files are compared", todo="fct status --verify --images N")
+            raise BadInput("--images is only used with --verify", todo="fct status --verify --images N")
         _verify(params, images, json)
         return
     from fct.errors import OperationFailed
