@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from fct import device as devices
@@ -20,6 +21,7 @@ from fct import evaluation, flaws, metrics, order, pairs, vectors
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, features_name
+from fct.release import Release
 from registry import alarm, lock, names, rereading
 from registry.arrivals import Arrival
 from registry.decisions import ledger_lock
@@ -141,6 +143,29 @@ def backfill(
     return result
 
 
+def asked(workspace: Workspace, number: int, release: Release, device: torch.device) -> programs.Embed:
+    """A release's program, after it was asked the canaries.
+
+    Raises:
+        NotPermitted: it gives them other vectors than when the release was measured.
+    """
+    program = release.program(device)
+    ids, images = release.canaries()
+    for folder in names.steps(workspace, number, "pairs-v*"):
+        path = folder / "canaries" / "new.npy"
+        if not path.exists() or np.array(vectors.load(path.with_name("ids.npy"))).tolist() != ids.tolist():
+            continue  # given pairs of an adopted release, or canaries of another one
+        native = np.array(vectors.load(path))
+        now, _ = programs.embed(program, images, device=device)
+        if now.shape == native.shape and not np.allclose(now, native, rtol=1e-2, atol=1e-2 * float(np.abs(native).max())):
+            raise NotPermitted(
+                f"release {number} gives its canaries other vectors than when it was measured",
+                todo="nothing was changed; look for another version of torch, or an altered program",
+            )
+        break
+    return program
+
+
 class _State:
     """The serving release and its gallery, as the batches change them."""
 
@@ -198,7 +223,7 @@ class _State:
                 skipped.append((one, str(error)))
         if good:
             if self.program is None:
-                self.program = self._program()
+                self.program = asked(self.workspace, self.number, self.release, self.device)
             phi, psi = programs.embed(self.program, np.stack(images), device=self.device)
             living = np.isin(good, self.gallery.item_ids())  # deleted while the others were embedded
             flawed = flaws.find("its vector", phi, alike=True)
@@ -214,24 +239,6 @@ class _State:
             )
             good = kept.tolist()
         return ids[np.isin(ids, known) | np.isin(ids, good)], len(good)
-
-    def _program(self) -> programs.Embed:
-        """The release's program, after it was asked the canaries."""
-        program = self.release.program(self.device)
-        ids, images = self.release.canaries()
-        for folder in names.steps(self.workspace, self.number, "pairs-v*"):
-            path = folder / "canaries" / "new.npy"
-            if not path.exists() or np.array(vectors.load(path.with_name("ids.npy"))).tolist() != ids.tolist():
-                continue  # given pairs of an adopted release, or canaries of another one
-            native = np.array(vectors.load(path))
-            now, _ = programs.embed(program, images, device=self.device)
-            if now.shape == native.shape and not np.allclose(now, native, rtol=1e-2, atol=1e-2 * float(np.abs(native).max())):
-                raise NotPermitted(
-                    f"release {self.number} gives its canaries other vectors than when it was measured",
-                    todo="nothing was changed; look for another version of torch, or an altered program",
-                )
-            break
-        return program
 
     def commit(self, ids: np.ndarray, *, by: str, why: str) -> Entry | None:
         """The batch into the space, the index built anew, the canaries asked, one ledger entry. None where nothing changed."""

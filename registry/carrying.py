@@ -15,6 +15,7 @@ from fct import program as programs
 from fct.errors import NotPermitted
 from fct.gallery import NATIVE, Batch, features_name, forward_origin
 from registry import alarm, expectations, rereading
+from registry.revision import Revision
 from registry.workspace import Workspace
 
 
@@ -98,6 +99,19 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                 bar.update(len(batch.ids))
     gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
     return result
+
+
+def forwards_of(workspace: Workspace, revision: Revision) -> dict[int, forward.Forward]:
+    """Native version → h of a release that has served.
+
+    Raises:
+        NotPermitted: an h is not the one of the revision.
+    """
+    folder = workspace.upgrade_folder(int(revision["release"]))
+    forwards = {int(m): forward.load(folder / f"h-v{m}") for m in revision["forward"]}
+    if {str(m): h.digest for m, h in forwards.items()} != revision["forward"]:
+        raise NotPermitted("an h is not the one that serves", where=folder, todo="restore it")
+    return forwards
 
 
 def lacking(workspace: Workspace, version: int, there: np.ndarray) -> dict[int, np.ndarray]:

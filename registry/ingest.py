@@ -13,14 +13,14 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import flaws, forward
+from fct import flaws
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery import Ingested
 from fct.release import Release
 from registry import alarm, lock, rereading
 from registry.arrivals import Arrival, find
-from registry.carrying import carry, lacking
+from registry.carrying import carry, forwards_of, lacking
 from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.ledger import Entry
@@ -286,17 +286,13 @@ def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Re
     """Missing rows into the space of a release, each from its own native version; a new index; its next revision. None where none is missing.
 
     Raises:
-        NotPermitted: an h is not the one of the revision.
+        NotPermitted: as :func:`registry.carrying.forwards_of`.
     """
     number, space = int(revision["release"]), revision["space"]
     there = workspace.gallery.space_ids(space, at=revision["tables"][space]["version"])
     there = np.intersect1d(there, workspace.gallery.space_ids(space))  # an id may have come again after a deletion that was cut short
     if not lacking(workspace, number, there):
         return None
-    folder = workspace.upgrade_folder(number)
-    forwards = {int(m): forward.load(folder / f"h-v{m}") for m in revision["forward"]}
-    if {str(m): h.digest for m, h in forwards.items()} != revision["forward"]:
-        raise NotPermitted("an h is not the one that serves", where=folder, todo="restore it")
-    carry(workspace, space, number, forwards)
+    carry(workspace, space, number, forwards_of(workspace, revision))
     now = pin(workspace, number, space, workspace.releases.release(number, check=False), revision["forward"])
     return now | {"revision": next_number(entries, number), "verdict": revision["verdict"]}

@@ -36,9 +36,9 @@ from fct.files import disk_errors
 from registry import formats
 from registry.mark import Mark, read_mark, write_mark
 
-ACTIONS = ("promote", "ingest", "delete", "backfill", "rollback", "gc", "approve", "reject", "withdraw", "accept")
+ACTIONS = ("promote", "ingest", "delete", "backfill", "repair", "rollback", "gc", "approve", "reject", "withdraw", "accept")
 DECISIONS = ("approve", "reject", "withdraw")  # a person's word: recorded, changes nothing that serves
-REVISIONS = ("ingest", "delete", "backfill", "accept")  # a new revision of the release that serves already
+REVISIONS = ("ingest", "delete", "backfill", "repair", "accept")  # a new revision of the release that serves already
 REPORTS = "reports in MLflow"  # what a purge may owe
 CHECKED = 3  # format from which on an entry has a checksum
 

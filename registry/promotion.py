@@ -159,7 +159,7 @@ def _all_have_an_h(upgrade: Upgrade, base: Revision) -> None:
             )
 
 
-def _read_back(workspace: Workspace, version: int, revision: Revision, forwards: dict[int, Forward], delta: np.ndarray) -> None:
+def read_back(workspace: Workspace, version: int, revision: Revision, forwards: dict[int, Forward], delta: np.ndarray) -> None:
     """Rows of the delta and of the whole are what their features give, and what the index holds. NotPermitted where one is not."""
     state, maker = revision["tables"][revision["space"]], Maker(workspace, version, forwards)
     searcher = open_index(workspace, revision, workspace.releases.release(version, check=False).metric)
@@ -291,7 +291,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
             if revision["index"]["build"] != evaluated["index"]["build"]:
                 raise NotPermitted("the index settings changed since the verdict", todo=f"measure again with `fct upgrade {version}`")
         _same_rows(gallery, base, delta)
-        _read_back(workspace, version, revision, forwards, delta)
+        read_back(workspace, version, revision, forwards, delta)
         said = ask_canaries(workspace, version, revision)
         names.still_there(revision, ledger.entries())
         kept.keep(workspace, kept.release(workspace, revision, check=False))  # whatever becomes of MLflow, this can be served

@@ -62,7 +62,7 @@ def check(maker: Maker, space: str, ids: np.ndarray, searcher: indexes.Searcher 
     missing = np.setdiff1d(living, there.ids)
     if len(missing):
         raise NotPermitted(f"{len(missing)} rows were written and are not there", got=missing[0], where=space, todo=ADVICE)
-    natives, compared = _sources(maker.version, there.origin), 0
+    natives, compared = sources(maker.version, there.origin), 0
     for m in sorted(set(natives.tolist())):
         rows = np.flatnonzero(natives == m)
         for batch in gallery.features(m, ids=there.ids[rows], skip_absent=True):
@@ -80,7 +80,7 @@ def check(maker: Maker, space: str, ids: np.ndarray, searcher: indexes.Searcher 
     return compared
 
 
-def _sources(version: int, origins: np.ndarray) -> np.ndarray:
+def sources(version: int, origins: np.ndarray) -> np.ndarray:
     """(N,) the native version whose features a row was made from."""
     own = {NATIVE: version, BACKFILLED: version}
     return np.array([own.get(one) or int(one.removeprefix("forward ").partition("→")[0]) for one in origins.tolist()], dtype=np.int64)

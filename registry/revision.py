@@ -10,6 +10,7 @@ detail as ``earlier``, so that a rollback always finds what it may return to (:f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,13 @@ def before(entries: list[Entry], current: int) -> Revision | None:
     return latest(entries)[int(earlier[-1]["release"])] if earlier and earlier[-1] else None
 
 
-def pin(workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str]) -> Revision:
+def pin(
+    workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str], unfit: Iterable[str] = ()
+) -> Revision:
     """Build the index of a space, unless a whole one is there, and describe the revision: every table as it is now, and the index.
+
+    Args:
+        unfit: folders of indexes, relative to the workspace, that are damaged and stay as they are.
 
     Raises:
         Damaged: a file of items or of the space is not what was recorded of it.
@@ -95,7 +101,7 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
     content, settings = states[space].content, workspace.settings.index
     made_from = {"content": content, "settings": settings.of_building(), "metric": release.metric}
     folder = workspace.index_folder(digests.of_json(keyed("index", made_from)))
-    folder = workspace.folder / names.unused(folder.relative_to(workspace.folder).as_posix(), names.gone(workspace.ledger.entries()))
+    folder = workspace.folder / names.unused(folder.relative_to(workspace.folder).as_posix(), names.gone(workspace.ledger.entries()).union(unfit))
     about = _whole_index(folder, release.metric, content, _recorded_index(workspace, folder))
     if about is None:
         rows = workspace.gallery.read_space(space, at=states[space].version)

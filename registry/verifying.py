@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from fct import forward, tables
 from fct import index as indexes
-from fct.errors import BadInput, NotPermitted, OperationFailed
+from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.files import read_json
+from fct.gallery import FEATURES, ITEMS
+from fct.release import Release
 from registry import alarm, kept
 from registry.facts import void
 from registry.ledger import Entry
@@ -21,6 +24,23 @@ from registry.workspace import Workspace
 
 TRIES = 5
 CURE = "restore it from a backup, then `fct status --verify`"
+REPAIR = "`fct repair` makes it again, or restore it from a backup"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is not what was recorded.
+
+    Attributes:
+        kind: ``table``, ``release``, ``h`` or ``index``. name: of the table, or the number of the release.
+        file: relative to the gallery or to the workspace; empty where a table cannot be opened, and of a release.
+        sentence: what is wrong, and what helps.
+    """
+
+    kind: str
+    name: str
+    file: str
+    sentence: str
 
 
 @dataclass
@@ -30,13 +50,17 @@ class Found:
     Attributes:
         files, bytes: of tables and indexes that were compared.
         releases: whose newest revision was looked at; candidates that wait are among them.
-        damaged: one sentence for each file that differs, with what helps.
+        details: what differs. damaged: one sentence for each of them, with what helps.
     """
 
     files: int = 0
     bytes: int = 0
     releases: list[int] = field(default_factory=list)
-    damaged: list[str] = field(default_factory=list)
+    details: list[Damage] = field(default_factory=list)
+
+    @property
+    def damaged(self) -> list[str]:
+        return [one.sentence for one in self.details]
 
 
 def verify_all(workspace: Workspace) -> Found:
@@ -62,31 +86,65 @@ def verify_all(workspace: Workspace) -> Found:
 def _look(workspace: Workspace, entries: list[Entry]) -> Found:
     found, wanted = Found(), dict[str, str]()
     there = set(workspace.gallery.tables())
-    whole = _kept(entries)
+    whole = served(workspace, entries)
     there -= {one["space"] for one in latest(entries).values()} - {one["space"] for one in whole}
-    revisions = [one for one in whole if one["space"] in there] + [one for one in _waiting(workspace, entries) if one["space"] in there]
+    revisions = whole + [one for one in waiting(workspace, entries) if one["space"] in there]
     known = alarm.recorded(workspace)
     for name in sorted(there):
         try:
             wanted |= {file: known[name][file] for file in workspace.gallery.files(name) if file in known.get(name, {})}
         except (BadInput, OperationFailed) as error:
-            found.damaged.append(f"the table {name} cannot be opened: {error}; {CURE}")
+            found.details.append(Damage("table", name, "", f"the table {name} cannot be opened: {error}; {CURE}"))
     for revision in revisions:
         found.releases.append(int(revision["release"]))
-        for state in revision["tables"].values():
+    for tables_ in (*(one["tables"] for one in revisions), _first(entries)):
+        for state in tables_.values():
             wanted |= state["files"]
     for name, how in tables.different(workspace.gallery.root, wanted).items():
-        found.damaged.append(f"a file of the gallery {how}: {name}; {CURE}")
+        table = name.partition(".lance/")[0]
+        cure = CURE if irreparable(workspace, table, name) else REPAIR
+        found.details.append(Damage("table", table, name, f"a file of the gallery {how}: {name}; {cure}"))
     found.files = len(wanted)
     found.bytes = sum(path.stat().st_size for path in (workspace.gallery.root / name for name in wanted) if path.is_file())
     serves = int(entries[-1].serving["release"]) if entries and entries[-1].serving else 0
     for revision in revisions:
-        found.damaged += _beside_tables(workspace, revision, later=int(revision["release"]) > serves)
+        found.details += _beside_tables(workspace, revision, later=int(revision["release"]) > serves)
     found.releases = sorted(set(found.releases))
     return found
 
 
-def _beside_tables(workspace: Workspace, revision: Revision, *, later: bool) -> Iterator[str]:
+def _first(entries: list[Entry]) -> dict[str, Any]:
+    """Table → state of what waits for a first release, while nothing serves."""
+    if not entries or entries[-1].serving is not None:
+        return {}
+    recorded = [entry.detail["recorded"] for entry in entries if "recorded" in entry.detail]
+    return recorded[-1] if recorded else {}
+
+
+def irreparable(workspace: Workspace, table: str, file: str) -> bool:
+    """Whether what a damaged file of a table says cannot be computed: nothing gives the items, their descriptions and an adopted release's
+    features again, and a manifest alone says which rows there are. What only an older version of the table has is not needed: a new
+    revision goes on without it.
+    """
+    gallery = workspace.gallery
+    try:
+        if not file or table not in gallery.tables():
+            return True
+        if "/_versions/" in file:
+            return 2**64 - 1 - int(Path(file).stem) >= gallery.newest_version(table)
+        if file not in gallery.files(table):
+            return False
+        return table == ITEMS or (table.startswith(FEATURES) and _release(workspace, int(table.removeprefix(f"{FEATURES}v"))).adopted)
+    except FctError:  # the table or the release cannot be opened
+        return True
+
+
+def _release(workspace: Workspace, number: int) -> Release:
+    revision = latest(workspace.ledger.entries()).get(number)
+    return workspace.releases.release(number) if revision is None else kept.release(workspace, revision, check=False)
+
+
+def _beside_tables(workspace: Workspace, revision: Revision, *, later: bool) -> Iterator[Damage]:
     """What is wrong with a revision's release, h's and index.
 
     Args:
@@ -97,37 +155,41 @@ def _beside_tables(workspace: Workspace, revision: Revision, *, later: bool) -> 
     try:
         kept.release(workspace, revision)
     except (BadInput, NotPermitted) as error:
-        yield f"{error}"
+        yield Damage("release", str(number), "", f"{error}; restore its files in MLflow, or from a backup")
     for m, digest in revision["forward"].items():
         try:
             whole = forward.load(folder / f"h-v{m}").digest == digest or later
         except (BadInput, NotPermitted):
             whole = False
         if not whole:
-            yield f"the h from version {m} to {number} is not the one that was recorded: {folder / f'h-v{m}'}; {CURE}"
-    place = workspace.folder / revision["index"]["folder"]
+            place = (folder / f"h-v{m}").relative_to(workspace.folder).as_posix()
+            sentence = f"the h from version {m} to {number} is not the one that was recorded: {folder / f'h-v{m}'}; {CURE}"
+            yield Damage("h", str(number), place, sentence)
+    place = revision["index"]["folder"]
     recorded = {key: value for key, value in revision["index"].items() if key != "folder"}
-    for name, how in indexes.different(place, recorded).items():
-        yield f"a file of the index of release {number} {how}: {place / name}; {CURE}"
+    for name, how in indexes.different(workspace.folder / place, recorded).items():
+        sentence = f"a file of the index of release {number} {how}: {workspace.folder / place / name}; {REPAIR}"
+        yield Damage("index", str(number), f"{place}/{name}", sentence)
 
 
-def _kept(entries: Iterable[Entry]) -> list[Revision]:
-    """The newest revision of each release, but for those that a deletion found damaged and left behind: nobody can return to them."""
-    entries, left = list(entries), set[int]()
+def served(workspace: Workspace, entries: Iterable[Entry]) -> list[Revision]:
+    """The newest revision of each release whose space is there, but for those that a deletion or a repair found damaged and left behind:
+    nobody can return to them."""
+    entries, left, there = list(entries), set[int](), set(workspace.gallery.tables())
     for entry in entries:
         for one in (entry.serving, *entry.detail.get("earlier", [])):
             left -= {int(one["release"])} if one is not None else set()
         left |= {int(one) for one in entry.detail.get("damaged", [])}
-    return [revision for release, revision in latest(entries).items() if release not in left]
+    return [revision for release, revision in latest(entries).items() if release not in left and revision["space"] in there]
 
 
-def _waiting(workspace: Workspace, entries: list[Entry]) -> Iterator[Revision]:
+def waiting(workspace: Workspace, entries: list[Entry]) -> Iterator[Revision]:
     """Revisions of candidates that have never served, but for those from which a purge took what they were measured with."""
-    served = latest(entries)
+    known = latest(entries)
     for path in sorted((workspace.folder / "upgrades").glob(f"{workspace.settings.model}-v*/revision.json")):
         try:
             said: Any = read_json(path)
-            if int(said["release"]) not in served and not void(workspace, int(said["release"]), entries):
+            if int(said["release"]) not in known and not void(workspace, int(said["release"]), entries):
                 yield said
         except (BadInput, KeyError, TypeError, ValueError):
             continue  # its upgrade writes it anew

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fct.errors import BadInput
+from fct.errors import BadInput, NotPermitted
 from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say, workspace
 from flows.cli.inputs import SkipBad, listing
 
@@ -164,6 +164,56 @@ def delete(
         say(f"version {version} is not whole and cannot be returned to: {reason}")
     for version in result.get("void", []):
         say(f"version {version}: its verdict was about rows that are gone; `fct reconcile --once` measures it again")
+    say("Next: fct status")
+
+
+def repair(
+    leave: Annotated[
+        list[int] | None, typer.Option(help="A release to leave behind where it cannot be repaired: nobody can return to it; several times.")
+    ] = None,
+    root: Annotated[list[Path] | None, typer.Option(help="A further place that images may be links to; several times. See data.roots.")] = None,
+    dry_run: DryRun = False,
+    by: By = ME,
+    why: Why = "",
+    params: Params = DEFAULT,
+    json: Json = False,
+) -> None:
+    """Make again what is damaged (`fct status --verify`): rows of a space from features, features from images, an index from its space.
+
+    Nothing is changed unless everything that serves can be made again; what no computation gives (items, a release, an h, features that
+    were adopted) is named, and has to be restored. Rows of files that are whole stay as they are. The alarm ends with it.
+
+    Example: fct repair --dry-run, then fct repair --by ana --why "a disk failed"
+    """
+    from dataclasses import asdict
+
+    from registry.repairing import repair as run
+
+    found = run(opened(params), leave=leave or (), roots=root or (), by=by, why=why, dry_run=dry_run)
+    problem = None
+    if found.blocked:
+        problem = NotPermitted(
+            f"nothing was repaired, since {len(found.blocked)} releases cannot be: " + next(iter(found.blocked.values())),
+            todo="`fct repair --leave N` goes on without an earlier release or a version that waits; what serves cannot be left",
+            code="altered",
+        )
+    elif found.remaining:
+        problem = NotPermitted(f"{len(found.remaining)} files still are not what was recorded: {found.remaining[0]}", code="altered")
+    would = "would be " if dry_run or found.blocked else ""
+    text = f"{len(found.damaged)} files differ; {sum(found.rows.values())} rows {would}made again, {len(found.indexes)} indexes {would}built anew"
+    if not found.damaged:
+        text = "everything is as recorded, and there is nothing to repair"
+    give(asdict(found) | ({"error": problem.to_json()} if problem else {}), json, text)
+    for name, rows in found.rows.items():
+        say(f"  {name}: {rows} rows" + (f", {found.compared} images compared with what they became" if name.startswith("features/") else ""))
+    listing("rows of features cannot be made again", found.gone)
+    for release, reason in (found.blocked | found.left).items():
+        say(f"version {release} {'cannot be repaired' if release in found.blocked else 'is left behind'}: {reason}")
+    for version in found.void:
+        say(f"version {version}: its verdict was about files that are gone; `fct reconcile --once` measures it again")
+    if problem:
+        say(f"fct: {problem}")
+        raise typer.Exit(problem.exit_code)
     say("Next: fct status")
 
 
@@ -334,5 +384,5 @@ def spoken(seconds: float) -> str:
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (plan, ingest, adopt, delete, backfill, gc, export):
+    for command in (plan, ingest, adopt, delete, repair, backfill, gc, export):
         app.command(rich_help_panel=GALLERY)(command)

@@ -116,7 +116,7 @@ def _verify(params: Path, images: int, json: bool) -> None:
 
     ws = opened(params)
     found = verify_all(ws)
-    table: dict[str, Any] = asdict(found)
+    table: dict[str, Any] = asdict(found) | {"damaged": found.damaged}
     lines = [
         f"{found.files} files compared, {found.bytes / 1e6:.1f} MB: "
         + (f"{len(found.damaged)} differ" if found.damaged else "all are as recorded")
