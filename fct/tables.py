@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from pyarrow import Table as Rows
 
 KEY = {"lance-schema:unenforced-primary-key": "true"}
-RESTORE = "restore it from a backup, then `fct status --verify`"
+HELP = "`fct status --verify` says what helps: `fct repair`, or a backup"
 ATTEMPTS = 12
 HASHING_THREADS = 4
 
@@ -379,7 +379,7 @@ def compare(root: Path, recorded: Mapping[str, str], what: str = "the gallery") 
         Damaged: a file is missing or was altered; the sentence names it.
     """
     for name, how in different(root, recorded).items():
-        raise Damaged(f"a file of {what} {how}", got=name, where=root, todo=RESTORE)
+        raise Damaged(f"a file of {what} {how}", got=name, where=root, todo=HELP)
 
 
 def verify(root: Path, state: TableState) -> None:

@@ -2,8 +2,9 @@
 
 A recorded digest is carried over and never taken anew (:func:`recorded`); who reads rows to make other rows, an index or a merge of them
 compares their files first (:func:`compare`). A file that differs raises an alarm, one JSON file in the workspace: from then on nothing is
-made from the gallery (:func:`stops`), until `fct status --verify` has found every file equal. Deletions and rollbacks are not stopped: they
-compare what they go on from themselves, and damage elsewhere must keep neither a person's items nor the way back.
+made from the gallery (:func:`stops`), until `fct status --verify` has found every file equal: restored from a backup, or named no more since
+`fct repair` made its rows again (:mod:`registry.repairing`). Deletions and rollbacks are not stopped: they compare what they go on from
+themselves, and damage elsewhere must keep neither a person's items nor the way back.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ def refuse(workspace: Workspace) -> None:
         raise NotPermitted(
             f"files are not what the ledger recorded ({len(found)} found), and nothing is made from them: {found[0]}",
             where=workspace.folder,
-            todo="`fct status --verify` lists them, says what helps, and lets work go on once every file is equal",
+            todo="`fct status --verify` lists them and says what helps: `fct repair` makes again what can be computed, the rest is restored from a"
+            " backup. Work goes on once every file is equal",
         )
 
 

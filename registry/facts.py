@@ -60,7 +60,7 @@ def readable_verdict(workspace: Workspace, version: int) -> dict[str, Any] | Non
 
 
 def void(workspace: Workspace, version: int, entries: list[Entry] | None = None) -> bool:
-    """Whether what the candidate was measured with is gone, by a purge or (:func:`dropped`) by a gc: then its verdict is none.
+    """Whether what the candidate was measured with is gone, by a purge, a repair or (:func:`dropped`) a gc: then its verdict is none.
 
     Args:
         entries: of the ledger, where they were read.

@@ -78,17 +78,17 @@ class Images:
         return Arrival(one, "", "", uri, problem=problem).read(self.release.size, self.release.mode)[0]
 
 
-def from_images(images: Images, version: int, ids: np.ndarray) -> Features:
+def from_images(images: Images, version: int, wanted: np.ndarray) -> Features:
     """Embed the images of items again, part by part. Nothing is written.
 
     Args:
-        ids: (N,) str, sorted.
+        wanted: (N,) ids, sorted.
     """
     parts, gone = list[tuple[np.ndarray, np.ndarray, np.ndarray]](), list[tuple[str, str]]()
-    with tqdm(total=len(ids), desc="embedding again", unit="image", mininterval=1) as bar:
-        for start in range(0, len(ids), PART):
+    with tqdm(total=len(wanted), desc="embedding again", unit="image", mininterval=1) as bar:
+        for start in range(0, len(wanted), PART):
             read, good = [], []
-            for one in ids[start : start + PART].tolist():
+            for one in wanted[start : start + PART].tolist():
                 try:
                     read.append(images.read(one))
                     good.append(one)
@@ -99,10 +99,11 @@ def from_images(images: Images, version: int, ids: np.ndarray) -> Features:
                 flawed, names = flaws.find("its vector", phi), np.array(good, dtype=str)
                 gone += flawed.listed(names)
                 parts.append((names[~flawed.bad], phi[~flawed.bad], psi[~flawed.bad]))
-            bar.update(len(ids[start : start + PART]))
+            bar.update(len(wanted[start : start + PART]))
     release = images.release
     empty = np.empty(0, dtype=str), np.empty((0, release.dim), np.float32), np.empty((0, release.side_dim), np.int8)
-    return Features(version, *(np.concatenate(some) for some in zip(empty, *parts, strict=True)), gone)
+    ids, phi, psi = (np.concatenate(some) for some in zip(empty, *parts, strict=True))
+    return Features(version, ids, phi, psi, gone)
 
 
 def compare(
@@ -145,9 +146,7 @@ def write(workspace: Workspace, made: Features, images: Images) -> None:
     gallery, release, rows = workspace.gallery, images.release, workspace.settings.transform.batch_rows
     for start in range(0, len(made.ids), rows):
         part = slice(start, start + rows)
-        gallery.add_features(
-            made.version, release.fingerprint, made.ids[part], made.phi[part], made.psi[part], psi_bits=release.side_bits
-        )
+        gallery.add_features(made.version, release.fingerprint, made.ids[part], made.phi[part], made.psi[part], psi_bits=release.side_bits)
     some = rereading.chosen(made.ids, features_name(made.version))
     if len(some):
         rereading.check_features(gallery, made.version, some, np.stack([images.read(one) for one in some.tolist()]), images.embed)

@@ -20,7 +20,7 @@ import numpy as np
 from fct import digests, fragments
 from fct.errors import BadInput, NotPermitted
 from fct.forward import Forward
-from fct.gallery import FEATURES, features_name
+from fct.gallery import FEATURES, SPACE, features_name
 from registry import kept
 from registry.carrying import carry, forwards_of
 from registry.entering import enter
@@ -119,6 +119,7 @@ class _Work:
             for name in sorted(self.damaged)
             if not any(irreparable(workspace, one.name, one.file) for one in details if one.kind == "table" and one.name == name)
         }
+        self.going: set[str] = set()  # spaces of nobody but versions that wait, with nothing to repair them by
         self.lost: dict[int, str] = {}  # release → why it cannot be repaired
         self.forwards: dict[int, dict[int, Forward]] = {}  # release → native version → h
         self.made: dict[int, tuple[Features, Images]] = {}
@@ -138,14 +139,18 @@ class _Work:
                 self.lost.setdefault(int(one.name), one.sentence)
             elif one.kind == "table" and one.name not in self.fragments:
                 self._lose(one.name, one.sentence)
+        if self.lost.keys() - set(leave):  # items that cannot be believed lead nowhere
+            self.result.blocked = {release: why for release, why in self.lost.items() if release not in leave}
+            return
         for release, revision in self.released.items():
             try:
+                self.workspace.releases.release(release, check=False)  # before anything is changed: MLflow may be away
                 self.forwards[release] = forwards_of(self.workspace, revision)
             except (BadInput, NotPermitted) as error:
                 if self._touched(revision):
                     self.lost.setdefault(release, str(error))
         for name in (one for one in self.fragments if one.startswith(FEATURES)):
-            self._features(int(name.removeprefix(f"{FEATURES}v")), leave, roots)
+            self._features(int(name.removeprefix(f"{FEATURES}v")), roots)
         for release, revision in self.released.items():
             if revision["space"] in self.fragments and release not in self.lost:
                 self._space(release, revision)
@@ -155,13 +160,16 @@ class _Work:
         self.result.rows |= {str(self.released[release]["space"]): len(ids) for release, ids in self.spaces.items()}
         self.result.compared = sum(made.compared for made, _ in self.made.values())
         self.result.indexes = [r for r, one in self.released.items() if r not in self.lost and one["index"]["folder"] in self.indexes]
-        touched = [version for version, one in self.waiting.items() if version in self.result.left or self._touched(one)]
-        self.result.void = sorted(touched)
+        self.result.void = sorted(version for version, one in self.waiting.items() if version in self.result.left or self._touched(one))
 
     def _lose(self, table: str, why: str) -> None:
-        """Every release that has a table is lost; where none has, what serves, which cannot be said to be whole beside it."""
-        theirs = [release for release, one in (self.released | self.waiting).items() if table in one["tables"]]
-        for release in theirs or ([int(self.serving["release"])] if self.serving else [0]):
+        """Every release that has a table is lost. A space that none has goes: whatever waits makes one anew."""
+        theirs = [release for release, one in self.released.items() if table in one["tables"]]
+        if SPACE.fullmatch(table) and not theirs:
+            self.going.add(table)
+            return
+        theirs += [release for release, one in self.waiting.items() if table in one["tables"]]
+        for release in theirs or [0]:  # of a gallery from which nothing serves yet
             self.lost.setdefault(release, why)
 
     def _whole(self, table: str, columns: Sequence[str] = ("id",)) -> dict[str, np.ndarray]:
@@ -177,7 +185,7 @@ class _Work:
             found = np.union1d(found, np.char.decode(np.load(folder / "ids.npy", allow_pickle=False), "utf-8"))
         return np.intersect1d(found, self.gallery.item_ids())
 
-    def _features(self, m: int, leave: Collection[int], roots: Sequence[str | Path]) -> None:
+    def _features(self, m: int, roots: Sequence[str | Path]) -> None:
         """Make ready what ``features/v{m}`` lacks: of the items native to m, and of later ones that release m answers with."""
         native, own = self.gallery.item_ids(native_version=m), self.released.get(m)
         later = np.empty(0, dtype=str)
@@ -191,12 +199,14 @@ class _Work:
         release = self.workspace.releases.release(m) if revision is None else kept.release(self.workspace, revision)
         images = Images(self.workspace, m, release, roots)
         made = from_images(images, m, todo)
-        compare(self.workspace, made, {number: self.released[number] for number in self.forwards}, self.forwards, self.fragments)
+        whole = {number: one for number, one in self.released.items() if number in self.forwards and number not in self.lost}
+        compare(self.workspace, made, whole, self.forwards, self.fragments)
         self.made[m] = made, images
         self.result.gone += made.gone
         missing = np.array([one for one, _ in made.gone], dtype=str)
         if len(np.intersect1d(missing, native)):
-            why = f"{len(missing)} rows of features/v{m} cannot be made again, since their images are gone or others ({made.gone[0][0]}: {made.gone[0][1]})"
+            first = f"{made.gone[0][0]}: {made.gone[0][1]}"
+            why = f"{len(missing)} rows of features/v{m} cannot be made again, since their images are gone or others ({first})"
             self._lose(features_name(m), f"{why}; put the images back, or restore the table from a backup")
         elif len(missing):
             self.lost.setdefault(m, f"{len(missing)} items that it answers with have no image any more, such as {missing[0]}")
@@ -211,17 +221,16 @@ class _Work:
         can = np.isin(wanted, had[release])
         for m in map(int, revision["forward"]):
             can |= (native == m) & np.isin(wanted, had[m])
-        whole = np.union1d(there, wanted[can])
-        if len(whole) < min(len(wanted), int(revision["tables"][revision["space"]]["rows"])):  # an index may still hold rows that were deleted
+        whole, rows = np.union1d(there, wanted[can]), int(revision["tables"][revision["space"]]["rows"])
+        if len(whole) < min(len(wanted), rows):  # an index may hold rows that were deleted: wanted is more then
             one = np.setdiff1d(wanted, whole)[0]
-            self.lost[release] = f"rows of {revision['space']} cannot be made again: there are no features to make them from, such as of {one}"
+            self.lost[release] = f"rows of {revision['space']} cannot be made again: of {one}, and maybe others, there are no features"
             return
         self.spaces[release] = np.setdiff1d(wanted[can], there)
 
     def _touched(self, revision: Revision) -> bool:
-        return revision["index"]["folder"] in self.indexes or any(
-            not self.files.isdisjoint(state["files"]) for state in revision["tables"].values()
-        )
+        files = {name for state in revision["tables"].values() for name in state["files"]}
+        return revision["index"]["folder"] in self.indexes or revision["space"] in self.going or not files.isdisjoint(self.files)
 
     # ---- then it is written -------------------------------------------------------------------------------------
 
@@ -258,6 +267,7 @@ class _Work:
             "earlier": earlier,
             "damaged": sorted(set(self.result.left) & self.released.keys()),
             "void": {str(version): digests.of_file(folders(version) / "revision.json") for version in self.result.void},
+            "spaces": sorted(self.going),
             "folders": sorted(one for one in self.indexes if (self.workspace.folder / one).is_dir()),
         }
         if self.serving is None:

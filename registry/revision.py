@@ -71,6 +71,16 @@ def latest(entries: list[Entry]) -> dict[int, Revision]:
     return found
 
 
+def left_behind(entries: list[Entry]) -> set[int]:
+    """Releases that a deletion or a repair found damaged and gave no new revision: nobody can return to them while they are."""
+    left = set[int]()
+    for entry in entries:
+        for one in (entry.serving, *entry.detail.get("earlier", [])):
+            left -= {int(one["release"])} if one is not None else set()
+        left |= {int(one) for one in entry.detail.get("damaged", [])}
+    return left
+
+
 def next_number(entries: list[Entry], release: int) -> int:
     """The number of the next revision of a release; numbers are never used twice."""
     known = [one for entry in entries for one in (entry.serving, *entry.detail.get("earlier", [])) if one is not None]
@@ -86,9 +96,7 @@ def before(entries: list[Entry], current: int) -> Revision | None:
     return latest(entries)[int(earlier[-1]["release"])] if earlier and earlier[-1] else None
 
 
-def pin(
-    workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str], unfit: Iterable[str] = ()
-) -> Revision:
+def pin(workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str], unfit: Iterable[str] = ()) -> Revision:
     """Build the index of a space, unless a whole one is there, and describe the revision: every table as it is now, and the index.
 
     Args:
@@ -101,7 +109,8 @@ def pin(
     content, settings = states[space].content, workspace.settings.index
     made_from = {"content": content, "settings": settings.of_building(), "metric": release.metric}
     folder = workspace.index_folder(digests.of_json(keyed("index", made_from)))
-    folder = workspace.folder / names.unused(folder.relative_to(workspace.folder).as_posix(), names.gone(workspace.ledger.entries()).union(unfit))
+    past = names.gone(workspace.ledger.entries()).union(unfit)
+    folder = workspace.folder / names.unused(folder.relative_to(workspace.folder).as_posix(), past)
     about = _whole_index(folder, release.metric, content, _recorded_index(workspace, folder))
     if about is None:
         rows = workspace.gallery.read_space(space, at=states[space].version)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from fct.errors import BadInput, NotPermitted
+from fct.errors import BadInput, Damaged, NotPermitted
 from registry import alarm, kept, lock
 from registry.decisions import ledger_lock, unreadable_is_altered
 from registry.entering import enter
 from registry.ledger import Entry
-from registry.revision import Revision, before, masked, next_number, pin, still_theirs, verify
+from registry.revision import Revision, before, left_behind, masked, next_number, pin, still_theirs, verify
 from registry.workspace import Workspace
 
 
@@ -56,8 +56,13 @@ def _before(workspace: Workspace, entries: list[Entry]) -> tuple[Entry, Revision
         raise NotPermitted(
             f"release {target['release']} was dropped by `fct gc`", todo="gc.keep_releases in params.yaml says how many stay"
         )
-    with unreadable_is_altered(f"release {target['release']}"):
-        verify(workspace, target)
+    try:
+        with unreadable_is_altered(f"release {target['release']}"):
+            verify(workspace, target)
+    except Damaged as error:
+        if int(target["release"]) not in left_behind(entries):
+            raise
+        raise NotPermitted(f"release {target['release']} is damaged, and was left behind: {error}") from error  # that is known: no alarm
     return head, target
 
 

@@ -5,7 +5,7 @@ What differs raises the alarm (:mod:`registry.alarm`), and the sentence says wha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from fct.release import Release
 from registry import alarm, kept
 from registry.facts import void
 from registry.ledger import Entry
-from registry.revision import Revision, latest
+from registry.revision import Revision, latest, left_behind
 from registry.workspace import Workspace
 
 TRIES = 5
@@ -172,19 +172,15 @@ def _beside_tables(workspace: Workspace, revision: Revision, *, later: bool) -> 
         yield Damage("index", str(number), f"{place}/{name}", sentence)
 
 
-def served(workspace: Workspace, entries: Iterable[Entry]) -> list[Revision]:
-    """The newest revision of each release whose space is there, but for those that a deletion or a repair found damaged and left behind:
-    nobody can return to them."""
-    entries, left, there = list(entries), set[int](), set(workspace.gallery.tables())
-    for entry in entries:
-        for one in (entry.serving, *entry.detail.get("earlier", [])):
-            left -= {int(one["release"])} if one is not None else set()
-        left |= {int(one) for one in entry.detail.get("damaged", [])}
-    return [revision for release, revision in latest(entries).items() if release not in left and revision["space"] in there]
+def served(workspace: Workspace, entries: list[Entry]) -> list[Revision]:
+    """The newest revision of each release that serves, or that one can return to: its space is there, and it was not left behind."""
+    left, there = left_behind(entries), set(workspace.gallery.tables())
+    now = entries[-1].serving["space"] if entries and entries[-1].serving else ""
+    return [one for release, one in latest(entries).items() if release not in left and one["space"] in (*there, now)]
 
 
 def waiting(workspace: Workspace, entries: list[Entry]) -> Iterator[Revision]:
-    """Revisions of candidates that have never served, but for those from which a purge took what they were measured with."""
+    """Revisions of candidates that have never served, but for those from which a purge or a repair took what they were measured with."""
     known = latest(entries)
     for path in sorted((workspace.folder / "upgrades").glob(f"{workspace.settings.model}-v*/revision.json")):
         try:

@@ -169,9 +169,12 @@ def delete(
 
 def repair(
     leave: Annotated[
-        list[int] | None, typer.Option(help="A release to leave behind where it cannot be repaired: nobody can return to it; several times.")
+        list[int] | None,
+        typer.Option(help="A release to leave behind where it cannot be repaired: nobody can return to it; several times."),
     ] = None,
-    root: Annotated[list[Path] | None, typer.Option(help="A further place that images may be links to; several times. See data.roots.")] = None,
+    root: Annotated[
+        list[Path] | None, typer.Option(help="A further place that images may be links to; several times. See data.roots.")
+    ] = None,
     dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
@@ -205,10 +208,13 @@ def repair(
         text = "everything is as recorded, and there is nothing to repair"
     give(asdict(found) | ({"error": problem.to_json()} if problem else {}), json, text)
     for name, rows in found.rows.items():
-        say(f"  {name}: {rows} rows" + (f", {found.compared} images compared with what they became" if name.startswith("features/") else ""))
+        say(
+            f"  {name}: {rows} rows" + (f", {found.compared} images compared with what they became" if name.startswith("features/") else "")
+        )
     listing("rows of features cannot be made again", found.gone)
     for release, reason in (found.blocked | found.left).items():
-        say(f"version {release} {'cannot be repaired' if release in found.blocked else 'is left behind'}: {reason}")
+        what = f"version {release}" if release else "the gallery"
+        say(f"{what} {'cannot be repaired' if release in found.blocked else 'is left behind'}: {reason}")
     for version in found.void:
         say(f"version {version}: its verdict was about files that are gone; `fct reconcile --once` measures it again")
     if problem:

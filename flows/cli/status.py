@@ -32,6 +32,7 @@ def status(
 
     With --verify the command instead reads every file of the gallery, the indexes and the releases. If a file differs from its record, it
     raises an alarm. The alarm stops every command that would make something from the file, until --verify finds all files equal.
+    For each file it says whether `fct repair` can make it again, or whether you must restore a backup.
 
     Example: fct status, or fct status --verify --images 200
     """
@@ -66,7 +67,9 @@ def status(
     )
     damaged = alarm.raised(ws)
     now += "".join(f"\n  ALARM: {one}" for one in damaged[:3]) + (
-        "\n  nothing is made from the gallery until `fct status --verify` finds all equal" if damaged else ""
+        "\n  nothing is made from the gallery until `fct status --verify` finds all equal; `fct repair` makes again what can be computed"
+        if damaged
+        else ""
     )
     steps = {version: next_step(one, version, model) for version, one in found.items()}
     lines = [now] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]

@@ -17,7 +17,10 @@ from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.device import pick
 from fct.release import open_release
+from registry.revision import latest
 from tests.end_to_end.conftest import Project
+from tests.end_to_end.test_damage import data_file, flipped
+from tests.end_to_end.test_life import altered
 
 FITTING = ("train", "fitting", "validation", "validation_unseen")
 
@@ -99,6 +102,16 @@ def test_the_whole_life_of_an_adopted_gallery(copy_of: Callable[[], Project], mo
     assert right in [label[hit["id"]] for hit in (hits["hits"] if isinstance(hits, dict) else hits)][:5]
     said = json.loads(project.fct("backfill", "--fraction", "1", "--json").out)
     assert said["embedded"] == 6 and len(said["skipped"]) == first["added"] - 6
+    for release in latest(ws.ledger.entries()).values():
+        path = data_file(ws, release["tables"], release["space"])
+        path.write_bytes(flipped(path))
+    ran = project.fct("repair")
+    assert ran.code == 0 and project.fct("status", "--verify").code == 0, ran.err
+    path = data_file(ws, ws.ledger.serving()["tables"], "features/v1")
+    with altered(path, flipped(path)):
+        ran = project.fct("repair")
+        assert ran.code == 3 and "restore it from a backup" in ran.err, "nothing gives these vectors again"
+    assert project.fct("status", "--verify").code == 0
     shutil.copytree(project.folder / "build/releases/v2", project.folder / "build/releases/v3")
     about = project.folder / "build/releases/v3/release.json"
     about.write_text(about.read_text(encoding="utf-8").replace('"prepared_from": ', '"prepared_from": 1'), encoding="utf-8")

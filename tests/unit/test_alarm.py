@@ -16,7 +16,7 @@ from fct.files import write_json
 from fct.gallery import NATIVE
 from fct.release import Release, write_adopted
 from fct.tables import TableState
-from registry import alarm, entering, kept, retention, revision, verifying
+from registry import alarm, entering, kept, repairing, retention, revision, verifying
 from registry.carrying import carry
 from registry.workspace import Workspace, open_workspace
 
@@ -198,6 +198,29 @@ def test_verify_reads_everything_raises_the_alarm_and_ends_it(workspace: Workspa
     assert alarm.raised(workspace), "a restored file is not believed before it is read"
     assert verifying.verify_all(workspace).damaged == []
     alarm.refuse(workspace)
+
+
+@pytest.mark.parametrize(
+    ("table", "kind", "made"),
+    [
+        (SPACE, "/data/", True),
+        (SPACE, "/_versions/", False),
+        ("features/v1", "/data/", False),
+        ("items", "/data/", False),
+        ("index", "", True),
+    ],
+)
+def test_verify_says_of_each_file_what_helps(workspace: Workspace, table: str, kind: str, made: bool) -> None:
+    """Nothing gives the features of an adopted release again, nor the items."""
+    folder = workspace.folder / serving(workspace)["index"]["folder"]
+    files = (
+        [folder / "ids.npy"] if table == "index" else [workspace.gallery.root / one for one in serving(workspace)["tables"][table]["files"]]
+    )
+    flip(next(path for path in files if kind in str(path)))
+    (said,) = verifying.verify_all(workspace).damaged
+    assert ("`fct repair`" in said) == made and "from a backup" in said
+    found = repairing.repair(workspace, by="ana", dry_run=True)
+    assert found.damaged == [said] and bool(found.blocked) != made
 
 
 @pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "index.json", "release.json"])
