@@ -210,8 +210,11 @@ def test_verify_reads_everything_raises_the_alarm_and_ends_it(workspace: Workspa
         ("index", "", True),
     ],
 )
-def test_verify_says_of_each_file_what_helps(workspace: Workspace, table: str, kind: str, made: bool) -> None:
+def test_verify_says_of_each_file_what_helps(
+    workspace: Workspace, release: Release, monkeypatch: pytest.MonkeyPatch, table: str, kind: str, made: bool
+) -> None:
     """Nothing gives the features of an adopted release again, nor the items."""
+    monkeypatch.setitem(workspace.__dict__, "_releases", OneRelease(workspace, release))
     folder = workspace.folder / serving(workspace)["index"]["folder"]
     files = (
         [folder / "ids.npy"] if table == "index" else [workspace.gallery.root / one for one in serving(workspace)["tables"][table]["files"]]
