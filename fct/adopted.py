@@ -250,7 +250,9 @@ def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int,
         _canaries(folder, canary_ids(given.old[rows]), *(array[rows] for array in (given.old, given.psi, given.new)))
         counts["canaries"] = len(rows)
         doubtful = _look(given.old, given.new, given.labels)[1] if given.doubtful is None else given.doubtful
-        write_json(folder / "pairs.json", {"counts": counts, "copies": {"pairs": copies.told(copies.share(given.copies), doubtful)}} | about)
+        write_json(
+            folder / "pairs.json", {"counts": counts, "copies": {"pairs": copies.told(copies.share(given.copies), doubtful)}} | about
+        )
     return counts
 
 

@@ -110,7 +110,9 @@ def test_groups_that_may_be_items_or_classes_are_counted_and_said() -> None:
     assert sentence.startswith("22% of the pairs lie in groups of 12 or more near-copies") and "`--pairs-sources`" in sentence
     assert copies.warnings(0.0, "pairs", copies.DOUBT) == []
     chain, chained, _ = with_copies(rng, items(rng, 100), np.repeat(np.arange(5), 30), 0.02)
-    assert copies.look(chain, chained, np.zeros(250, dtype=int))[1] == 5 * 31 / 250, "labels deny a class, and each has a hundredth of all rows"
+    assert copies.look(chain, chained, np.zeros(250, dtype=int))[1] == 5 * 31 / 250, (
+        "labels deny a class, and each has a hundredth of all rows"
+    )
 
 
 def test_a_trial_a_fit_and_given_pairs_say_that_groups_may_be_items(tmp_path: Path) -> None:

@@ -124,6 +124,20 @@ def test_gates_and_methods_are_explained() -> None:
         assert f"| `{method}` |" in TEXTS["docs/methods.md"], method
 
 
+def test_help_texts_and_questions_are_whole_sentences(group: Any) -> None:
+    """Each says what it is without the line above it."""
+    wrong = []
+    for name, command in group.commands.items():
+        for title, text in [(name, command.help.partition("\n\nExample:")[0])] + [
+            (f"{name} {one.name}", one.help) for one in command.params
+        ]:
+            whole = bool(text) and not text.startswith(("…", "Of ")) and text.rstrip().endswith(".") and "…" not in text
+            wrong += [] if whole else [f"{title}: {text}"]
+    questions = re.findall(r"(?m)^\| `(\w+)` \| ([^|]*) \|", TEXTS["README.md"].split("## The gates")[1].split("\n## ")[0])
+    wrong += [f"{gate}: {question}" for gate, question in questions if not (question[0].isupper() and question.endswith("?"))]
+    assert not wrong and len(questions) == len(GATES), "\n".join(wrong)
+
+
 def test_links_lead_somewhere() -> None:
     wrong = []
     for page, text in TEXTS.items():
