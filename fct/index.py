@@ -157,7 +157,7 @@ class Searcher:
         faiss = _faiss()
 
         if k < 1:
-            raise BadInput("a search wants no results", wanted="k ≥ 1", got=k)
+            raise BadInput("k must be at least 1", wanted="k ≥ 1", got=k)
         wanted = prepared(check("queries", queries, dim=self.index.d, allow_zero=self.metric == "l2"), self.metric)
         wanted = wanted if self._moved is None else self._moved.apply(wanted)
         selector, left = None, len(self.ids)
