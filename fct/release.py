@@ -311,10 +311,6 @@ def _examined(folder: Path, run: bool) -> tuple[list[str], list[str]]:
     found = [f"{piece} is missing" for piece in PIECES if not (folder / piece).is_file()]
     if not (folder / "release.json").is_file():
         return found, altered
-    if _adopted(folder):
-        return [
-            f"{name} is no part of an adopted release" for name in FILES if name != "release.json" and (folder / name).exists()
-        ], altered
     try:
         about = read_json(folder / "release.json")
     except BadInput as error:
@@ -324,8 +320,12 @@ def _examined(folder: Path, run: bool) -> tuple[list[str], list[str]]:
     if about.get("format") != FORMAT:
         return [f"release.json has format {about.get('format')}, wanted {FORMAT}"], altered
     lacking = sorted(KEYS - about.keys())
+    if "adopted" in about:
+        found = [f"{name} is no part of an adopted release" for name in FILES if name != "release.json" and (folder / name).exists()]
     if lacking:
         return [*found, *(f"release.json lacks {key}" for key in lacking)], altered
+    if "adopted" in about:
+        return found + _forms(about), altered
     if not isinstance(about["files"], dict):
         return [*found, "release.json names no files"], altered
     strange = sorted(map(repr, about["files"].keys() - set(FILES)))  # a name could lead out of the folder
@@ -398,7 +398,7 @@ def _forms(about: dict[str, Any]) -> list[str]:
         digests.of_json(about)
     except ValueError:  # half a character, as JSON can spell it
         return ["release.json holds text that is no UTF-8"]
-    dims, side, ids, classes, said = (about[key] for key in ("dims", "side", "canaries", "classes", "measurements"))
+    dims, side, ids, classes, said, seen = (about[key] for key in ("dims", "side", "canaries", "classes", "measurements", "preprocessing"))
     texts = isinstance(ids, list) and all(isinstance(one, str) and one and not CONTROL.search(one) for one in ids)
     whole = isinstance(dims, dict) and all(type(dims.get(key)) is int for key in ("phi", "psi"))
     fits = {
@@ -408,8 +408,20 @@ def _forms(about: dict[str, Any]) -> list[str]:
         "classes": isinstance(classes, list) and all(isinstance(one, str) for one in classes),
         "measurements": isinstance(said, dict) and all(type(one) in (int, float) for one in said.values()),
         "fingerprint": isinstance(about["fingerprint"], str),
+        "preprocessing": isinstance(seen, dict) and type(seen.get("size")) is int and seen.get("mode") in ("L", "RGB"),
     }
+    if "adopted" in about:
+        fits |= {"adopted": whole and _fits_adopted(about), "metric": about["metric"] in METRICS, "files": about["files"] == {}}
     return [f"release.json has {key} of another form than a release's" for key, fit in fits.items() if not fit]
+
+
+def _fits_adopted(about: dict[str, Any]) -> bool:
+    """Whether what an adopted release says of its vectors is of their form, and its fingerprint follows from it."""
+    said, dims, bits = about["adopted"], about["dims"], about["side"].get("bits") if isinstance(about["side"], dict) else None
+    if not isinstance(said, dict) or not isinstance(said.get("content"), str) or not isinstance(said.get("normalised"), bool):
+        return False
+    wanted = digests.of_json({"adopted": said["content"], "dim": dims["phi"], "metric": about["metric"]})
+    return dims["phi"] > 0 and isinstance(bits, list) and about["fingerprint"] == wanted
 
 
 def _packs(bits: Any, dims: int) -> bool:
@@ -441,18 +453,6 @@ def _beside(release: Release) -> list[str]:
     if drawer is not None and len(drawer.weight) != release.side_dim:
         found.append(f"{PICTURE} draws from {len(drawer.weight)} dimensions, ψ has {release.side_dim}")
     return found
-
-
-def _adopted(folder: Path) -> bool:
-    """Whether a folder is a whole adopted release; anything else about it is said by :func:`problems`."""
-    try:
-        about = read_json(folder / "release.json")
-        said, bits = about["adopted"], about["side"]["bits"]
-        wanted = {"adopted": said["content"], "dim": about["dims"]["phi"], "metric": about["metric"]}
-        whole = about.keys() >= KEYS and about["format"] == FORMAT and about["metric"] in METRICS and len(bits) == about["dims"]["psi"]
-        return bool(whole and about["fingerprint"] == digests.of_json(wanted))
-    except (BadInput, KeyError, TypeError):
-        return False
 
 
 def open_release(folder: str | Path, *, check: bool = True, run: bool = True) -> Release:

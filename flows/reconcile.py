@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from fct.errors import FctError, LockHeld
+from fct.errors import FctError, LockHeld, OperationFailed
+from fct.files import disk_errors
 from registry import alarm, debts, decisions, facts, heads, lock, look, promotion, seen
 from registry.status import Status
 from registry.workspace import Workspace
@@ -84,20 +85,32 @@ def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], resul
         tried.add(version)
         try:
             alarm.refuse(workspace)  # before a run is begun, which would count as one that failed
-            results.append({"version": version} | start(workspace, version))
+            with disk_errors(workspace.folder):
+                results.append({"version": version} | start(workspace, version))
         except LockHeld as error:  # somebody else does the work; nothing has failed
             results.append({"version": version, "outcome": "waits", "problems": [str(error)]})
-        except FctError as error:
+        except Exception as raised:  # of whatever kind: one odd version must not keep the others waiting
+            error = raised if isinstance(raised, FctError) else _unforeseen(version, raised)
             if facts.statuses(workspace).get(version) == "invalid":
                 results.append({"version": version, "outcome": "invalid", "problems": [str(error)]})
             else:
                 results.append({"version": version, "outcome": "failed", "problems": [str(error)]})
-                failed = failed or error  # one odd version must not keep the others waiting
+                failed = failed or error
     if ours:
         results += [{"version": None, "outcome": "forgotten", "problems": [said]} for said in debts.pay(workspace)]
         for sentence in promotion.follow(workspace, notes):
             results.append({"version": None, "outcome": "corrected", "problems": [sentence]})
     return failed
+
+
+def _unforeseen(version: int, raised: Exception) -> OperationFailed:
+    """What no sentence was written for, as one."""
+    said = f"{type(raised).__name__}: {str(raised)[:300]}"
+    error = OperationFailed(
+        f"the upgrade to version {version} failed", got=said, todo=f"FCT_DEBUG=1 fct upgrade {version} shows where", code="unexpected"
+    )
+    error.__cause__ = raised
+    return error
 
 
 def watch(workspace: Workspace, every_s: float, say: Callable[[list[Result]], None], complain: Callable[[str], None]) -> None:

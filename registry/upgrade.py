@@ -130,6 +130,7 @@ class Upgrade:
             for m in self.natives()
             if self.release_of(m).fingerprint == self.new.fingerprint
         ]
+        found = found or self._strange()
         if found:
             write_json(path, {"ok": False, "problems": found, "champion": None})
             releases.tag(self.version, STATUS_TAG, "invalid")
@@ -156,6 +157,21 @@ class Upgrade:
         result["sealed"] = sandbox.used()
         write_json(path, result)
         return result
+
+    def _strange(self) -> list[str]:
+        """Why an adopted release cannot serve this gallery: nothing can make vectors of it but the rows that were adopted as it.
+
+        Of a gallery without rows nothing is said: an adoption registers its release first, and may be at work.
+        """
+        gallery, natives = self.workspace.gallery, self.workspace.gallery.native_versions()
+        if not self.new.adopted or not natives:
+            return []
+        own = self.version in natives and gallery.feature_info(self.version).fingerprint == self.new.fingerprint
+        if own and not self.natives():
+            return []
+        return [
+            f"it was adopted without its embedder, and the gallery holds rows of version {', '.join(map(str, natives))} that were not adopted as it"
+        ]
 
     def embed(self) -> None:
         """Native vectors of fitting images, pool, evaluation sample and canaries in both spaces."""

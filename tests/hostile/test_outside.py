@@ -23,8 +23,8 @@ from torch import nn
 
 from fct import delivered, program, release, sandbox
 from fct.datasets import images
-from fct.errors import BadInput
-from registry import arrivals
+from fct.errors import BadInput, OperationFailed
+from registry import arrivals, look
 from registry.report import page, trial_page
 from tests.end_to_end.conftest import Copies
 
@@ -134,14 +134,15 @@ def test_an_adopted_release_json_of_another_form_is_one_sentence_of_the_contract
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["no classes", "half a character"])
+@pytest.mark.parametrize("kind", ["no classes", "half a character", "of another gallery"])
 def test_an_odd_version_does_not_keep_the_others_waiting(kind: str, copy_serving: Copies) -> None:
-    """Its upgrade raised what is no sentence, which ended every pass of reconcile before the versions after it, and before debts are paid."""
+    """Its upgrade raised what is no sentence, which ended every pass of reconcile before the versions after it, and before debts are paid.
+    One of another gallery is well formed; it failed pass by pass, and the version before it was superseded by it."""
     from flows import reconcile
 
     project = copy_serving()
     assert project.fct("register", "build/releases/v2").code == 0
-    folder = adopted(project.folder / "odd", ADOPTED[kind])
+    folder = adopted(project.folder / "odd", ADOPTED.get(kind, {}))
     releases = project.workspace().releases
     run = releases.client.create_run(releases._experiment())
     releases.client.log_artifacts(run.info.run_id, str(folder), "release")
@@ -155,6 +156,24 @@ def test_an_odd_version_does_not_keep_the_others_waiting(kind: str, copy_serving
     with suppress(BadInput):
         reconcile.once(project.workspace(), start)
     assert 2 in begun
+
+
+@pytest.mark.slow
+def test_what_an_upgrade_raises_is_said_of_its_version_and_the_pass_goes_on(copy_serving: Copies) -> None:
+    from flows import reconcile
+
+    project = copy_serving()
+    assert project.fct("register", "build/releases/v2").code == 0
+    workspace = project.workspace()
+
+    def start(*_: Any) -> dict[str, Any]:
+        raise TypeError("'NoneType' object is not iterable")
+
+    with pytest.raises(OperationFailed, match="version 2 failed.*TypeError"):
+        reconcile.once(workspace, start)
+    kept = look.last(workspace)
+    assert kept is not None and (2, "failed") in [(one["version"], one["outcome"]) for one in kept["results"]]
+    assert workspace.releases.version(2).tags["fct.status"] == "registered"  # what comes last in a pass
 
 
 # ---- images
