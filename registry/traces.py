@@ -77,13 +77,13 @@ def of(gallery: Gallery, ids: np.ndarray) -> Traces:
     A vector that a living item has too (the same picture under another id) is no trace of the deleted one, and is left out.
     """
     chosen = ids if len(ids) <= SEARCHED else np.random.default_rng(0).choice(ids, SEARCHED, replace=False)
-    found: set[bytes] = set()
+    found, canaries = set[bytes](), gallery.item_ids(role="canary")
     for name in gallery.tables():
         if name == "items":
             continue
         rows = gallery.raw(name, _version_with(gallery, name, chosen))
         mine = np.isin(rows["id"], chosen)
-        others = ~mine & ~np.char.startswith(rows["id"], "canary:")  # a canary that is a copy of an item is a trace of it
+        others = ~mine & ~np.isin(rows["id"], canaries)  # a canary that is a copy of an item is a trace of it
         for column in ("phi", "psi", "vector"):
             if column in rows and mine.any():
                 for values in (rows[column], normalise(rows[column]) if column == "vector" else rows[column]):

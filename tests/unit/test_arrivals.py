@@ -13,7 +13,9 @@ import pytest
 from PIL import Image
 
 from fct.errors import BadInput
+from fct.release import Release
 from registry.arrivals import Arrival, find
+from registry.ingest import _readable
 
 
 def png() -> bytes:
@@ -80,3 +82,11 @@ def test_one_long_text_costs_its_own_row_alone(tmp_path: Path, column: str) -> N
         with pytest.raises(BadInput, match=f"the {column} cannot be stored"):
             found[row].read(8, "L")
     assert found[2].read(8, "L")[0].shape == (1, 8, 8)
+
+
+def test_an_id_by_a_canarys_name_is_left_out_of_an_ingest(tmp_path: Path) -> None:
+    found, broken = arrivals(tmp_path, id=["a", "canary:a"]), list[tuple[str, str]]()
+    release = Release(tmp_path, {"preprocessing": {"size": 8, "mode": "L"}})
+    whole = _readable(found, release, broken, [], {})
+    assert [one.id for one, _ in whole] == ["a"] and [one for one, _ in broken] == ["canary:a"] and "begin with canary:" in broken[0][1]
+    assert found[1].read(8, "L")[0].shape == (1, 8, 8), "a gallery from before is read again"

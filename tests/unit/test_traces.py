@@ -69,6 +69,16 @@ def test_strings_side_by_side_and_digests_are_no_traces_of_numbers(tmp_path: Pat
     assert "gallery/items.lance" in traces.search(tmp_path, of("100007")), "an older version has it"
 
 
+def test_what_is_a_canary_is_told_by_its_role_not_by_its_name(tmp_path: Path) -> None:
+    names, phi = np.array(["person-1", "canary:person"]), np.ones((2, 16), np.float32)
+    gallery = Gallery(tmp_path / "gallery")
+    gallery.ingest(1, "f" * 64, names, phi, None, names, names, names)
+    assert traces.of(gallery, names[:1]).vectors == [], "a living item has the same vector"
+    gallery.ingest(1, "f" * 64, np.array(["canary:c"]), 2 * phi[:1], None, [""], [""], [""], role="canary")
+    gallery.ingest(1, "f" * 64, np.array(["person-2"]), 2 * phi[:1], None, [""], [""], [""])
+    assert traces.of(gallery, np.array(["person-2"])).vectors, "a canary that is a copy of an item is a trace of it"
+
+
 def test_the_numbered_rows_of_given_pairs_are_nobodys_ids(tmp_path: Path) -> None:
     for part, name, rows in (("sample", "ids", ["pair-100000", "pair-100001"]), ("fitting", "sources", ["100002", "100003"])):
         (tmp_path / "pairs-v1" / part).mkdir(parents=True)
