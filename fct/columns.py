@@ -89,7 +89,7 @@ def labels(spec: str | Path, name: str) -> np.ndarray:
         if not _is_array(path, name):
             return exact.array(name, list(exact.lines(name, path)))
         found = np.asarray(vectors.load(path, name))
-        if found.ndim == 1 and found.dtype.kind in "iub":
+        if found.ndim == 1 and found.dtype.kind in "iu":
             return found
         return exact.whole(name, found) if found.ndim == 1 and found.dtype.kind == "f" else exact.of_array(name, found)
     from fct import arrow

@@ -26,18 +26,18 @@ def of_array(name: str, values: np.ndarray) -> np.ndarray:
     """(N,) str of ``values`` (N,): texts, bytes in UTF-8, or whole numbers.
 
     Raises:
-        BadInput: another shape or dtype; fractions; floats from 2^53 on; NaN.
+        BadInput: another shape or dtype; fractions; floats from 2^53 on; NaN; texts that cannot be stored.
     """
     if values.ndim != 1:
         raise BadInput(f"{name} have the wrong shape", wanted="one value a row", got=values.shape)
     kind = values.dtype.kind
     if kind == "U":
-        return np.asarray(values)
+        return _checked(name, values)
     if kind == "O" and all(isinstance(one, str) for one in values):
         return array(name, values.tolist())
     if kind == "S":
         try:
-            return np.char.decode(np.asarray(values), "utf-8")
+            return _checked(name, np.char.decode(np.asarray(values), "utf-8"))
         except UnicodeDecodeError as error:
             raise refused(name, values.dtype, CASTS["bytes"]) from error
     if kind in "iu":
@@ -45,6 +45,36 @@ def of_array(name: str, values: np.ndarray) -> np.ndarray:
     if kind == "f":
         return whole(name, values).astype(str)
     raise refused(name, values.dtype, CASTS["bytes" if kind == "V" else "other"])
+
+
+def storable(one: str) -> bool:
+    """Whether a text can be stored as it is: in UTF-8, which has no form for half a character, and without NUL, where numpy would cut it off."""
+    try:
+        return b"\0" not in one.encode()
+    except UnicodeEncodeError:
+        return False
+
+
+def _checked(name: str, values: np.ndarray) -> np.ndarray:
+    """``values`` (N,) of numpy's texts, as they are, where all can be stored: a file may hold numbers in them that are no characters.
+
+    Raises:
+        BadInput: one cannot, by its row.
+    """
+    values = np.asarray(values)
+    if not values.nbytes:
+        return values
+    points = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("=")).view(np.uint32).reshape(len(values), -1)
+    odd = (points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))
+    odd[:, :-1] |= (points[:, :-1] == 0) & (points[:, 1:] != 0)
+    if odd.any():
+        row = int(odd.any(axis=1).argmax())
+        raise _unstorable(name, row, f"U+{points[row, odd[row].argmax()]:04X}")
+    return values
+
+
+def _unstorable(name: str, row: int, got: str) -> BadInput:
+    return BadInput(f"{name} hold a value that cannot be stored", wanted="texts in UTF-8 without NUL", got=got, where=f"row {row}")
 
 
 def whole(name: str, values: np.ndarray) -> np.ndarray:
@@ -70,7 +100,7 @@ def array(name: str, values: Sequence[str | None]) -> np.ndarray:
     """(N,) str; None becomes "".
 
     Raises:
-        BadInput: a text with NUL, which numpy would cut off; one so long that the column would not fit into memory.
+        BadInput: a text that cannot be stored (:func:`storable`); one so long that the column would not fit into memory.
     """
     lengths = [len(one or "") for one in values]
     longest = max(lengths, default=0)
@@ -82,11 +112,9 @@ def array(name: str, values: Sequence[str | None]) -> np.ndarray:
             where=f"row {lengths.index(longest)}",
             todo="shorten it, or leave the row out",
         )
-    odd = next((row for row, one in enumerate(values) if one is not None and "\0" in one), None)
+    odd = next((row for row, one in enumerate(values) if one and not storable(one)), None)
     if odd is not None:
-        raise BadInput(
-            f"{name} hold a value that cannot be stored", wanted="texts without NUL", got=ascii(values[odd])[:200], where=f"row {odd}"
-        )
+        raise _unstorable(name, odd, ascii(values[odd])[:200])
     return np.array(["" if one is None else one for one in values], dtype=str)
 
 
@@ -112,7 +140,7 @@ def alike(name: str, first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray,
     """
     first, second = (whole(name, one) if one.dtype.kind == "f" else one for one in (first, second))
     kinds = {first.dtype.kind, second.dtype.kind}
-    if len(kinds) == 1 and kinds <= set("iubU"):
+    if len(kinds) == 1 and kinds <= set("iu"):
         return first, second
     mixed = "U" in kinds or "S" in kinds or "O" in kinds
 

@@ -16,6 +16,7 @@ from fct.datasets.images import read_bytes
 from fct.datasets.manifest import read_manifest
 from fct.datasets.walk import OUTSIDE, Left, Walk, walk
 from fct.errors import BadInput
+from fct.texts import storable
 
 GALLERY_SPLITS = ("gallery", "gallery_unseen")
 LONGEST_ID = 1024  # bytes
@@ -54,10 +55,9 @@ class Arrival:
             )
         for name, most in LONGEST.items():
             text = getattr(self, name)
-            if len(text) > most or "\0" in text:
-                raise BadInput(
-                    f"the {name} cannot be stored", wanted=f"at most {most} characters without NUL", got=f"{len(text)} characters"
-                )
+            if len(text) > most or not storable(text):
+                wanted = f"at most {most} characters of UTF-8 without NUL"
+                raise BadInput(f"the {name} cannot be stored", wanted=wanted, got=f"{len(text)} characters: {ascii(text)[:200]}")
         data = self.data
         if self.problem is not None:
             todo = (

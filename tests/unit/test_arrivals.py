@@ -90,3 +90,12 @@ def test_an_id_by_a_canarys_name_is_left_out_of_an_ingest(tmp_path: Path) -> Non
     whole = _readable(found, release, broken, [], {})
     assert [one.id for one, _ in whole] == ["a"] and [one for one, _ in broken] == ["canary:a"] and "begin with canary:" in broken[0][1]
     assert found[1].read(8, "L")[0].shape == (1, 8, 8), "a gallery from before is read again"
+
+
+def test_a_path_that_is_no_utf8_is_one_sentence(tmp_path: Path) -> None:
+    folder = tmp_path / "\udcff"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    _, parts, _ = find(folder, tmp_path)
+    with pytest.raises(BadInput, match="the uri cannot be stored"):
+        next(parts)[0].read(8, "L")

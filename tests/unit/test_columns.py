@@ -53,6 +53,13 @@ def test_tables_of_many_pieces_keep_their_order(tmp_path, kind):
     np.testing.assert_array_equal(columns.read(f"{path}::text", "labels"), wanted["text"])
 
 
+@pytest.mark.parametrize("values", [np.array([True, False]), np.array(["a", "a\0b"])])
+def test_arrays_of_labels_without_an_exact_text_are_refused_as_in_tables(tmp_path, values):
+    np.save(tmp_path / "labels.npy", values)
+    with pytest.raises(BadInput, match="exact text|without NUL"):
+        columns.labels(tmp_path / "labels.npy", "labels")
+
+
 def test_lists_of_one_length_and_repeated_texts_serve_too(tmp_path):
     rows = pa.table({"v": pa.array([[1.0, 2.0], [3.0, 4.0]]), "d": pa.array(["x", "y"]).dictionary_encode()})
     path = write(tmp_path / "t.parquet", rows)

@@ -104,6 +104,26 @@ def test_a_text_with_nul_or_of_a_length_that_all_rows_would_pay_for_is_refused()
         texts.array("labels", ["x"] * 7 + ["y" * 10**6] + ["x"] * 11_000)
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("text", "point"), [("\ud800x", "U\\+D800"), ("x\udfff", "U\\+DFFF"), ("a\0b", "U\\+0000"), (None, "U\\+110005")])
+def test_texts_of_what_is_no_character_or_is_cut_off_are_refused_by_row(text: str | None, point: str, order: str) -> None:
+    points = np.array([[97, 98, 0], [0x110005, 0, 0]], dtype="u4")
+    values = np.array(["ab", text]) if text else points.view("<U3")[:, 0]
+    with pytest.raises(BadInput, match=f"without NUL; got {point}; in row 1"):
+        texts.of_array("labels", values.astype(values.dtype.newbyteorder(order)))
+    for given in [] if text is None else [values.tolist(), np.array(values.tolist(), dtype=object)]:
+        with pytest.raises(BadInput, match="without NUL.*row 1"):
+            texts.array("labels", given) if isinstance(given, list) else texts.of_array("labels", given)
+    fine = np.array(["", "\ue000\ud7ff", "\U0010ffff"])
+    assert texts.of_array("labels", fine.astype(fine.dtype.newbyteorder(order))).tolist() == fine.tolist()
+    assert texts.of_array("labels", fine[:0]).tolist() == [] and texts.of_array("labels", fine[:1]).tolist() == [""]
+
+
+def test_bytes_with_nul_are_refused_too() -> None:
+    with pytest.raises(BadInput, match="without NUL"):
+        texts.of_array("ids", np.array([b"a", b"a\0b"]))
+
+
 def test_lines_end_at_line_feeds_alone(tmp_path: Path) -> None:
     path = tmp_path / "ids.txt"
     path.write_bytes("\ufeffa\u2028b\r\n\x0cc\x85\n\nlast".encode())
