@@ -71,7 +71,11 @@ def is_number(kind: pa.DataType) -> bool:
 
 
 def array(name: str, values: pa.Array, where: object) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Numbers (N,) or (N, D), or texts (N,), and the rows that hold none, by kind."""
+    """Numbers (N,) or (N, D), or texts (N,), and the rows that hold none, by kind.
+
+    Raises:
+        BadInput: another type; lists of which all are null or empty. As :func:`texts`.
+    """
     import pyarrow as pa
 
     if pa.types.is_dictionary(values.type):
@@ -96,10 +100,15 @@ def array(name: str, values: pa.Array, where: object) -> tuple[np.ndarray, dict[
     width, good = kind.list_size if pa.types.is_fixed_size_list(kind) else 0, there
     if not pa.types.is_fixed_size_list(kind):
         lengths = np.where(there, values.fill_null([]).value_lengths().to_numpy(zero_copy_only=False), 0)
-        width = int(np.bincount(lengths[there]).argmax()) if there.any() else 0
+        full = lengths[lengths > 0]
+        width = int(np.bincount(full).argmax()) if len(full) else 0
         good = there & (lengths == width)
         if (there & ~good).any():
             kinds[f"{flaws.LENGTH} than {width}"] = np.flatnonzero(there & ~good)
+    if not width:
+        raise BadInput(
+            f"{name} hold no number in any row", wanted="lists of numbers", got=f"{len(values):,} rows of null or []", where=where
+        )
     chosen = values if good.all() else values.filter(pa.array(good))
     numbers = chosen.flatten()
     if numbers.null_count:

@@ -60,6 +60,22 @@ def test_arrays_of_labels_without_an_exact_text_are_refused_as_in_tables(tmp_pat
         columns.labels(tmp_path / "labels.npy", "labels")
 
 
+@pytest.mark.parametrize("rows", [[None, None], [[], []], [None, []], []])
+@pytest.mark.parametrize("kind", ["parquet", "lance"])
+def test_lists_of_which_none_holds_a_number_are_one_sentence(tmp_path, kind, rows):
+    path = write(tmp_path / f"t.{kind}", pa.table({"v": pa.array(rows, pa.list_(pa.float32()))}))
+    with pytest.raises(BadInput, match="hold no number in any row"):
+        columns.read(f"{path}::v", "vectors")
+
+
+def test_most_rows_without_a_vector_do_not_hide_the_length_of_the_rest(tmp_path):
+    path = write(tmp_path / "t.parquet", pa.table({"v": pa.array([[], [], [], [1.0, 2.0], [3.0, 4.0]])}))
+    values, kinds = columns.rows(f"{path}::v", "vectors")
+    assert values.shape == (5, 2) and {kind: rows.tolist() for kind, rows in kinds.items()} == {
+        "a vector of another length than 2": [0, 1, 2]
+    }
+
+
 def test_lists_of_one_length_and_repeated_texts_serve_too(tmp_path):
     rows = pa.table({"v": pa.array([[1.0, 2.0], [3.0, 4.0]]), "d": pa.array(["x", "y"]).dictionary_encode()})
     path = write(tmp_path / "t.parquet", rows)
