@@ -99,10 +99,8 @@ def unjudged(workspace: Workspace, version: int) -> NotPermitted:
     said, number = f"version {version} has no verdict yet", dropped(workspace, version)
     todo = "run `fct reconcile --once`"
     if number is not None:
-        said, todo = (
-            f"what version {version} was measured with was dropped by gc (ledger entry {number})",
-            f"measure again: `fct upgrade {version}`",
-        )
+        said = f"what version {version} was measured with was dropped by gc (ledger entry {number})"
+        todo = f"measure again: `fct upgrade {version}`"
     return NotPermitted(said, todo=todo, code="not-passed")
 
 
