@@ -350,7 +350,8 @@ def test_a_run_that_prefect_says_crashed_and_that_lives_is_named_works_alone_and
         assert said.json()["status"] == "ACCEPT" and runs() == [(run, "CRASHED")]
         wanted = f"Prefect says that its run 'tiny: v{team.status()['serving']['release']} → v{version}' crashed, but its process lives"
         _hint(team)
-        team.until(lambda: wanted in str(team.status()["look"]))  # by the worker's look
+        team.until(lambda: f"{holder} works on the model" in str(team.status()["look"]))  # by the worker's look
+        assert wanted in str(team.status()["look"])
         doctor = json.loads(team.project.command("doctor", "--json").out)["checks"]
         assert [wanted in one["said"] and str(holder.pid) in one["said"] for one in doctor if one["check"] == "work"] == [True], doctor
         ran = team.project.command("reconcile", "--once")
