@@ -82,10 +82,10 @@ def test_an_item_comes_again_while_an_upgrade_carries_its_batch(copy_serving: Co
 SLEEPER = """
 import os, signal, sys
 from fct import gallery, tables
-from registry import backfill, deletion
+from registry import backfill, deletion, ingest
 from registry.workspace import open_workspace
 kind, *ids = sys.argv[1:]
-name = {"backfill": "replace_rows", "delete": "delete_rows"}[kind]
+name = {"backfill": "replace_rows", "delete": "delete_rows", "ingest": "insert_new"}[kind]
 write = getattr(tables, name)
 
 def writes(*arguments):
@@ -95,7 +95,12 @@ def writes(*arguments):
 
 setattr(tables, name, writes)
 ws = open_workspace()
-backfill.backfill(ws, fraction=1.0, by="sleeper") if kind == "backfill" else deletion.delete(ws, ids, by="sleeper")
+if kind == "ingest":
+    ingest.ingest(ws, ids[0], by="sleeper")
+elif kind == "backfill":
+    backfill.backfill(ws, fraction=1.0, by="sleeper")
+else:
+    deletion.delete(ws, ids, by="sleeper")
 """
 
 
@@ -107,7 +112,7 @@ def asleep(project: Project, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen([sys.executable, "-c", SLEEPER, *arguments], cwd=project.folder, env=environment, stderr=subprocess.PIPE, text=True)
     assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1]), "it ended before that point"
     locks = project.workspace().locks
-    wait_for(lambda: all(lock.holder_of(locks, f"tiny{kind}") is None for kind in ("-ledger", "-backfill")))
+    wait_for(lambda: all(lock.holder_of(locks, f"tiny{kind}") is None for kind in ("-ledger", "-backfill", "-ingest")))
     return process
 
 
@@ -158,3 +163,18 @@ def test_a_deletion_sleeps_and_its_id_comes_again(copies, promoted_folder: Path,
     assert process.returncode != 0 and "taken over" in said, said
     did(project, "ingest", str(pictured(tmp_path / "other", "other.png", 9)))
     assert name in did(project, "search", "--id", name), "an acknowledged item is gone, and no entry says so"
+
+
+def test_an_ingest_sleeps_while_its_item_is_purged(copy_serving: Copies, tmp_path: Path) -> None:
+    """A purge is refused while an ingest is at work, but not for longer than a lease: who wakes then must write nothing."""
+    project, name = copy_serving(), "purged.png"
+    did(project, "ingest", str(pictured(tmp_path / "more", name, 1)))
+    process = asleep(project, "ingest", str(tmp_path / "more"))  # once more, as a nightly job does
+    try:
+        did(project, "delete", name, "--by", "ana", "--why", "request 4711", "--purge")
+        (tmp_path / "more" / name).unlink()
+    finally:
+        said = woken(process)
+    print(process.returncode, said[-300:])
+    assert name not in project.workspace().gallery.item_ids().tolist(), "what was purged is in the gallery again"
+    assert project.fct("search", "--id", name).code != 0, "what was purged answers again"
