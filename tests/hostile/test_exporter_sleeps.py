@@ -1,0 +1,41 @@
+"""An exporter that slept brings nothing back that was deleted, into an engine that people ask."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fct.errors import FctError
+from tests.end_to_end.conftest import Copies
+from tests.hostile.test_came_again import did
+
+
+def test_a_push_to_qdrant_that_sleeps_brings_no_deleted_item_back(copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("qdrant_client")
+    from qdrant_client import QdrantClient
+
+    from registry import qdrant
+
+    project = copy_serving()
+    workspace, url = project.workspace(), f"qdrant+file:{tmp_path / 'engine'}"
+    said = qdrant.push(workspace, url)
+    name = str(workspace.gallery.item_ids(role="item")[5])
+    read, done = qdrant.rows_of, []
+
+    def slow(ws):  # type: ignore[no-untyped-def]
+        found = read(ws)
+        if not done:
+            done.append(name)
+            did(project, "delete", name, "--by", "ana", "--why", "request 4711")
+            did(project, "export", url)
+        return found
+
+    monkeypatch.setattr(qdrant, "rows_of", slow)
+    with pytest.raises(FctError) as refused:
+        qdrant.push(workspace, url)
+    print(refused.value)
+    client = QdrantClient(path=str(tmp_path / "engine"))
+    points, _ = client.scroll(said["alias"], limit=10_000, with_payload=["id"])
+    client.close()
+    assert done and name not in [point.payload["id"] for point in points if point.payload], "the deleted item is in the collection that answers"
