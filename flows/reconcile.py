@@ -89,33 +89,13 @@ def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], resul
                 results.append({"version": version} | start(workspace, version))
         except LockHeld as error:  # somebody else does the work; nothing has failed
             results.append({"version": version, "outcome": "waits", "problems": [str(error)]})
-    if ours:
-        results += [{"version": None, "outcome": "recorded", "problems": [said]} for said in decisions.record(workspace)]
-        for version, done in promotion.carry_out(workspace).items():
-            if isinstance(done, LockHeld):
-                results.append({"version": version, "outcome": "waits for its promotion", "problems": [str(done)]})
-            elif isinstance(done, FctError):
-                notes[version], failed = str(done), failed or done
-                results.append({"version": version, "outcome": "not promoted", "problems": [str(done)]})
-            else:
-                results.append({"version": version, "outcome": "promoted", "entry": done.number, "problems": []})
-    tried: set[int] = set()
-    while todo := [version for version in facts.waiting(workspace) if version not in tried]:
-        version = todo[0]
-        tried.add(version)
-        try:
-            alarm.refuse(workspace)  # before a run is begun, which would count as one that failed
-            with disk_errors(workspace.folder):
-                results.append({"version": version} | start(workspace, version))
-        except LockHeld as error:  # somebody else does the work; nothing has failed
-            results.append({"version": version, "outcome": "waits", "problems": [str(error)]})
         except Exception as raised:  # of whatever kind: one odd version must not keep the others waiting
-            error = raised if isinstance(raised, FctError) else _unforeseen(version, raised)
+            problem = raised if isinstance(raised, FctError) else _unforeseen(version, raised)
             if facts.statuses(workspace).get(version) == "invalid":
-                results.append({"version": version, "outcome": "invalid", "problems": [str(error)]})
+                results.append({"version": version, "outcome": "invalid", "problems": [str(problem)]})
             else:
-                results.append({"version": version, "outcome": "failed", "problems": [str(error)]})
-                failed = failed or error
+                results.append({"version": version, "outcome": "failed", "problems": [str(problem)]})
+                failed = failed or problem
     if ours:
         results += [{"version": None, "outcome": "forgotten", "problems": [said]} for said in debts.pay(workspace)]
         for sentence in promotion.follow(workspace, notes):
