@@ -167,7 +167,7 @@ class Searcher:
             left = int(keep.sum())
             bits = np.packbits(keep, bitorder="little")
             selector = faiss.IDSelectorBitmap(bits)
-        depth, few = min(k, left), keep is not None and left < self.exact_below
+        depth, few = min(k, left), keep is not None and self.exact(left)
         share = left / max(1, len(self.ids))
         scores = np.full((len(wanted), k), -np.inf, dtype=np.float32)
         rows = np.full((len(wanted), k), -1, dtype=np.int64)
@@ -179,6 +179,12 @@ class Searcher:
         if self.metric == "l2":
             scores = np.where(rows >= 0, -scores, -np.inf).astype(np.float32)
         return rows, scores
+
+    def exact(self, left: int | None = None) -> bool:
+        """Whether a search compares every row that may be an answer: ``left`` of them under a filter, None without one."""
+        faiss = _faiss()
+
+        return not isinstance(self.index, (faiss.IndexHNSW, faiss.IndexIVF)) or (left is not None and left < self.exact_below)
 
     def row_of(self, one: str) -> int:
         """The number of an id's row, -1 where the index lacks it."""

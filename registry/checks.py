@@ -32,7 +32,7 @@ from registry.settings import GateSettings, Settings
 
 CANARY_DEPTH = 5
 QUERIES = 500
-FILTERED = 100  # queries of each kind with a filter
+FILTERED = 300  # queries of each kind with a filter: fewer that all find everything do not show a recall of 0.99
 SHARES = (0.5, 0.05, 0.02, 0.005, 0.001)
 LABELS = 5
 
@@ -93,8 +93,11 @@ def ask(
     )
 
 
-def index_recall(searcher: indexes.Searcher, rows: np.ndarray, sample: Sample, labels: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Kind of question → (Q,) recall@10 of the index against exact search, for native new queries of the evaluation sample.
+def index_recall(
+    searcher: indexes.Searcher, rows: np.ndarray, sample: Sample, labels: np.ndarray | None = None
+) -> tuple[dict[str, np.ndarray], frozenset[str]]:
+    """Kind of question → (Q,) recall@10 of the index against exact search, for native new queries of the evaluation sample; and the kinds
+    for which the index compares every row.
 
     Asked as a search asks: without a filter, within some labels, and where by lot a share of the rows may be answers, as filters and deleted
     rows leave it.
@@ -104,16 +107,21 @@ def index_recall(searcher: indexes.Searcher, rows: np.ndarray, sample: Sample, l
     """
     rng = np.random.default_rng(0)
     queries = sample.new[rng.permutation(len(sample.new))[:QUERIES]]
-    found = {"without a filter": indexes.recall(searcher, rows, queries, 10)}
+    found, exact = {"without a filter": indexes.recall(searcher, rows, queries, 10)}, {"without a filter"} if searcher.exact() else set()
     some = queries[:FILTERED]
     for share in SHARES:
         if round(share * len(rows)) >= 1:
             keep = np.zeros(len(rows), dtype=bool)
             keep[rng.permutation(len(rows))[: round(share * len(rows))]] = True
-            found[f"where {100 * share:g} % may be answers"] = indexes.recall(searcher, rows, some, 10, keep)
+            kind = f"where {100 * share:g} % may be answers"
+            found[kind] = indexes.recall(searcher, rows, some, 10, keep)
+            exact |= {kind} if searcher.exact(int(keep.sum())) else set()
     names = np.unique(labels) if labels is not None else np.empty(0, dtype=str)
-    within = [indexes.recall(searcher, rows, some, 10, labels == name) for name in rng.permutation(names[names != ""])[:LABELS]]
-    return found | ({"within one label": np.concatenate(within)} if within else {})
+    chosen = rng.permutation(names[names != ""])[:LABELS]
+    within = [indexes.recall(searcher, rows, some, 10, labels == name) for name in chosen]
+    if all(searcher.exact(int((labels == name).sum())) for name in chosen):
+        exact.add("within one label")
+    return found | ({"within one label": np.concatenate(within)} if within else {}), frozenset(exact)
 
 
 def canary_json(promise: CanaryPromise, result: CanaryResult) -> dict[str, Any]:
@@ -228,14 +236,16 @@ def measure(
             measured = measure_release(new.program(device), data, size=new.size, mode=new.mode, device=device, metric=new.metric)
     aligned = rows[np.searchsorted(ids, searcher.ids)]
     intact = fingerprint == new.fingerprint == space_fingerprint
+    recall, exact = index_recall(searcher, aligned, sample, None if labels is None else labels[np.searchsorted(ids, searcher.ids)])
     live = LiveChecks(
         coverage_of,
-        index_recall(searcher, aligned, sample, None if labels is None else labels[np.searchsorted(ids, searcher.ids)]),
+        recall,
         result,
         promise.rate,
         intact,
         measured,
         new.about["measurements"],
         adopted=new.adopted,
+        exact=exact,
     )
     return live, canary_json(promise, result), coverage_of

@@ -29,7 +29,7 @@ from registry.entering import enter
 from registry.facts import deleted, dropped, ignored, statuses, unjudged
 from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
-from registry.revision import Revision, align, latest, next_number, open_index, pin, verify
+from registry.revision import Revision, align, champion_rows, latest, next_number, open_index, pin, verify
 from registry.status import Status
 from registry.upgrade import Upgrade
 from registry.verdict import digest_of
@@ -239,13 +239,34 @@ def _prepared(
     workspace.gallery.verify_content(state)
     _all_have_an_h(upgrade, evaluated)
     delta, other = delta_of(workspace.gallery, base)
-    if len(delta) > settings.promote.max_delta * state.rows:
+    # rows that earlier promotions under this verdict carried are no part of what it measured, either
+    carried = sum(int(one.detail["delta_rows"]) for one in workspace.ledger.entries() if _under(one, verdict["digest"]))
+    if len(delta) + carried > settings.promote.max_delta * state.rows:
         raise NotPermitted(
-            f"{len(delta)} of {state.rows} rows changed since the verdict",
+            f"{len(delta) + carried} of {state.rows} rows changed since the verdict",
             wanted=f"at most the share promote.max_delta = {settings.promote.max_delta}",
             todo=f"measure again with `fct upgrade {version}`",
         )
+    _same_champion(workspace, version, verdict, head)
     return upgrade, evaluated, base, delta, other
+
+
+def _under(entry: Entry, verdict: str) -> bool:
+    return entry.action == "promote" and entry.detail.get("verdict") == verdict and "delta_rows" in entry.detail
+
+
+def _same_champion(workspace: Workspace, version: int, verdict: dict[str, Any], head: Entry | None) -> None:
+    """NotPermitted where so much of the champion was backfilled since the verdict that the candidate was compared with another gallery."""
+    then = verdict["covers"].get("champion")  # verdicts of earlier code do not say
+    if then and head is not None:
+        now = champion_rows(workspace, head.serving)
+        changed, most = abs(now["backfilled"] - then["backfilled"]), workspace.settings.promote.max_delta
+        if changed > most * then["rows"]:
+            raise NotPermitted(
+                f"{changed} of {then['rows']} rows of what serves were backfilled since the verdict, which compares with what served then",
+                wanted=f"at most the share promote.max_delta = {most}",
+                todo=f"measure again with `fct upgrade {version}`",
+            )
 
 
 def foresee(workspace: Workspace, version: int) -> dict[str, Any]:

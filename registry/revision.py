@@ -165,6 +165,14 @@ def _unchanged(root: Path, space: str, first: int, second: int) -> np.ndarray:
     return both[(then.vectors[here] == now.vectors[there]).all(axis=1) | (now.origin[there] == BACKFILLED)]
 
 
+def champion_rows(workspace: Workspace, serving: Revision | None) -> dict[str, int]:
+    """What the champion's space holds: ``rows``, and how many of them were ``backfilled``. Old/old was measured on that mix."""
+    if serving is None:
+        return {}
+    origin = workspace.gallery.read_space(serving["space"], at=serving["tables"][serving["space"]]["version"]).origin
+    return {"rows": len(origin), "backfilled": int((origin == BACKFILLED).sum())}
+
+
 def states_of(workspace: Workspace, space: str | None = None, tables: list[str] | None = None) -> dict[str, TableState]:
     """Items, features and the space (and ``tables``) as they are now. What is recorded of a file stands as it was recorded.
 

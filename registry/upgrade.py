@@ -28,7 +28,7 @@ from registry import alarm, checks, names, rereading, verdict
 from registry.carrying import Maker, carry
 from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG
-from registry.revision import latest, open_index, pin
+from registry.revision import champion_rows, latest, open_index, pin
 from registry.steps import RECIPES, once
 from registry.workspace import Workspace
 
@@ -475,6 +475,7 @@ class Upgrade:
             "bounds": digests.of_json(asdict(settings.validate)),
             "rows read back": self._reread(forwards, revision, searcher),
             "program sealed from": self._sealed(),
+            "champion": champion_rows(ws, ws.ledger.serving()),
         }
         reached = verdict.reach(
             model=settings.model,

@@ -209,7 +209,7 @@ def test_what_cannot_be_adopted_is_said_in_one_sentence_and_changes_nothing(copy
     gallery(phi)
     assert "not normalised" in bad(project, *adopting(out, "--normalised"))
     assert "registry's order" in bad(project, *(one if one != "v1" else "v3" for one in adopting(out)))
-    assert "no version" in bad(project, *(one if one != "v1" else "first" for one in adopting(out)))
+    assert "does not name a version" in bad(project, *(one if one != "v1" else "first" for one in adopting(out)))
     assert "belong together" in bad(project, *adopting(out)[:-4][:7])
     (out / "labels.txt").write_text("one\n" * 7)
     assert "do not correspond" in bad(project, *adopting(out))

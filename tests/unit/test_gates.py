@@ -45,7 +45,7 @@ def only(v, population):
     return found
 
 
-def live(share=0.02, recall=1.0, canary=True, fingerprint=True, measured=None, declared=None, same=1.0, n=200):
+def live(share=0.02, recall=1.0, canary=True, fingerprint=True, measured=None, declared=None, same=1.0, n=400):
     far = np.arange(n) < share * n
     return LiveChecks(
         coverage={1: Coverage(float(far.mean()), 1.0, far, far.astype(float))},
