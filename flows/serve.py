@@ -26,7 +26,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 
-from fct.datasets.images import MAX_UPLOADED, read_bytes, read_image
+from fct.datasets.images import MAX_UPLOADED, read_bytes
 from fct.errors import BadInput, FctError
 from flows.http import TOKEN_DIGITS, Door, Places, Refused, answer_refusals, body_of, is_loopback, problem
 from registry import live, running
@@ -223,8 +223,7 @@ def answer(now: Now, query: bytes | dict[str, Any], k: int, where: dict[str, lis
         return by_image(now, read_bytes(query, release.size, release.mode, MAX_UPLOADED), k, where, candidate)
     target = now.serving if candidate is None else candidate.own
     if target is None and "id" in query:  # through a bridge the candidate looks at the item's image, where it can be read
-        uri = str(now.serving.columns["image_uri"][now.serving.row_of(query["id"])])
-        return by_image(now, read_image(uri, release.size, release.mode), k, where, candidate)
+        return by_image(now, now.serving.image_of(query["id"], release.size, release.mode), k, where, candidate)
     if target is None:
         raise BadInput("a vector cannot be asked through a bridge", todo="send the image")
     if "id" in query:
@@ -263,7 +262,7 @@ def thumbnail(serving: Serving, one: str) -> bytes:
     from PIL import Image
 
     try:
-        pixels = read_image(str(serving.columns["image_uri"][serving.row_of(one)]), THUMBNAIL, "RGB")
+        pixels = serving.image_of(one, THUMBNAIL, "RGB")
     except BadInput as error:
         raise Refused(404, "no picture", str(error)) from error
     out = io.BytesIO()

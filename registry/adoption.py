@@ -7,6 +7,7 @@ upgrade from *given pairs* (:mod:`fct.adopted`).
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def adopt(
     metric: str = "cosine",
     normalised: bool = False,
     mixed: bool = False,
+    roots: Sequence[str] = (),
     by: str,
     why: str,
     dry_run: bool = False,
@@ -46,6 +48,7 @@ def adopt(
         version: its number; the release is registered where it is not yet.
         normalised: whether all vectors are said to have norm 1.
         mixed: take rows although they look like vectors of two embedders.
+        roots: where their images may lie (:func:`registry.arrivals.declared`).
 
     Returns:
         ``version``, ``added``, ``unchanged``, ``conflicts`` and ``left_out`` (id and reason), ``pairs`` (rows by purpose, or None),
@@ -89,7 +92,7 @@ def adopt(
     from registry.ingest import record
 
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
-        entry = record(workspace, added, version, None, by=by, why=why, check=held.check)
+        entry = record(workspace, added, version, None, by=by, why=why, check=held.check, roots=[*roots])
     return said | {"added": added, "unchanged": unchanged, "conflicts": conflicts, "entry": None if entry is None else entry.number}
 
 

@@ -7,29 +7,34 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fct.arrow import texts as texts_of
 from fct.columns import near_misses, one_file
-from fct.datasets.images import read_bytes
+from fct.datasets.images import MOST_BYTES, read_bytes
 from fct.datasets.manifest import read_manifest
-from fct.datasets.walk import OUTSIDE, Left, Walk, walk
+from fct.datasets.walk import Left, Walk, digest, dvc_cache, walk
 from fct.errors import BadInput
 from fct.texts import storable
+
+if TYPE_CHECKING:
+    from registry.workspace import Workspace
 
 GALLERY_SPLITS = ("gallery", "gallery_unseen")
 LONGEST_ID = 1024  # bytes
 LONGEST = {"label": 1024, "source": 1024, "uri": 4096}  # characters: a part of 1,024 rows takes the room of its longest text in each
 PART = 1024
 COLUMNS = ("label", "source")
+NOWHERE = Walk(())
 
 
 @dataclass(frozen=True)
 class Arrival:
     """One image that wants to become an item.
 
-    ``data``: bytes of the image file where they came with the table, else None. ``problem``: why its file may not be read.
+    ``data``: bytes of the image file where they came with the table, else None. ``walked``: which files may be read, now as at any later time.
     """
 
     id: str
@@ -37,7 +42,7 @@ class Arrival:
     source: str
     uri: str
     data: bytes | None = None
-    problem: str | None = None
+    walked: Walk = NOWHERE
 
     def read(self, size: int, mode: str) -> tuple[np.ndarray, str]:
         """The image as uint8 (C, size, size), and the SHA-256 of its file's bytes.
@@ -59,18 +64,12 @@ class Arrival:
                 wanted = f"at most {most} characters of UTF-8 without NUL"
                 raise BadInput(f"the {name} cannot be stored", wanted=wanted, got=f"{len(text)} characters: {ascii(text)[:200]}")
         data = self.data
-        if self.problem is not None:
-            todo = (
-                "if it is meant to be read, name that place with --root or in data.roots of params.yaml"
-                if self.problem == OUTSIDE
-                else None
-            )
-            raise BadInput(f"an image file is left out: {self.problem}", where=self.uri, todo=todo)
         if data is None:
-            try:
-                data = Path(self.uri).read_bytes()
-            except (OSError, ValueError) as error:  # the latter of a null in its name
-                raise BadInput("an image file cannot be read", got=getattr(error, "strerror", error), where=self.uri) from error
+            with self.walked.open(self.uri) as file:
+                try:
+                    data = file.read(MOST_BYTES)
+                except OSError as error:
+                    raise BadInput("an image file cannot be read", got=error.strerror, where=self.uri) from error
         return read_bytes(data, size, mode), hashlib.sha256(data).hexdigest()
 
 
@@ -80,7 +79,7 @@ def find(place: Path, project: Path, roots: Sequence[str | Path] = ()) -> tuple[
     A folder with a manifest gives its gallery splits; another folder every image file below it (id: its path; label: its folder's
     name). A ``.parquet`` file has the columns ``id`` and either ``image_uri`` (a path, relative to the file) or ``image`` (bytes, or
     a struct with ``bytes`` and ``path``), and, where it likes, ``label`` and ``source``. Which files may be read :mod:`fct.datasets.walk`
-    says; a table's and a manifest's that may not are arrivals with a problem.
+    says, and again when one is read; a table's and a manifest's that may not are arrivals that cannot be read.
 
     Args:
         project: whose DVC cache files may be links to. roots: further places.
@@ -96,12 +95,11 @@ def find(place: Path, project: Path, roots: Sequence[str | Path] = ()) -> tuple[
     if (place / "manifest.csv").exists():
         rows = read_manifest(place).rows(*GALLERY_SPLITS)
         columns = (rows.id.tolist(), rows.label.tolist(), rows.source.tolist(), rows.files)
-        found = [_from_file(*one, walked) for one in zip(*columns, strict=True)]
+        found = [Arrival(one, label, source, str(path), walked=walked) for one, label, source, path in zip(*columns, strict=True)]
     else:
         files = sorted(walked.below(place))
-        found = [
-            Arrival(path.relative_to(place).as_posix(), path.parent.name if path.parent != place else "", "", str(path)) for path in files
-        ]
+        named = [(path.relative_to(place).as_posix(), path.parent.name if path.parent != place else "", path) for path in files]
+        found = [Arrival(one, label, "", str(path), walked=walked) for one, label, path in named]
     if not found:
         if any(path.endswith(".parquet") for paths in walked.left.by_reason.values() for path in paths):
             one_file(place, "what was named")  # which says how to make one of its parts
@@ -109,9 +107,18 @@ def find(place: Path, project: Path, roots: Sequence[str | Path] = ()) -> tuple[
     return len(found), (found[start : start + PART] for start in range(0, len(found), PART)), walked.left
 
 
-def _from_file(one: str, label: str, source: str, path: Path, walked: Walk) -> Arrival:
-    there = os.path.lexists(path)  # what is not there is said when it is read
-    return Arrival(one, label, source, str(path), problem=walked.problem(path) if there else None)
+def declared(place: Path, roots: Sequence[str | Path] = ()) -> list[str]:
+    """What the ledger keeps of an ingest, so that its images can be read again: digests of the folder that was named and of further ones."""
+    return sorted({digest(os.path.realpath(root)) for root in (place.parent if place.is_file() else place, *roots)})
+
+
+def admitted(workspace: Workspace) -> Walk:
+    """Where images of the gallery may lie when they are read again: what ingests named, as the ledger says, DVC's cache and ``data.roots``.
+
+    A folder that an ingest named and that is a link by now counts no longer.
+    """
+    named = (root for entry in workspace.ledger.entries() for root in entry.detail.get("roots", ()))
+    return Walk([dvc_cache(workspace.root), *map(Path, workspace.settings.data.roots)], named)
 
 
 def _parquet(path: Path, walked: Walk) -> tuple[int, Iterator[list[Arrival]]]:
@@ -154,7 +161,7 @@ def _arrival(path: Path, row: int, named: list[str | None], value: object, walke
         value = value.get("bytes") or value.get("path")
     if isinstance(value, bytes):
         return Arrival(one, label, source, f"{path}#{one}", value)
-    return _from_file(one, label, source, path.parent / str(value or ""), walked)
+    return Arrival(one, label, source, str(path.parent / str(value or "")), walked=walked)
 
 
 def _twice(values: list[str]) -> str:

@@ -23,7 +23,7 @@ from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, features_name
 from fct.release import Release
 from registry import alarm, lock, names, rereading
-from registry.arrivals import Arrival
+from registry.arrivals import Arrival, admitted
 from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.ledger import Entry
@@ -211,13 +211,14 @@ class _State:
         known = self.gallery.feature_ids(self.number)
         missing = ids[~np.isin(ids, known)]
         items = self.gallery.items()
+        walked = admitted(self.workspace)
         uris = dict(zip(items["id"].tolist(), items["image_uri"].tolist(), strict=True))
         images, good = [], []
         for one in missing.tolist():
             try:
                 if one not in uris:
                     raise BadInput("it was deleted meanwhile")
-                images.append(Arrival(one, "", "", uris[one]).read(self.release.size, self.release.mode)[0])
+                images.append(Arrival(one, "", "", uris[one], walked=walked).read(self.release.size, self.release.mode)[0])
                 good.append(one)
             except BadInput as error:
                 skipped.append((one, str(error)))

@@ -19,7 +19,7 @@ from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery import Ingested
 from fct.release import Release
 from registry import alarm, lock, rereading
-from registry.arrivals import Arrival, find
+from registry.arrivals import Arrival, declared, find
 from registry.carrying import carry, forwards_of, lacking
 from registry.decisions import ledger_lock
 from registry.entering import enter
@@ -114,7 +114,7 @@ def ingest(
     if len(broken) == count:
         raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}", where=place)
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
-        entry = record(workspace, added, number, twin, by=by, why=why, check=held.check)
+        entry = record(workspace, added, number, twin, by=by, why=why, check=held.check, roots=declared(Path(place).absolute(), roots))
     after = ledger.serving()
     if after is not None and int(after["release"]) < number and int(after["release"]) != twin:
         sentence = f"release {after['release']} came to serve while release {number} embedded the items, which it has never seen"
@@ -258,12 +258,18 @@ def _write_again(workspace: Workspace, own: _Embedder, twin: _Embedder, whole: l
     gallery.add_features(*twin.of, ids[todo], *twin.embed(np.stack(images)), psi_bits=release.side_bits)
 
 
-def record(workspace: Workspace, added: int, number: int, twin: int | None, *, by: str, why: str, check: Any) -> Entry | None:
-    """Let the spaces follow, and write the ledger entry. None where nothing is new; by the tables, so that a run cut short is finished."""
+def record(
+    workspace: Workspace, added: int, number: int, twin: int | None, *, by: str, why: str, check: Any, roots: list[str]
+) -> Entry | None:
+    """Let the spaces follow, and write the ledger entry. None where nothing is new; by the tables, so that a run cut short is finished.
+
+    Args:
+        roots: of :func:`registry.arrivals.declared`.
+    """
     ledger = workspace.ledger
     head, entries = ledger.head(), ledger.entries()
     serving = None if head is None else head.serving
-    detail: dict[str, Any] = {"added": added, "version": number}
+    detail: dict[str, Any] = {"added": added, "version": number, "roots": roots}
     if serving is None:
         if not added:
             return None

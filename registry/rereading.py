@@ -22,7 +22,7 @@ from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, NATIVE, Gallery
 from fct.vectors import differ
 from registry import kept
-from registry.arrivals import Arrival
+from registry.arrivals import Arrival, admitted
 from registry.revision import latest
 
 if TYPE_CHECKING:  # which checks what it carries with this module
@@ -150,7 +150,7 @@ def check_images(workspace: Workspace, count: int, seed: int | None = None) -> I
     Args:
         count: of items, drawn by lot. seed: of the lot; None draws others each time.
     """
-    gallery, found = workspace.gallery, Images()
+    gallery, found, walked = workspace.gallery, Images(), admitted(workspace)
     items, known = gallery.items(), latest(workspace.ledger.entries())
     mine = np.flatnonzero(items["role"] == "item")
     drawn = np.sort(np.random.default_rng(seed).permutation(mine)[:count])
@@ -166,7 +166,7 @@ def check_images(workspace: Workspace, count: int, seed: int | None = None) -> I
             ids, images = [], []
             for one, uri in zip(*(items[name][rows[start : start + BLOCK]].tolist() for name in ("id", "image_uri")), strict=True):
                 try:
-                    images.append(Arrival(one, "", "", uri).read(release.size, release.mode)[0])
+                    images.append(Arrival(one, "", "", uri, walked=walked).read(release.size, release.mode)[0])
                     ids.append(one)
                 except BadInput as error:
                     found.unreadable.append((one, str(error)))

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fct.datasets.images import read_file
+from fct.datasets.walk import Walk
 from fct.errors import BadInput, NotPermitted
 from fct.index import Searcher
 from fct.release import Release
 from fct.tables import TableState
 from registry import kept
+from registry.arrivals import NOWHERE, admitted
 from registry.revision import open_index
 from registry.workspace import Workspace
 
@@ -42,6 +45,7 @@ class Serving:
         program: None where it is loaded with the first image, or cannot be: a release that was adopted without its embedder is asked with vectors.
         columns: of the N rows of the index, in its order: id, label, source, image_uri, origin (N,) str, native_version (N,) int.
         shown: (N,) bool, the rows that may be answers: no canary, and not deleted since the index was built.
+        walked: which image files may be read (:func:`registry.arrivals.admitted`).
     """
 
     revision: dict[str, Any]
@@ -50,6 +54,7 @@ class Serving:
     searcher: Searcher
     columns: dict[str, np.ndarray]
     shown: np.ndarray
+    walked: Walk = NOWHERE
 
     def search(self, images: np.ndarray, k: int, where: Where | None = None) -> list[list[Hit]]:
         """The k nearest items of each of (Q, C, S, S) uint8 images; canaries are never among them.
@@ -109,6 +114,16 @@ class Serving:
         if not len(found):
             raise BadInput("the gallery that serves has no such item", got=one[:200])
         return int(found[0])
+
+    def image_of(self, one: str, size: int, mode: str) -> np.ndarray:
+        """(C, size, size) uint8: an item's image, where it can be read still.
+
+        Raises:
+            BadInput: no such item, or its image cannot be read, or may not.
+        """
+        uri = str(self.columns["image_uri"][self.row_of(one)])
+        with self.walked.open(uri) as file:
+            return read_file(file, uri, size, mode)
 
     def vector_of(self, one: str) -> np.ndarray:
         """(1, E) an item's own vector, as the index holds it: to search for what is like it, without its image."""
@@ -183,7 +198,7 @@ def open_revision(
         from fct import program as programs
 
         program = programs.traced(opened.program(), opened.canaries()[1])
-    return Serving(revision, opened, program, searcher, columns, shown)
+    return Serving(revision, opened, program, searcher, columns, shown, admitted(workspace))
 
 
 def _places(there: np.ndarray, wanted: np.ndarray) -> np.ndarray:

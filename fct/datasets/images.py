@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
+import stat
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Condition
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -29,6 +32,7 @@ MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0
 BEGINS = 64  # bytes that tell the kind
 HEIC = "HEIC, which is read where pillow-heif is installed"
 _HEVC = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"hevm", b"hevs")
+MOST_BYTES = 512 * 1024**2  # of a file
 MAX_PIXELS = 128_000_000  # of a file; a small one can unpack to gigabytes
 MAX_UPLOADED = 16_000_000  # of what is sent to a server
 STRIP = 1 << 20  # pixels that are converted at once
@@ -37,6 +41,9 @@ CHANNELS = {"L": 1, "RGB": 3}
 COST = {"PNG": 10, "JPEG": 10, "WEBP": 18, "GIF": 10, "BMP": 10, "TIFF": 12, "AVIF": 12, "JPEG2000": 30, "HEIF": 12}
 SMALLER, BITS, PHOTOMETRIC, WHITE_IS_ZERO = 254, 258, 262, 0  # tags of a TIFF, and a value of the last
 ROOM = 0.25  # share of this machine's memory that all images being read may take together
+
+
+T = TypeVar("T")
 
 
 class Room:
@@ -139,28 +146,58 @@ def _strip_on_white(image: Image.Image, mode: str, scale: tuple[int, bool]) -> I
     return image.convert(mode) if image.mode in ("L", "RGB", "1") else image.convert("RGB").convert(mode)
 
 
+def open_plain(path: Path) -> BinaryIO:
+    """Open an image file without waiting, whatever it is by now: a pipe would wait for its other end, and a device may never end.
+
+    Raises:
+        BadInput: no such file, no plain one, empty, or more than :data:`MOST_BYTES`.
+    """
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except (OSError, ValueError) as error:  # the latter of a null in its name
+        raise BadInput("an image file cannot be read", got=getattr(error, "strerror", error), where=path) from error
+    about = os.fstat(opened)
+    if stat.S_ISREG(about.st_mode) and 0 < about.st_size <= MOST_BYTES:
+        return os.fdopen(opened, "rb")
+    os.close(opened)
+    if not stat.S_ISREG(about.st_mode):
+        raise BadInput("an image file is no plain file", where=path)
+    if about.st_size:
+        raise BadInput("an image file is too large", wanted=f"at most {MOST_BYTES} bytes", got=about.st_size, where=path)
+    raise BadInput("an image file is empty (0 bytes)", where=path, todo="remove or replace it")
+
+
 def read_image(path: str | Path, size: int, mode: str) -> np.ndarray:
     """Read one image file (of an animation, the first picture) as uint8 (C, size, size).
 
     Raises:
-        BadInput: no such file, empty, damaged, not an image, or more than :data:`MAX_PIXELS` pixels.
+        BadInput: as :func:`open_plain`; damaged, not an image, or more than :data:`MAX_PIXELS` pixels.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise BadInput("there is no such image", where=path)
-    if path.stat().st_size == 0:
-        raise BadInput("an image file is empty (0 bytes)", where=path, todo="remove or replace it")
-    return _read(path, path, size, mode)
+    with open_plain(Path(path)) as file:
+        return read_file(file, path, size, mode)
+
+
+def read_file(file: BinaryIO, where: str | Path, size: int, mode: str) -> np.ndarray:
+    """As :func:`read_image`, from an open file."""
+    return unpack(file, where, size, lambda image: from_pil(image, size, mode))
 
 
 def read_bytes(data: bytes, size: int, mode: str, most: int = MAX_PIXELS) -> np.ndarray:
     """As :func:`read_image`, from the bytes of an image file, of at most ``most`` pixels."""
     if not data:
         raise BadInput("an image is empty (0 bytes)")
-    return _read(io.BytesIO(data), None, size, mode, most)
+    return unpack(io.BytesIO(data), None, size, lambda image: from_pil(image, size, mode), most)
 
 
-def _read(source: Path | io.BytesIO, where: Path | None, size: int, mode: str, most: int = MAX_PIXELS) -> np.ndarray:
+def unpack(source: BinaryIO, where: str | Path | None, size: int, work: Callable[[Image.Image], T], most: int = MAX_PIXELS) -> T:
+    """What ``work`` makes of the one image in ``source``, within :data:`ROOM`.
+
+    Args:
+        size: side of the square that is wanted in the end: a large JPEG is unpacked no larger than eight times that.
+
+    Raises:
+        BadInput: not an image, more than ``most`` pixels, or whatever Pillow raises while it is unpacked and worked on.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about sizes and metadata; what matters is checked below
@@ -174,7 +211,7 @@ def _read(source: Path | io.BytesIO, where: Path | None, size: int, mode: str, m
                     image.draft(None, (8 * size, 8 * size))
                     pixels = image.width * image.height
                 with _room().take(pixels * COST[str(image.format)]):
-                    return from_pil(image, size, mode)
+                    return work(image)
     except Image.DecompressionBombError as error:
         raise BadInput("an image is too large to unpack safely", wanted=f"at most {most} pixels", where=where) from error
     except Exception as error:  # Pillow's readers raise almost anything on damaged bytes
@@ -185,11 +222,9 @@ def _read(source: Path | io.BytesIO, where: Path | None, size: int, mode: str, m
         raise BadInput(f"an image {'file ' if where else ''}cannot be read", got=said, where=where, todo=todo) from error
 
 
-def _begins(source: Path | io.BytesIO) -> str | None:
-    if isinstance(source, io.BytesIO):
-        return kind(source.getvalue()[:BEGINS])
-    with open(source, "rb") as file:
-        return kind(file.read(BEGINS))
+def _begins(source: BinaryIO) -> str | None:
+    source.seek(0)
+    return kind(source.read(BEGINS))
 
 
 def read_images(paths: Sequence[str | Path], size: int, mode: str, title: str = "images") -> np.ndarray:

@@ -8,16 +8,17 @@ else is counted by reason and listed, so that nothing is passed over without a w
 from __future__ import annotations
 
 import configparser
+import hashlib
 import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
-from fct.datasets.images import BEGINS, HEIC, SUFFIXES, formats, kind
+from fct.datasets.images import BEGINS, HEIC, MOST_BYTES, SUFFIXES, formats, kind, open_plain
 from fct.errors import BadInput, printable
 
-MOST_BYTES = 512 * 1024**2
 HIDDEN = "hidden, or made by another program"
 OTHER = "no image by its name or first bytes"
 OUTSIDE = "a link to a place that is no declared root"
@@ -52,6 +53,11 @@ class Left:
         return [f"{len(names)} left out: {reason}, such as {printable(names[0])}" for reason, names in found.items() if names]
 
 
+def digest(real: str | Path) -> str:
+    """SHA-256 of a folder's path without links: a purge looks for names, and must not meet an item's in what keeps this."""
+    return hashlib.sha256(os.fsencode(real)).hexdigest()
+
+
 def dvc_cache(project: Path) -> Path:
     """Where DVC keeps the files of a project, as its configuration says."""
     place = project / ".dvc" / "cache"
@@ -69,11 +75,11 @@ class Walk:
     """Looks for images below declared roots.
 
     Args:
-        roots: folders; links in them are followed once, now.
+        roots: folders; links in them are followed once, now. digests: further ones (:func:`digest`), whose links were followed then.
     """
 
-    def __init__(self, roots: Iterable[Path]):
-        self._roots = [root.resolve() for root in roots]
+    def __init__(self, roots: Iterable[Path], digests: Iterable[str] = ()):
+        self._roots, self._digests = [root.resolve() for root in roots], frozenset(digests)
         self._visited: dict[tuple[int, int], Path] = {}
         self._looked: dict[Path, tuple[list[Path], list[Path]]] = {}
         self.left = Left()
@@ -84,7 +90,7 @@ class Walk:
             real = path.resolve()
         except (OSError, RuntimeError):  # a loop of links
             return False
-        return any(real.is_relative_to(root) for root in self._roots)
+        return any(real.is_relative_to(root) for root in self._roots) or any(digest(one) in self._digests for one in real.parents)
 
     def problem(self, path: Path) -> str | None:
         """Why a file may not be read, None where it may."""
@@ -97,6 +103,26 @@ class Walk:
         if not stat.S_ISREG(about.st_mode):
             return ODD
         return LARGE if about.st_size > MOST_BYTES else None
+
+    def open(self, named: str | Path) -> BinaryIO:
+        """Open a file after a look at it, and look where that lies which was opened: whoever gave it may exchange it at any time.
+
+        Raises:
+            BadInput: it may not be read, or as :func:`fct.datasets.images.open_plain`.
+        """
+        if not str(named):
+            raise BadInput("no image file is named")
+        path = Path(named)
+        reason = self.problem(path) if os.path.lexists(path) else None  # what is not there is said in other words
+        if reason is None:
+            file = open_plain(path)
+            opened = Path(f"/proc/self/fd/{file.fileno()}")  # a link to it, where there is such a folder
+            if self.inside(opened) or not opened.exists():
+                return file
+            file.close()
+            reason = OUTSIDE
+        todo = "if it is meant to be read, name that place with --root or in data.roots of params.yaml" if reason == OUTSIDE else None
+        raise BadInput(f"an image file is left out: {reason}", where=path, todo=todo)
 
     def look(self, folder: Path) -> tuple[list[Path], list[Path]]:
         """Images directly in a folder, and its folders, each sorted by name; what is left out is in :attr:`left`.
@@ -170,9 +196,9 @@ def _no_image(path: Path) -> str | None:
     if path.suffix.lower() in RAWS:
         return RAW
     try:
-        with open(path, "rb") as file:
+        with open_plain(path) as file:
             found = kind(file.read(BEGINS))
-    except OSError:
+    except (OSError, BadInput):
         found = None
     if found == HEIC:
         return None if "HEIF" in formats() else HEIC

@@ -103,6 +103,7 @@ def adopt(
     """
     from fct import delivered
     from registry.adoption import adopt as run
+    from registry.arrivals import declared
 
     number = as_version.removeprefix("v")
     if not number.isascii() or not number.isdigit() or int(number) < 1:
@@ -116,7 +117,19 @@ def adopt(
         if pairs is None or labels is None
         else delivered.read_given(*pairs, labels, side=pairs_side, sources=pairs_sources, skip_bad=skip_bad)
     )
-    result = run(ws, rows, given, version=int(number), metric=metric, normalised=normalised, mixed=mixed, by=by, why=why, dry_run=dry_run)
+    result = run(
+        ws,
+        rows,
+        given,
+        version=int(number),
+        metric=metric,
+        normalised=normalised,
+        mixed=mixed,
+        roots=declared(vectors.absolute()),
+        by=by,
+        why=why,
+        dry_run=dry_run,
+    )
     done = ("would be adopted", "are there") if dry_run else ("adopted", "were there")
     give(result, json, f"{result['added']} vectors {done[0]} as version {number}, {result['unchanged']} {done[1]}")
     for sentence in result["warnings"]:

@@ -3,6 +3,7 @@ import io
 import os
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
@@ -119,6 +120,13 @@ def test_a_damaged_image_is_refused_by_name(tmp_path, noise, kind):
 def test_a_missing_image_is_refused_by_name(tmp_path):
     with pytest.raises(BadInput, match=r"none\.png"):
         read_image(tmp_path / "none.png", 16, "L")
+
+
+def test_what_is_no_plain_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", tmp_path, Path("/dev/zero")):
+        with pytest.raises(BadInput, match=path.name):
+            read_image(path, 16, "L")
 
 
 def test_an_image_that_unpacks_to_too_many_pixels_is_refused(tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -11,9 +13,9 @@ from PIL import Image
 from fct.datasets import walk as walks
 from fct.datasets.folder import read_folder
 from fct.datasets.images import HEIC, formats
-from fct.datasets.walk import BROKEN, HIDDEN, LARGE, ODD, OTHER, OUTSIDE, RAW, TWICE, dvc_cache, walk
+from fct.datasets.walk import BROKEN, HIDDEN, LARGE, ODD, OTHER, OUTSIDE, RAW, TWICE, digest, dvc_cache, walk
 from fct.errors import BadInput
-from registry.arrivals import find
+from registry.arrivals import admitted, declared, find
 
 
 def draw(path: Path, kind: str = "PNG") -> Path:
@@ -181,6 +183,42 @@ def test_a_table_names_files_below_its_folder_or_a_root(tmp_path: Path) -> None:
     assert read == "7" and all("no declared root" in one and "--root" in one for one in refused[:3])
     assert "no plain file" in refused[3] and "cannot be read" in refused[4]
     assert outcomes(tmp_path)[:3] == ["7", "7", "7"]
+
+
+def test_what_is_exchanged_after_the_look_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the look at a path and its opening there is time enough for whoever gave it."""
+    given, secret = draw(tmp_path / "given/below/a.png"), draw(tmp_path / "secret/a.png")
+    walked = walk(tmp_path / "given", None)
+    walked.open(given).close()
+    given.unlink()
+    given.parent.rmdir()
+    given.parent.symlink_to(secret.parent)
+    with pytest.raises(BadInput, match="declared root"):
+        walked.open(given)
+    monkeypatch.setattr(walked, "problem", lambda path: None)  # as if all this were done after the look
+    with pytest.raises(BadInput, match="declared root"):
+        walked.open(given)
+    with pytest.raises(BadInput, match="no image file is named"):
+        walked.open("")
+
+
+def test_a_folder_that_an_ingest_named_counts_where_it_was(tmp_path: Path) -> None:
+    """The folder itself may be exchanged for a link: then it is another one, and counts no longer."""
+    given, secret = draw(tmp_path / "given/a.png"), draw(tmp_path / "secret/a.png")
+    (tmp_path / "link").symlink_to(tmp_path / "given")
+    roots = declared(tmp_path / "link/a.png", [tmp_path / "more"])
+    assert roots == sorted(map(digest, (tmp_path / "given", tmp_path / "more")))
+    settings = SimpleNamespace(data=SimpleNamespace(roots=()))
+    ledger = SimpleNamespace(entries=lambda: [SimpleNamespace(detail={"roots": roots}), SimpleNamespace(detail={})])
+    workspace: Any = SimpleNamespace(root=tmp_path / "project", settings=settings, ledger=ledger)
+    before = admitted(workspace)
+    before.open(given).close()
+    given.unlink()
+    given.parent.rmdir()
+    given.parent.symlink_to(secret.parent)
+    for walked in (before, admitted(workspace)):
+        with pytest.raises(BadInput, match="declared root"):
+            walked.open(given)
 
 
 @pytest.mark.parametrize("config", ["[cache]\n    dir = ../../store\n", "[cache]\n    dir = {store}\n", "", "[cache\n"])
