@@ -30,6 +30,10 @@ def try_(
             help="Folder of images, named by id or, without --ids, in sorted order. It can also be a text file with one path a line."
         ),
     ] = None,
+    root: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another folder to which the list of images, or links, may point. It can be given several times."),
+    ] = None,
     head: Annotated[
         Path | None, typer.Option(help="HEAD.safetensors: the new model's classifier. Labels are then row numbers of the head.")
     ] = None,
@@ -60,7 +64,8 @@ def try_(
 
     place(out)  # before a minute of work, not after it
     arrays, left = read({"old": old, "new": new, "side": side, "labels": labels, "sources": sources, "ids": ids}, skip_bad)
-    files = trial_page.pictures(images, len(arrays["old"]), arrays.get("ids")) if images is not None else None
+    walked = trial_page.admitted(images, root or ()) if images is not None else None
+    files = trial_page.pictures(images, len(arrays["old"]), arrays.get("ids"), walked) if images is not None else None
     found = trials.run(
         **arrays,
         head=read_head(head) if head is not None else None,
@@ -72,7 +77,7 @@ def try_(
     )
     warn([*copies.warnings(0.0, doubtful=found.given["doubtful"]), *found.h.about["warnings"]])
     costs = report.Costs(gallery_rows, seconds_per_million, price_per_million)
-    page = trial_page.html(found, costs, files)
+    page = trial_page.html(found, costs, files, walked)
     with whole_file(out) as part:
         part.write_text(page, encoding="utf-8")
     give(

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,6 +39,9 @@ from registry.report.review import (
     per_class,
     plain,
 )
+
+if TYPE_CHECKING:
+    from fct.datasets.walk import Walk
 
 FLIPS = 8
 ANSWERS = 5
@@ -106,9 +109,9 @@ def flips(review: Review) -> dict[str, Any]:
     return counts | {"shown": shown}
 
 
-def thumbnail(path: Path | None) -> str:
-    """A small copy as a ``data:`` address (PNG if grey, else JPEG); empty where there is no readable image."""
-    image = open_image(path, THUMBNAIL) if path is not None else None
+def thumbnail(path: Path | None, walked: Walk | None = None) -> str:
+    """A small copy as a ``data:`` address (PNG if grey, else JPEG); empty where there is no readable image, or ``walked`` does not admit it."""
+    image = open_image(path, THUMBNAIL, walked=walked) if path is not None else None
     if image is None:
         return ""
     kind, options = ("png", {"optimize": True}) if image.mode == "L" else ("jpeg", {"quality": 85})

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
     from PIL.ImageFont import FreeTypeFont
 
+    from fct.datasets.walk import Walk
+
 SHOWN = 5
 THUMBNAIL = 112
 FRAME = 5
@@ -26,30 +28,33 @@ PAPER, INK, SOFT, LINE = "#ffffff", "#1c2430", "#667085", "#d5dae1"
 RIGHT, WRONG, RIGHT_PAPER, WRONG_PAPER = "#15803d", "#c62828", "#f0faf3", "#fdf1f1"
 
 
-def open_image(path: Path, most: int, *, enlarge: bool = False) -> Image | None:
-    """The image, on white, within a square of ``most`` pixels; None where it cannot be read.
+def open_image(path: Path, most: int, *, enlarge: bool = False, walked: Walk | None = None) -> Image | None:
+    """The image, on white, within a square of ``most`` pixels; None where it cannot be read, or may not.
 
     Args:
-        enlarge: whether a smaller one is scaled up to fit.
+        enlarge: whether a smaller one is scaled up to fit. walked: which files may be read; None for every plain one.
     """
     from PIL import Image, ImageOps
 
-    from fct.datasets.images import FORMATS
+    from fct.datasets.images import open_plain, unpack
+
+    def fitted(image: Image.Image) -> Image.Image:
+        image = ImageOps.exif_transpose(image)
+        grey = image.mode in ("1", "L")
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = image.convert("L" if grey else "RGB")
+        scale = most / max(image.size)
+        if scale < 1 or enlarge:
+            image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
+        return image
 
     try:
-        with Image.open(path, formats=FORMATS) as file:
-            image = ImageOps.exif_transpose(file)
-            grey = image.mode in ("1", "L")
-            if image.has_transparency_data:
-                image = image.convert("RGBA")
-                image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-            image = image.convert("L" if grey else "RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        with open_plain(path) if walked is None else walked.open(path) as file:
+            return unpack(file, path, most, fitted)
+    except BadInput:
         return None
-    scale = most / max(image.size)
-    if scale < 1 or enlarge:
-        image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS)
-    return image
 
 
 @lru_cache

@@ -5,6 +5,7 @@ Legend: N rows given, V evaluation rows, R queries that count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 
 from fct import agreement
 from fct import trial as trials
+from fct.datasets.walk import OUTSIDE, Walk, walk
 from fct.errors import BadInput
 from fct.intervals import Estimate
 from fct.trial import Trial
@@ -24,7 +26,6 @@ from registry.report.trial import NAMES, POPULATIONS, Costs, shown
 
 TEMPLATE = "trial.html.j2"
 CARDS, LISTED, ANSWERS = 8, 12, 5
-IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".bmp", ".tif", ".tiff"}
 ROWS = {"oo": ("old/old", OLD), "nh": ("new/h(old)", CARRIED), "nn": ("new/new", NEW)}
 
 
@@ -88,14 +89,23 @@ def curves(trial: Trial) -> str:
     return figures._svg(figure, "trial-backfill", f"Backfilling curves in the shipped order, in random ones and in the oracle's: {start}")
 
 
-def pictures(spec: Path, rows: int, ids: np.ndarray | None) -> list[Path]:
-    """The image file of each row: a text file of one path a line, or a folder.
+def admitted(spec: Path, roots: Sequence[Path] = ()) -> Walk:
+    """Which images may be read: those below the folder, or below that of the list, in DVC's cache, and in further ``roots``."""
+    return walk(spec.parent if spec.is_file() else spec, Path.cwd(), roots)
+
+
+def pictures(spec: Path, rows: int, ids: np.ndarray | None, walked: Walk | None = None) -> list[Path | None]:
+    """The image file of each row, None where it has none: a text file of one path a line, or a folder.
 
     In a folder an id is a path below it or a file name without its ending; without ids the files, sorted by path, belong to the rows in turn.
 
+    Args:
+        walked: of :func:`admitted`, which also looks when one of them is drawn.
+
     Raises:
-        BadInput: as many files as rows are not there, or an id has none.
+        BadInput: as many files as rows are not there, no id has one, or a list names what may not be read.
     """
+    walked = walked or admitted(spec)
     if spec.is_file():
         try:
             lines = [line.strip() for line in spec.read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -103,20 +113,29 @@ def pictures(spec: Path, rows: int, ids: np.ndarray | None) -> list[Path]:
             raise BadInput("the list of images is not a text file", where=spec) from error
         if len(lines) != rows:
             raise BadInput("the list of images has the wrong number of lines", wanted=rows, got=len(lines), where=spec)
+        outside = [line for line in lines if walked.problem(spec.parent / line) == OUTSIDE]
+        if outside:
+            raise BadInput(
+                "the list of images leads to a place that is no declared root",
+                wanted="paths below its own folder",
+                got=outside[0],
+                where=spec,
+                todo="if it is meant to be read, name that place with --root",
+            )
         return [spec.parent / line for line in lines]
     if not spec.is_dir():
         raise BadInput("images: there is no such folder or list", where=spec)
-    files = sorted(path for path in spec.rglob("*") if path.suffix.lower() in IMAGES)
+    files = sorted(walked.below(spec))
     if ids is None:
         if len(files) != rows:
             raise BadInput(
                 "the folder of images does not match the rows",
                 wanted=f"{rows} image files",
-                got=len(files),
+                got="; ".join([str(len(files)), *walked.left.sentences()]),
                 where=spec,
                 todo="give --ids, or a text file with one path a line",
             )
-        return files
+        return [*files]
     by_name = {path.stem: path for path in reversed(files)} | {path.relative_to(spec).as_posix(): path for path in files}
     missing = [str(name) for name in ids if str(name) not in by_name]
     if len(missing) == len(ids):
@@ -126,10 +145,10 @@ def pictures(spec: Path, rows: int, ids: np.ndarray | None) -> list[Path]:
             where=spec,
             todo="ids are paths below the folder or file names without their ending",
         )
-    return [by_name.get(str(name), spec / str(name)) for name in ids]
+    return [by_name.get(str(name)) for name in ids]
 
 
-def _cards(trial: Trial, places: np.ndarray, images: list[Path] | None) -> list[dict[str, Any]]:
+def _cards(trial: Trial, places: np.ndarray, images: Sequence[Path | None] | None, walked: Walk | None) -> list[dict[str, Any]]:
     """Queries with their first answers under old/old and new/h(old) (without labels: new/new and new/h(old)), as the template wants them."""
     sample = trial.sample
     rows = trial.queries[places]
@@ -147,7 +166,7 @@ def _cards(trial: Trial, places: np.ndarray, images: list[Path] | None) -> list[
 
     @cache
     def picture(row: int) -> str:
-        return page.thumbnail(images[trial.split.evaluation[row]]) if images is not None else ""
+        return page.thumbnail(images[trial.split.evaluation[row]], walked) if images is not None else ""
 
     def item(row: int, right: bool) -> dict[str, Any]:
         label = sample.labels[row] if trial.labelled else sample.ids[row]
@@ -170,7 +189,7 @@ def _cards(trial: Trial, places: np.ndarray, images: list[Path] | None) -> list[
     ]
 
 
-def html(trial: Trial, costs: Costs, images: list[Path] | None = None) -> str:
+def html(trial: Trial, costs: Costs, images: Sequence[Path | None] | None = None, walked: Walk | None = None) -> str:
     """The whole page; ``images``: the file of each of the N rows."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
@@ -203,8 +222,8 @@ def html(trial: Trial, costs: Costs, images: list[Path] | None = None) -> str:
         each=len(trial.metrics),
         has_plain=trial.plain is not None,
         counts=words.counts(trial),
-        lost=_cards(trial, flipped["lost"][:most], images),
-        gained=_cards(trial, flipped["gained"][: most // 2], images),
+        lost=_cards(trial, flipped["lost"][:most], images, walked),
+        gained=_cards(trial, flipped["gained"][: most // 2], images, walked),
         backfill=[
             {"order": order, "metric": NAMES[m], "start": number(b.at(f"{order}_{m}", 0))}
             | {"at": [number(b.at(f"{order}_{m}", share)) for share in (*words.SHARES, 1.0)], "dip": number(b.dip(f"{order}_{m}"), 4)}

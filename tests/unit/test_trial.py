@@ -13,8 +13,8 @@ from fct.errors import BadInput
 from fct.forward import FitSettings
 from fct.intervals import Estimate
 from fct.pairs import Sample
+from registry.report import page, trial_page
 from registry.report import trial as words
-from registry.report import trial_page
 from registry.report.trial import Costs, decided, overall
 
 Vectors = dict[str, np.ndarray]
@@ -402,6 +402,29 @@ def test_pictures_are_found_by_list_by_id_and_by_order(tmp_path):
     ):
         with pytest.raises(BadInput, match=sentence):
             trial_page.pictures(Path(tmp_path / spec), rows, np.array(ids) if ids else None)
+
+
+def test_a_list_leads_to_its_own_folder_and_to_declared_roots(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "out.png").touch()
+    (tmp_path / "d" / "list.txt").write_text(f"gone.png\n{tmp_path / 'out.png'}\n")
+    with pytest.raises(BadInput, match=r"no declared root.*out\.png.*--root"):
+        trial_page.pictures(tmp_path / "d" / "list.txt", 2, None)
+    walked = trial_page.admitted(tmp_path / "d" / "list.txt", [tmp_path])
+    assert trial_page.pictures(tmp_path / "d" / "list.txt", 2, None, walked)[1] == tmp_path / "out.png"
+
+
+def test_what_becomes_a_link_before_the_page_is_drawn_is_not_shown(tmp_path):
+    """Minutes of fitting lie between the look at the folder and the page."""
+    for name in ("given/a.png", "elsewhere/secret.png"):
+        (tmp_path / name).parent.mkdir()
+        Image.new("L", (8, 8), 90).save(tmp_path / name)
+    walked = trial_page.admitted(tmp_path / "given")
+    (found,) = trial_page.pictures(tmp_path / "given", 1, np.array(["a"]), walked)
+    assert page.thumbnail(found, walked)
+    found.unlink()
+    found.symlink_to(tmp_path / "elsewhere" / "secret.png")
+    assert not page.thumbnail(found, walked)
 
 
 def test_of_two_images_of_one_name_the_first_by_path_is_taken(tmp_path):
