@@ -21,6 +21,7 @@ from prefect.deployments import run_deployment
 from prefect.states import Crashed
 
 from fct import children
+from fct.errors import printable
 from flows import crashed, reconcile, services
 from flows.receiver import EVENT, resource_of
 from flows.upgrade import name_of
@@ -42,7 +43,7 @@ def reconcile_flow(params: str) -> list[dict[str, Any]]:
     results = reconcile.once(open_workspace(params), schedule)
     for one in results:
         where = f"version {one['version']}: " if one["version"] is not None else ""
-        print(f"{where}{one['outcome']} {'; '.join(one.get('problems', []))}".rstrip(), flush=True)
+        print(printable(f"{where}{one['outcome']} {'; '.join(one.get('problems', []))}".rstrip()), flush=True)
     return results
 
 

@@ -29,19 +29,19 @@ Json = Annotated[
 ]
 
 
-def say(text: str = "") -> None:
-    """A sentence for people, on stderr."""
-    print(_lines(text), file=sys.stderr)
+def say(*lines: str) -> None:
+    """Sentences for people, on stderr, each in a line of its own."""
+    print(shown(*lines), file=sys.stderr)
 
 
-def give(value: Any, as_json: bool, text: str) -> None:
-    """The result: JSON or a text, on stdout."""
-    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) if as_json else _lines(text))
+def give(value: Any, as_json: bool, *lines: str) -> None:
+    """The result: JSON or lines of text, on stdout."""
+    print(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) if as_json else shown(*lines))
 
 
-def _lines(text: str) -> str:
-    """Ids, labels and names of files come from others: what would move the terminal's cursor is shown as an escape."""
-    return "\n".join(map(printable, text.split("\n")))
+def shown(*lines: str) -> str:
+    """Ids, labels and names of files come from others: what would move the terminal's cursor, or make a line, is shown as an escape."""
+    return "\n".join(map(printable, lines))
 
 
 def workspace(params: Path) -> Any:

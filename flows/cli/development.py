@@ -136,7 +136,7 @@ def validate(
     settings = read(params)
     set_threads(settings)
     verdict = validate_sample(pairs, forward, transformed, index, evaluation, new, data, out, settings)
-    say(f"{out / 'verdict.json'}: {verdict['outcome']}" + "".join(f"\n  {problem}" for problem in verdict["problems"]))
+    say(f"{out / 'verdict.json'}: {verdict['outcome']}", *(f"  {problem}" for problem in verdict["problems"]))
 
 
 def add_to(app: typer.Typer) -> None:

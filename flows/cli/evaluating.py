@@ -88,7 +88,7 @@ def evaluate(
         f"{result['n_queries']} queries with a positive, {result['n_gallery']} gallery rows, {result['tie_rate']:.2%} of queries with a tie"
     )
     lines.append(f"{result['seconds']:.1f} s, {result['peak_memory_bytes'] / 1e6:.0f} MB at the most")
-    give(result, json, "\n".join(lines))
+    give(result, json, *lines)
 
 
 def curve(
@@ -162,7 +162,7 @@ def curve(
     result |= {"left_out": left} if skip_bad else {}
     result |= {} if chosen is None else {"max_queries": max_queries, "n_queries_given": given}
     _say_drawn(result)
-    give(result, json, _table(result))
+    give(result, json, *_table(result))
 
 
 def _option(values: dict[str, str | None]) -> str:
@@ -203,7 +203,7 @@ def _interval(ends: list[float | None], digits: str) -> str:
     return f"90 % interval {lower:{digits}} … {upper:{digits}}"
 
 
-def _table(result: dict[str, Any]) -> str:
+def _table(result: dict[str, Any]) -> list[str]:
     """A row a share β, then what the order is worth."""
     rows, other = [f"{'β':>6}{'top-1':>9}{'mAP':>9}{'random top-1':>15}{'random mAP':>12}"], result["random"]
     columns = zip(result["beta"], result["top1"], result["mAP"], other["top1"], other["mAP"], strict=True)
@@ -215,7 +215,7 @@ def _table(result: dict[str, Any]) -> str:
     rows.append(
         f"{result['n_queries']} queries, {result['n_gallery']} gallery rows, {other['orders']} random orders, {result['seconds']:.1f} s"
     )
-    return "\n".join(rows)
+    return rows
 
 
 def _pairs(pairs: Path, transformed: Path | None, metric: str, out: Path | None, params: Path | None, json: bool) -> None:

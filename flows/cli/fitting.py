@@ -90,10 +90,10 @@ def fit(
         "digest": h.digest,
         "out": str(out),
     }
-    give(result | ({"left_out": left + further} if skip_bad else {}), json, _summary(result))
+    give(result | ({"left_out": left + further} if skip_bad else {}), json, *_summary(result))
 
 
-def _summary(result: dict[str, Any]) -> str:
+def _summary(result: dict[str, Any]) -> list[str]:
     """The table of candidates, the reason, what is missing, and the next command."""
     validation = result["validation"]
     lines = [f"{result['out']}: {result['method']}, {result['seconds']} s. {validation['reason']}"]
@@ -101,7 +101,7 @@ def _summary(result: dict[str, Any]) -> str:
         numbers = [f"{name} {row[name]:.3f}" for name in ("top1", "mAP", "MRR", "cosine") if name in row]
         mark = "→" if row["method"] == result["method"] else " "
         lines.append(f"{mark} {row['method']:14} {'  '.join(numbers)}  {row['seconds']:.1f} s")
-    return "\n".join([*lines, *result["inputs_missing"], f"Next: fct transform --forward {result['out']} --old …"])
+    return [*lines, *result["inputs_missing"], f"Next: fct transform --forward {result['out']} --old …"]
 
 
 def transform(

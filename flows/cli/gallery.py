@@ -303,7 +303,7 @@ def gc(
     lines += [f"  {'dropped' if yes else 'would drop'}  {name}" for name in (*going.spaces, *going.folders)]
     lines += [f"  {'dropped' if yes else 'would drop'}  {len(old)} old versions of {name}" for name, old in going.versions.items()]
     lines += [f"{going.bytes / 1e6:.1f} MB, old table versions not counted" if going else "nothing can go"]
-    give(asdict(going), json, "\n".join(lines))
+    give(asdict(going), json, *lines)
     if going and not yes:
         say("Nothing was changed. `fct gc --yes` does it.")
 
@@ -392,7 +392,7 @@ def plan(
     lines += [f"memory  about {found.memory / 1e6:,.0f} MB beside the program's own, of {found.memory_there / 1e9:,.0f} GB"]
     saved = f"saves embedding {rows} items anew: {spoken(found.avoided_seconds)} on this machine"
     lines += [saved + (f", price {found.avoided_price:.2f}" if found.avoided_price else "") + ", and reading their images"]
-    give(found.to_json(), json, "\n".join([*lines, *(f"note: {one}" for one in found.notes)]))
+    give(found.to_json(), json, *lines, *(f"note: {one}" for one in found.notes))
     say("Nothing was changed. Next: fct register, then fct reconcile --once")
 
 

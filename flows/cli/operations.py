@@ -44,7 +44,7 @@ def _report(ws: Any, results: list[dict[str, Any]]) -> None:
         if r["version"] is None:
             say(f"{r['outcome']}: {r['problems'][0]}")
             continue
-        say(f"version {r['version']}: {r['outcome']}" + "".join(f"\n  {problem}" for problem in r.get("problems", [])))
+        say(f"version {r['version']}: {r['outcome']}", *(f"  {problem}" for problem in r.get("problems", [])))
         page = ws.upgrade_folder(r["version"]) / "report.html"
         if page.exists() and r["outcome"] in ("passed", "refused", "inconclusive"):
             say(f"  report: {page}")
@@ -92,7 +92,7 @@ def reconcile(
         return
     if dry_run:
         lines = looking.foreseen(ws)
-        give(lines, json, "\n".join(lines) or "Nothing to do.")
+        give(lines, json, *(lines or ["Nothing to do."]))
         return
     if watch:
         seconds = every or ws.settings.services.reconcile_every_s
@@ -246,7 +246,7 @@ def log(params: Params = DEFAULT, json: Json = False) -> None:
         serves = "–" if e.serving is None else f"{e.serving['release']}.{e.serving['revision']}"
         what = f"{e.action} {e.detail.get('version', '')}".strip()
         lines.append(f"{e.number:>4}  {e.at[:19]}  {what:<12} serves {serves:<6} by {e.by:<12} {e.why}  [{e.digest[:12]}]")
-    give([e.to_json() for e in entries], json, "\n".join(lines) or "the ledger is empty")
+    give([e.to_json() for e in entries], json, *(lines or ["the ledger is empty"]))
 
 
 def demo(

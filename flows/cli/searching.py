@@ -47,7 +47,7 @@ def search(
     lines += [
         f"{rank:>3}  {hit['score']:7.4f}  {hit['label']:<20} {hit['id']:<45} {hit['origin']}" for rank, hit in enumerate(found["hits"], 1)
     ]
-    give(found, json, "\n".join(lines))
+    give(found, json, *lines)
 
 
 def _vector(path: Path) -> Any:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.common import DEFAULT, Json, Params, give, say, workspace
+from flows.cli.common import DEFAULT, Json, Params, give, say, shown, workspace
 
 SERVICES = "The servers of a team, on this machine"
 
@@ -26,7 +26,7 @@ def up(params: Params = DEFAULT, json: Json = False) -> None:
     urls = {name: part.url for name, part in found.items() if part.url}
     if ws.settings.tracking_uri:
         urls = {"mlflow": ws.settings.tracking_uri} | urls
-    give({"urls": urls}, json, "\n".join(f"{name:<10}{url}" for name, url in urls.items()))
+    give({"urls": urls}, json, *(f"{name:<10}{url}" for name, url in urls.items()))
     say(f"Prefect's page asks for a password: it stands in {ws.folder / 'services' / services.PASSWORD_FILE}")
     say(
         f"logs: {ws.folder / 'services'}. Next: register a version (`fct register`, or plain MLflow against {urls['mlflow']}). `fct down` ends all."
@@ -59,8 +59,8 @@ def doctor(params: Params = DEFAULT, json: Json = False) -> None:
     for finding in doctors.examine(ws):
         found.append(finding)
         if not json:
-            todo = f"\n{'':<16}→ {finding.todo}" if finding.todo else ""
-            print(f"{marks[finding.outcome]} {finding.check:<12}  {finding.said}{todo}", flush=True)
+            todo = [f"{'':<16}→ {finding.todo}"] if finding.todo else []
+            print(shown(f"{marks[finding.outcome]} {finding.check:<12}  {finding.said}", *todo), flush=True)
     wrong = [finding for finding in found if finding.outcome == doctors.WRONG]
     if json:
         give({"checks": [finding.to_json() for finding in found], "wrong": len(wrong)}, True, "")

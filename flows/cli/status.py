@@ -66,13 +66,10 @@ def status(
         else f"{model} {serving['release']}.{serving['revision']} serves (space {serving['space']}, {serving['tables'][serving['space']]['rows']} rows)"
     )
     damaged = alarm.raised(ws)
-    now += "".join(f"\n  ALARM: {one}" for one in damaged[:3]) + (
-        "\n  nothing is made from the gallery until `fct status --verify` finds all equal; `fct repair` makes again what can be computed"
-        if damaged
-        else ""
-    )
+    alarms = [f"  ALARM: {one}" for one in damaged[:3]]
+    alarms += ["  nothing is made from the gallery until `fct status --verify` finds all equal; `fct repair` makes again what can be computed"] if damaged else []
     steps = {version: next_step(one, version, model) for version, one in found.items()}
-    lines = [now] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
+    lines = [now, *alarms] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
     if away:
         lines.append(f"  {away}; what serves is verified, served, rolled back and deleted from without it")
     elif not found:
@@ -109,7 +106,7 @@ def status(
         "ignored": {str(v): sentence for v, sentence in silent.items()},
         "services": {name: {"alive": part.alive(), "url": part.url, "log": part.log} for name, part in parts.items()},
     }
-    give(table, json, "\n".join(lines + _services(parts.values())))
+    give(table, json, *lines, *_services(parts.values()))
 
 
 def _verify(params: Path, images: int, json: bool) -> None:
@@ -139,7 +136,7 @@ def _verify(params: Path, images: int, json: bool) -> None:
                 got=seen.other[0][0],
                 todo="every file is as it was recorded, so these images were changed since: ingest them under another id, or put them back",
             )
-    give(table | ({"error": problem.to_json()} if problem else {}), json, "\n".join(lines))  # one object, also where something differs
+    give(table | ({"error": problem.to_json()} if problem else {}), json, *lines)  # one object, also where something differs
     for one in found.damaged:
         say(f"  {one}")
     if "images" in table:

@@ -83,7 +83,7 @@ def try_(
     give(
         report.to_json(found, costs, str(out)) | ({"left_out": left} if skip_bad else {}),
         json,
-        "\n".join(report.summary(found, report.answers(found, costs), str(out))),
+        *report.summary(found, report.answers(found, costs), str(out)),
     )
 
 
