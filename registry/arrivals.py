@@ -112,13 +112,17 @@ def declared(place: Path, roots: Sequence[str | Path] = ()) -> list[str]:
     return sorted({digest(os.path.realpath(root)) for root in (place.parent if place.is_file() else place, *roots)})
 
 
-def admitted(workspace: Workspace) -> Walk:
-    """Where images of the gallery may lie when they are read again: what ingests named, as the ledger says, DVC's cache and ``data.roots``.
+def admitted(workspace: Workspace, roots: Sequence[str | Path] = ()) -> Walk:
+    """Where images of the gallery may lie when they are read again: what ingests named, as the ledger says, DVC's cache, ``data.roots``
+    and further ``roots``.
 
-    A folder that an ingest named and that is a link by now counts no longer.
+    A folder that an ingest named and that is a link by now counts no longer. Where the ledger has ingests of earlier code, which did not say
+    what they named, a file of the folder that its item names counts, too.
     """
-    named = (root for entry in workspace.ledger.entries() for root in entry.detail.get("roots", ()))
-    return Walk([dvc_cache(workspace.root), *map(Path, workspace.settings.data.roots)], named)
+    entries = [entry for entry in workspace.ledger.entries() if entry.action == "ingest"]
+    named = (root for entry in entries for root in entry.detail.get("roots", ()))
+    places = [dvc_cache(workspace.root), *map(Path, (*workspace.settings.data.roots, *roots))]
+    return Walk(places, named, beside=any("roots" not in entry.detail for entry in entries))
 
 
 def _parquet(path: Path, walked: Walk) -> tuple[int, Iterator[list[Arrival]]]:

@@ -6,7 +6,6 @@ spaces that are whole: what is made again must give the same rows.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,14 +16,13 @@ from tqdm import tqdm
 from fct import device as devices
 from fct import flaws, fragments
 from fct import program as programs
-from fct.datasets.walk import Walk, dvc_cache
 from fct.errors import BadInput
 from fct.forward import Forward
 from fct.gallery import Batch, features_name
 from fct.release import Release
 from fct.vectors import NOISE
 from registry import rereading
-from registry.arrivals import PART, Arrival
+from registry.arrivals import PART, Arrival, admitted
 from registry.backfill import asked
 from registry.carrying import Maker
 from registry.revision import Revision
@@ -56,12 +54,12 @@ class Images:
     """The images of items as a release embeds them: canaries are its own, others lie where the items say.
 
     Args:
-        roots: where files may lie besides, as links; ``data.roots`` count anyway, and the folder that an item names.
+        roots: where files may lie besides, as for an ingest; ``data.roots`` count anyway, and the folders that ingests named.
     """
 
     def __init__(self, workspace: Workspace, version: int, release: Release, roots: Sequence[str | Path] = ()):
         self.release, items = release, workspace.gallery.items()
-        self._roots = [dvc_cache(workspace.root), *map(Path, (*workspace.settings.data.roots, *roots))]
+        self._walked = admitted(workspace, roots)
         self._uris = dict(zip(items["id"].tolist(), items["image_uri"].tolist(), strict=True))
         self._canaries = dict(zip(*release.canaries(), strict=True))
         device = devices.pick(workspace.settings.device)
@@ -72,10 +70,7 @@ class Images:
         """(C, S, S) uint8. BadInput where it cannot be read, or may not."""
         if one in self._canaries:
             return np.asarray(self._canaries[one])
-        uri = self._uris[one]
-        path = Path(uri)
-        problem = Walk([path.parent, *self._roots]).problem(path) if os.path.lexists(path) else None
-        return Arrival(one, "", "", uri, problem=problem).read(self.release.size, self.release.mode)[0]
+        return Arrival(one, "", "", self._uris[one], walked=self._walked).read(self.release.size, self.release.mode)[0]
 
 
 def from_images(images: Images, version: int, wanted: np.ndarray) -> Features:

@@ -76,18 +76,22 @@ class Walk:
 
     Args:
         roots: folders; links in them are followed once, now. digests: further ones (:func:`digest`), whose links were followed then.
+        beside: a file may also lie in the very folder that its path names, and be no link that leaves it.
     """
 
-    def __init__(self, roots: Iterable[Path], digests: Iterable[str] = ()):
+    def __init__(self, roots: Iterable[Path], digests: Iterable[str] = (), *, beside: bool = False):
+        self._beside = beside
         self._roots, self._digests = [root.resolve() for root in roots], frozenset(digests)
         self._visited: dict[tuple[int, int], Path] = {}
         self._looked: dict[Path, tuple[list[Path], list[Path]]] = {}
         self.left = Left()
 
-    def inside(self, path: Path) -> bool:
-        """Whether a path lies below a root once every link is followed."""
+    def inside(self, path: Path, opened: Path | None = None) -> bool:
+        """Whether a path, or the file that was ``opened`` by it, lies below a root once every link is followed."""
         try:
-            real = path.resolve()
+            real = (opened or path).resolve()
+            if self._beside and real.parent == path.parent.resolve():
+                return True
         except (OSError, RuntimeError):  # a loop of links
             return False
         return any(real.is_relative_to(root) for root in self._roots) or any(digest(one) in self._digests for one in real.parents)
@@ -117,7 +121,7 @@ class Walk:
         if reason is None:
             file = open_plain(path)
             opened = Path(f"/proc/self/fd/{file.fileno()}")  # a link to it, where there is such a folder
-            if self.inside(opened) or not opened.exists():
+            if self.inside(path, opened) or not opened.exists():
                 return file
             file.close()
             reason = OUTSIDE

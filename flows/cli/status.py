@@ -67,7 +67,11 @@ def status(
     )
     damaged = alarm.raised(ws)
     alarms = [f"  ALARM: {one}" for one in damaged[:3]]
-    alarms += ["  nothing is made from the gallery until `fct status --verify` finds all equal; `fct repair` makes again what can be computed"] if damaged else []
+    alarms += (
+        ["  nothing is made from the gallery until `fct status --verify` finds all equal; `fct repair` makes again what can be computed"]
+        if damaged
+        else []
+    )
     steps = {version: next_step(one, version, model) for version, one in found.items()}
     lines = [now, *alarms] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
     if away:

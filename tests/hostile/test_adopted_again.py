@@ -35,7 +35,9 @@ def test_an_adopted_item_whose_deletion_was_killed_comes_again_with_its_own_row(
     project, rng = copy_of(), np.random.default_rng(0)
     vectors = rng.normal(size=(300, 16)).astype(np.float32)
     ids = [f"item-{number:03}" for number in range(300)]
-    pq.write_table(pa.table({"id": ids, "vector": list(vectors), "label": [f"class-{n % 10}" for n in range(300)]}), tmp_path / "all.parquet")
+    pq.write_table(
+        pa.table({"id": ids, "vector": list(vectors), "label": [f"class-{n % 10}" for n in range(300)]}), tmp_path / "all.parquet"
+    )
     did(project, "adopt", str(tmp_path / "all.parquet"), "--as", "v1")
     did(project, "upgrade", "1")
     did(project, "approve", "1", "--by", "ana", "--why", "what we have")

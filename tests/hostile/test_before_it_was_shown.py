@@ -8,7 +8,9 @@ from registry import publish
 from tests.end_to_end.conftest import Copies
 
 
-def test_what_is_approved_before_it_was_published_is_not_promoted_with_other_files(copy_serving: Copies, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_approved_before_it_was_published_is_not_promoted_with_other_files(
+    copy_serving: Copies, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without candidate.json the ledger's entry *approve* holds no digest of it: the promotion then compares no file."""
     project = copy_serving()
     assert project.fct("register", "build/releases/v2").code == 0

@@ -53,7 +53,9 @@ def made(project: Project, version: int, name: str) -> tuple[np.ndarray, np.ndar
     return row.vectors[0], maker.make(source, batch)[0][0]
 
 
-def test_an_item_comes_again_while_an_upgrade_carries_its_batch(copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_comes_again_while_an_upgrade_carries_its_batch(
+    copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """No lock is held by an upgrade that a deletion or an ingest waits for: both may happen while h works on a batch."""
     from registry.carrying import Maker
 
@@ -109,7 +111,9 @@ def asleep(project: Project, *arguments: str) -> subprocess.Popen[str]:
     path = project.folder / "params.yaml"
     path.write_text(path.read_text(encoding="utf-8").replace("lock_lease_s: 60.0", "lock_lease_s: 1.5"), encoding="utf-8")
     environment = {key: value for key, value in os.environ.items() if key != "PREFECT_HOME"} | {"TQDM_DISABLE": "1", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-c", SLEEPER, *arguments], cwd=project.folder, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, *arguments], cwd=project.folder, env=environment, stderr=subprocess.PIPE, text=True
+    )
     assert os.WIFSTOPPED(os.waitpid(process.pid, os.WUNTRACED)[1]), "it ended before that point"
     locks = project.workspace().locks
     wait_for(lambda: all(lock.holder_of(locks, f"tiny{kind}") is None for kind in ("-ledger", "-backfill", "-ingest")))

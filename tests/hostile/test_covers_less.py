@@ -29,8 +29,14 @@ def test_items_that_arrived_since_the_verdict_add_up_over_rollbacks(copies, prom
         codes.append(ran.code)
         print(round_, ran.code, ran.out[-200:], ran.err[-200:])
     names = [f"new-{round_}-{number}.png" for round_ in range(3) for number in range(4)]
-    carried = [one for one in workspace.gallery.space_rows(workspace.ledger.serving()["space"], np.array(names)).origin.tolist() if one.startswith("forward")]
-    assert len(carried) <= 0.02 * rows or 3 in codes, f"{len(carried)} of {rows} rows were carried under one verdict that allows {0.02 * rows:.1f}"
+    carried = [
+        one
+        for one in workspace.gallery.space_rows(workspace.ledger.serving()["space"], np.array(names)).origin.tolist()
+        if one.startswith("forward")
+    ]
+    assert len(carried) <= 0.02 * rows or 3 in codes, (
+        f"{len(carried)} of {rows} rows were carried under one verdict that allows {0.02 * rows:.1f}"
+    )
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.end_to_end.conftest import Copies
-from tests.hostile.test_came_again import again, did, pictured, table
+from tests.hostile.test_came_again import again, did, pictured
 
 
 def test_a_server_that_cannot_open_the_revision_after_a_deletion_does_not_show_the_item(copy_serving: Copies) -> None:

@@ -11,7 +11,9 @@ from tests.end_to_end.conftest import Copies
 from tests.hostile.test_came_again import did
 
 
-def test_a_push_to_qdrant_that_sleeps_brings_no_deleted_item_back(copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_push_to_qdrant_that_sleeps_brings_no_deleted_item_back(
+    copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("qdrant_client")
     from qdrant_client import QdrantClient
 
@@ -38,4 +40,6 @@ def test_a_push_to_qdrant_that_sleeps_brings_no_deleted_item_back(copy_serving: 
     client = QdrantClient(path=str(tmp_path / "engine"))
     points, _ = client.scroll(said["alias"], limit=10_000, with_payload=["id"])
     client.close()
-    assert done and name not in [point.payload["id"] for point in points if point.payload], "the deleted item is in the collection that answers"
+    assert done and name not in [point.payload["id"] for point in points if point.payload], (
+        "the deleted item is in the collection that answers"
+    )

@@ -13,7 +13,7 @@ from PIL import Image
 from fct.datasets import walk as walks
 from fct.datasets.folder import read_folder
 from fct.datasets.images import HEIC, formats
-from fct.datasets.walk import BROKEN, HIDDEN, LARGE, ODD, OTHER, OUTSIDE, RAW, TWICE, digest, dvc_cache, walk
+from fct.datasets.walk import BROKEN, HIDDEN, LARGE, ODD, OTHER, OUTSIDE, RAW, TWICE, Walk, digest, dvc_cache, walk
 from fct.errors import BadInput
 from registry.arrivals import admitted, declared, find
 
@@ -209,7 +209,9 @@ def test_a_folder_that_an_ingest_named_counts_where_it_was(tmp_path: Path) -> No
     roots = declared(tmp_path / "link/a.png", [tmp_path / "more"])
     assert roots == sorted(map(digest, (tmp_path / "given", tmp_path / "more")))
     settings = SimpleNamespace(data=SimpleNamespace(roots=()))
-    ledger = SimpleNamespace(entries=lambda: [SimpleNamespace(detail={"roots": roots}), SimpleNamespace(detail={})])
+    ledger = SimpleNamespace(
+        entries=lambda: [SimpleNamespace(action="ingest", detail={"roots": roots}), SimpleNamespace(action="promote", detail={})]
+    )
     workspace: Any = SimpleNamespace(root=tmp_path / "project", settings=settings, ledger=ledger)
     before = admitted(workspace)
     before.open(given).close()
@@ -232,3 +234,19 @@ def test_dvcs_cache_is_a_root_as_its_configuration_says(config: str, tmp_path: P
     (project / "data").mkdir()
     (project / "data/a.png").symlink_to(cache / "files/md5/aa/bb")
     assert [path.name for path in walk(project / "data", project).below(project / "data")] == ["a.png"]
+
+
+def test_beside_its_own_folder_a_file_is_read_and_a_link_is_not(tmp_path: Path) -> None:
+    """Items of earlier code: nobody wrote down which folder was named."""
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "other").mkdir()
+    for folder in ("mine", "other"):
+        (tmp_path / folder / "a.png").write_bytes(b"a picture")
+    (tmp_path / "mine" / "link.png").symlink_to(tmp_path / "other" / "a.png")
+    walked = Walk([], beside=True)
+    with walked.open(tmp_path / "mine" / "a.png") as file:
+        assert file.read() == b"a picture"
+    with pytest.raises(BadInput, match="--root"):
+        walked.open(tmp_path / "mine" / "link.png")
+    with pytest.raises(BadInput):
+        Walk([]).open(tmp_path / "mine" / "a.png")
