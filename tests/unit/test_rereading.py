@@ -14,6 +14,7 @@ from fct import program as programs
 from fct.datasets.images import read_images
 from fct.release import Release
 from registry import kept, rereading
+from registry.arrivals import declared
 from registry.workspace import Workspace, open_workspace
 
 
@@ -33,7 +34,8 @@ def gallery_of(folder: Path, v1: Release, images: list[Path], order: list[int]) 
     ws.gallery.ingest(1, v1.fingerprint, ids, phi[order], psi[order], empty, empty, list(map(str, images)), psi_bits=v1.side_bits)
     kept.remember(ws.folder, "tiny", 1, v1.folder)
     serving = {"release": 1, "revision": 1, "release_digest": v1.digest(), "tables": {}, "index": {}}
-    ws.ledger.append(None, action="promote", by="ana", why="first", model="tiny", serving=serving)
+    roots = sorted({one for image in images for one in declared(image)})
+    ws.ledger.append(None, action="promote", by="ana", why="first", model="tiny", serving=serving, detail={"roots": roots})
     return ws
 
 
