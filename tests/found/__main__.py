@@ -1,11 +1,12 @@
 """``python -m tests.found [POINT ...]``: takes each fix back, and each test must fail; with the fix, each must pass.
 
-In a copy of the tracked files, so that nothing here changes. Without points all are run, and docs/found.md is written.
+In a copy of the tracked files, so that nothing here changes. Without points all are run; docs/found.md gets the sections of those that were.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -57,8 +58,10 @@ def main(wanted: list[str]) -> int:
         "\n".join(wrong)
         or f"{len(chosen)} fixes taken back: {sum(len(point.tests) for point in chosen)} tests fail without them and pass with them"
     )
-    if not wanted:
-        PAGE.write_text(HEAD + "\n".join(_lines(point, now, then[point.name]) for point in chosen), encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    sections = {text.split()[1]: text for text in re.findall(r"(?ms)^## \S+\n.*?(?=^## |\Z)", page)}
+    sections |= {point.name: _lines(point, now, then[point.name]) for point in chosen}
+    PAGE.write_text(HEAD + "\n".join(sections[point.name].rstrip("\n") + "\n" for point in every if point.name in sections), encoding="utf-8")
     return 1 if wrong else 0
 
 
