@@ -194,22 +194,29 @@ class _Module(nn.Module):
 def traced(program: Embed, images: np.ndarray) -> Embed:
     """The same function without Python between its operators: some three times quicker for one image, and other threads go on meanwhile.
 
-    TorchScript records it on the first image, where it runs in this process (a :class:`fct.sandbox.Sealed` one does not). It is used only where it gives the same bits for each of the (N, C, S, S) uint8 images, alone
-    and all together; else, and where it cannot be recorded, the program itself comes back.
+    TorchScript records it on the first image, where it runs in this process (a :class:`fct.sandbox.Sealed` one does not). Sizes are
+    constants of a recording, and sizes of a graph come from the shape of its images alone: so the recording runs where the shape is the
+    recorded one, (1, C, S, S), and the program itself for all others. Where it cannot be recorded, or does not give the same bits for
+    each of the (N, C, S, S) uint8 images, the program comes back as it is.
     """
     if isinstance(program, Sealed):
         return program
-    block = torch.from_numpy(np.ascontiguousarray(images))
+    some = torch.from_numpy(np.ascontiguousarray(images)).split(1)
     try:
         with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of its age, and of sizes that are checked in Python: the comparison below decides
-            found = torch.jit.trace(_Module(program), block[:1], check_trace=False)
-            for part in (*block.split(1), block):
+            warnings.simplefilter("ignore")  # of its age, and of sizes that are checked in Python
+            found = torch.jit.trace(_Module(program), some[0], check_trace=False)
+            for part in some:
                 if not all(torch.equal(one, other) for one, other in zip(program(part), found(part), strict=True)):
                     return program
     except Exception:  # torch raises many kinds, and the program itself is as good
         return program
-    return found  # type: ignore[no-any-return]
+
+    def quick(given: Tensor) -> tuple[Tensor, Tensor]:
+        recorded = given.shape == some[0].shape and given.dtype == torch.uint8
+        return found(given) if recorded else program(given)  # type: ignore[no-any-return]
+
+    return quick
 
 
 def embed(

@@ -97,6 +97,8 @@ class Builder:
         if given:
             raise Refused("an argument that the operator does not have", f"{target} {next(iter(given))}")
         if base == "sym_size":
+            if arguments["self"] != Ref(-1 if self.values.images is None else self.values.images):  # another may hang on what they show
+                raise Refused("a size of something else than its images", target)
             return Step(_size, {}, (arguments["self"], arguments["dim"]), self.outputs(outputs, [NUMBER], frozen=False), ())
         fresh = FRESH.fullmatch(base) is not None and not any(argument.alias_info is not None for argument in schema.arguments)
         frozen = not fresh and any(at in self.values.frozen for at in places(arguments.values()))

@@ -79,6 +79,7 @@ def _inputs(
             if tensor_name(said.get("arg")) != name:
                 raise Refused("a signature that does not fit the graph", name)
             given.append(values.place(name, True))
+            values.images = given[0]
             start.append(None)
             continue
         key = {"parameter": "parameter_name", "buffer": "buffer_name", "tensor_constant": "tensor_constant_name"}.get(kind)

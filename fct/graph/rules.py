@@ -80,6 +80,10 @@ FRESH = re.compile(
     r"mean|sum|pow|lift_fresh_copy|sqrt|rsqrt|exp|log|upsample_bilinear2d|upsample_bicubic2d|upsample_nearest2d|zeros|ones|full"
 )
 BLOCKS = (GRADIENTS, AUTOCAST)
+DYNAMIC = {torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output}
+UNTAGGED = {  # operators that are of those, which torch does not say
+    f"aten.{name}" for name in ("nonzero_numpy.default", "where.default", "repeat_interleave.self_Tensor", "narrow.Tensor", "tensor_split.tensor_indices_or_sections")
+}  # fmt: skip
 FORBIDDEN_TYPES = ("Generator", "Stream", "Storage", "QScheme", "__torch__", "Any", "Future", "Dict", "Capsule", "Pylong")
 FORBIDDEN_NAMES = re.compile(
     r"\w*empty\w*|from_file|set_\w*|\w*resize\w*|record_stream|\w*pin_memory|data|lift|lift_fresh|as_strided\w*|\w*item\w*|_local_scalar\w*"
@@ -136,8 +140,10 @@ def objection(overload: Any) -> str | None:
     names = {argument.name for argument in schema.arguments}
     if torch.Tag.nondeterministic_seeded in overload.tags and not names & {"train", "training", "dropout_p"}:
         return "it draws at random"
+    if str(overload) in UNTAGGED or (DYNAMIC & {*overload.tags} and base not in CAREFUL):
+        return "what size its result has hangs on the numbers that it is given"
     for result in schema.returns:
-        if str(result.real_type) not in ("Tensor", "List[Tensor]", "int", "SymInt", "bool", "SymBool"):
+        if str(result.real_type) not in RETURNS and base != "sym_size":
             return f"it returns a {result.real_type}"
     return None
 
@@ -180,8 +186,32 @@ def _sampled(overload: Any) -> Callable[..., Any]:
     return call
 
 
+def _chosen(overload: Any) -> Callable[..., Any]:
+    """How many a mask chooses hangs on what the images show, and so would every size after it: none is judged once for all images."""
+
+    def call(**given: Any) -> Tensor:
+        if any(isinstance(one, Tensor) and one.dtype in (torch.bool, torch.uint8) for one in given["indices"]):
+            raise BadInput("the program chooses by a mask", todo="choose by places, or use torch.where")
+        return overload(**given)  # type: ignore[no-any-return]
+
+    return call
+
+
+def _one_hot(overload: Any) -> Callable[..., Any]:
+    """Without their number it makes as many classes as the images have."""
+
+    def call(**given: Any) -> Tensor:
+        if given.get("num_classes", -1) < 0:
+            raise BadInput("the program makes classes without a number of them", todo="give one_hot the number of classes")
+        return overload(**given)  # type: ignore[no-any-return]
+
+    return call
+
+
 CAREFUL: dict[str, Callable[[Any], Callable[..., Any]]] = {
     "scaled_dot_product_attention": _attention,
     "div": _quotient,
     "grid_sampler": _sampled,
+    "index": _chosen,
+    "one_hot": _one_hot,
 }

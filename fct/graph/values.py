@@ -19,6 +19,7 @@ class Values:
         self.device = device
         self.places: dict[str, int] = {}
         self.kinds: list[str] = []  # of each place: what is declared a number is never a tensor, and the other way round
+        self.images: int | None = None  # the place of the images, in the graph itself
         self.frozen: set[int] = set()  # places whose memory may be the image's, a parameter's or a constant's
 
     def place(self, name: object, frozen: bool, kind: str = TENSOR) -> int:

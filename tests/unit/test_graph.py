@@ -163,7 +163,7 @@ def test_a_tensor_is_never_taken_for_a_number_nor_a_number_for_a_tensor(records,
     largest["inputs"] = [{"name": "", "arg": {"as_sym_int": {"as_name": "a"}}, "kind": 1}] * 2
     nodes(model)[1] = largest
     refused(records, model, "a tensor in the place of a number; a")
-    nodes(model)[1] = node("aten.sym_size.int", {"self": tensor("a"), "dim": {"as_int": 0}}, "c")
+    nodes(model)[1] = node("aten.sym_size.int", {"self": tensor("images"), "dim": {"as_int": 0}}, "c")
     refused(records, model, "a result of another kind")
     nodes(model)[1]["outputs"] = [{"as_sym_int": {"as_name": "c"}}]
     nodes(model).insert(2, node("aten.relu.default", {"self": tensor("c")}, "d"))
@@ -421,6 +421,45 @@ def test_numbers_come_from_the_archive_alone(records, model, path):
     config = json.loads(records[name])
     config["config"]["conv.bias"]["path_name"] = path
     refused(records | {name: json.dumps(config).encode()}, model, "a parameter whose numbers are not in the archive")
+
+
+def test_numbers_come_from_the_shape_of_the_images_alone(records, model):
+    """Any other size may hang on what the images show, and is a constant where ``fct serve`` records the program."""
+    size = node("aten.sym_size.int", {"self": tensor("p_conv_bias"), "dim": {"as_int": 0}}, [{"as_sym_int": {"as_name": "n"}}])
+    first(model, size)
+    refused(records, model, "a size of something else than its images")
+    block = node("higher_order.wrap_with_set_grad_enabled", {}, [{"as_tensors": [{"name": "a"}]}])
+    inner = {"inputs": [tensor("x")], "outputs": [tensor("x")], "nodes": [node("aten.sym_size.int", {"self": tensor("x"), "dim": {"as_int": 0}}, size["outputs"])]}  # fmt: skip
+    given = [{"as_bool": False}, {"as_graph": {"name": "inner", "graph": inner}}, tensor("p_conv_bias")]
+    block["inputs"] = [{"name": "", "arg": arg, "kind": 1} for arg in given]
+    nodes(model)[0] = block
+    refused(records, model, "a size of something else than its images")
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "words"),
+    [
+        ("index.Tensor", {"self": tensor("images"), "indices": {"as_tensors": [{"name": "images"}]}}, "chooses by a mask"),
+        ("index.Tensor", {"self": tensor("images"), "indices": {"as_optional_tensors": [{"as_none": True}, {"as_tensor": {"name": "mask"}}]}}, "chooses by a mask"),
+        ("one_hot.default", {"self": tensor("whole")}, "without a number of them"),
+        ("one_hot.default", {"self": tensor("whole"), "num_classes": {"as_int": -1}}, "without a number of them"),
+    ],
+)  # fmt: skip
+def test_no_size_hangs_on_what_the_images_show(records, model, name, given, words):
+    mask = node("aten.gt.Scalar", {"self": tensor("images"), "other": {"as_int": 7}}, "mask")
+    whole = node("aten.to.dtype", {"self": tensor("images"), "dtype": {"as_scalar_type": 5}}, "whole")
+    first(model, mask, whole, node(f"aten.{name}", given, "z"))
+    with pytest.raises(BadInput, match=words):
+        read(records, model)(images(1))
+
+
+@pytest.mark.parametrize(
+    "name", ["nonzero.default", "nonzero_numpy.default", "argwhere.default", "where.default", "masked_select.default", "narrow.Tensor",
+             "repeat_interleave.Tensor", "repeat_interleave.self_Tensor", "unique_dim.default", "bincount.default", "equal.default",
+             "is_nonzero.default", "sym_numel.default"]
+)  # fmt: skip
+def test_an_operator_whose_result_is_of_a_size_that_nobody_knows_cannot_be_added(name):
+    assert graph.objection(graph.overload_of(f"torch.ops.aten.{name}"))
 
 
 def test_sizes_that_grow_without_end_end(records, model):
