@@ -40,6 +40,7 @@ CHANNELS = {"L": 1, "RGB": 3}
 # Bytes a pixel that reading takes at its height, decoder and conversion together (`python -m benchmarks.images`)
 COST = {"PNG": 10, "JPEG": 10, "WEBP": 18, "GIF": 10, "BMP": 10, "TIFF": 12, "AVIF": 12, "JPEG2000": 30, "HEIF": 12}
 SMALLER, BITS, PHOTOMETRIC, WHITE_IS_ZERO = 254, 258, 262, 0  # tags of a TIFF, and a value of the last
+TILE = 322, 323  # more of them: how wide and high a tile is
 ROOM = 0.25  # share of this machine's memory that all images being read may take together
 
 
@@ -204,7 +205,7 @@ def unpack(source: BinaryIO, where: str | Path | None, size: int, work: Callable
             with Image.open(source, formats=formats()) as image:
                 if getattr(image, "tag_v2", {}).get(SMALLER, 0) & 1:
                     raise ValueError("its first picture is a preview of another one, as in a camera's raw files")
-                pixels = image.width * image.height
+                pixels = _unpacked(image)
                 if pixels > most:
                     raise Image.DecompressionBombError
                 if pixels > MAX_UPLOADED:  # a JPEG unpacks to an eighth of its side at the least, and many times quicker
@@ -220,6 +221,12 @@ def unpack(source: BinaryIO, where: str | Path | None, size: int, work: Callable
             said = HEIC if _begins(source) == HEIC and "HEIF" not in formats() else "it is no image of a known kind"
         todo = "remove or replace it" if where is not None else None
         raise BadInput(f"an image {'file ' if where else ''}cannot be read", got=said, where=where, todo=todo) from error
+
+
+def _unpacked(image: Image.Image) -> int:
+    """Pixels that are unpacked: tiles of a TIFF are whole, also where they reach far beyond the picture."""
+    width, height = (max(1, getattr(image, "tag_v2", {}).get(tag, 1)) for tag in TILE)
+    return -(-image.width // width) * width * -(-image.height // height) * height
 
 
 def _begins(source: BinaryIO) -> str | None:
