@@ -29,6 +29,7 @@ from fct.sandbox import Sealed
 from fct.vectors import differ
 
 LARGEST_BATCH = 4096
+MOST_RECORDS, MOST_NAMES = 8192, 1 << 19  # of an archive; they go through a header of fct.sandbox.wire, together
 _JSON = re.compile(r"(models/[^/]+|data/(weights|constants)/[^/]+_config)\.json")
 _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 _PLAIN = {"archive_format", "archive_version", "byteorder", "version", ".data/version", ".data/serialization_id"}
@@ -80,6 +81,9 @@ def _records(path: Path) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            if len(names) > MOST_RECORDS or len(json.dumps(names)) > MOST_NAMES:
+                wanted = f"at most {MOST_RECORDS} records, and {MOST_NAMES} characters for their names"
+                raise BadInput("the program has too many records, or too long names", wanted=wanted, got=len(names), where=path)
             # zip readers disagree on which of two equal names counts, so that one would check what the other does not load
             if len(set(names)) < len(names):
                 raise BadInput("the program holds a record twice", got=next(name for name in names if names.count(name) > 1), where=path)

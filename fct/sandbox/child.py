@@ -89,7 +89,7 @@ def serve(talking: socket.socket, programs: Programs) -> None:
             else:
                 answer, out = programs.run(said, blocks[0])
             wire.send(talking, answer | {"opened": _opened[:100]}, out)
-    except (OSError, EOFError):
+    finally:  # closed or nonsense, or a fault of ours: a thread that ends alone would leave the other side waiting
         os._exit(0)
 
 

@@ -174,6 +174,12 @@ def test_nonsense_from_the_other_side_is_refused(said: bytes, made: Release, ima
     assert not process.alive()
 
 
+def test_a_question_that_the_other_side_cannot_read_ends_it_at_once(fresh: None) -> None:
+    """Whatever a thread of it trips over, nobody waits for its answer."""
+    with pytest.raises(BadInput, match="ended by itself"):
+        sandbox._process().ask({"do": "load", "names": "x" * (2 << 20)}, [], 30.0)
+
+
 def test_where_the_kernel_offers_nothing_people_can_insist(made: Release, fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     made.program()
     sandbox._process().in_force["network"] = False
