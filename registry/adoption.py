@@ -223,6 +223,7 @@ def _write(
             found = int((new & (natives == 0)).sum())
             if opened is not None and new.any() and not dry_run:
                 bits = opened.side_bits
+                gallery.delete_leftovers(version, ids[new & (natives == 0)])
                 texts = [text[new] for text in described]
                 found = gallery.ingest(version, opened.fingerprint, ids[new], phi[new], psi[new], *texts, psi_bits=bits).added
             added, unchanged = added + found, unchanged + int((differs == "").sum()) - found
