@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ import numpy as np
 from fct import codes, tables
 from fct.digests import of_json
 from fct.errors import BadInput, OperationFailed
-from fct.tables import TableState
+from fct.tables import TableState, nobody
 from fct.vectors import check, differ
 
 if TYPE_CHECKING:
@@ -158,6 +158,7 @@ class Gallery:
         role: str = "item",
         *,
         psi_bits: codes.Bits = 8,
+        mine: Callable[[], None] = nobody,
     ) -> Ingested:
         """Add items with the features that ``version`` computed from their images; running it again changes nothing.
 
@@ -167,6 +168,7 @@ class Gallery:
         Args:
             phi: (N, D) float16 or float32. psi: (N, P) int8, or None where the version has no side-information.
             psi_bits: of every code of ψ, or one number for each of the P codes; ψ is stored packed (:mod:`fct.codes`).
+            mine: asked right before each write; where it raises nothing more is written (:func:`fct.tables.insert_new`).
 
         Raises:
             BadInput: another embedder, dimension or dtype than the table's; NaN, infinity or a zero-norm row; an id twice;
@@ -182,10 +184,10 @@ class Gallery:
         phi, psi = self._checked(version, fingerprint, n, phi, psi, psi_bits)
         if ITEMS in self.tables():
             self._new_items(tables.open_table(self.root, ITEMS), rows)
-        features = self._add(version, fingerprint, names, phi, psi, psi_bits)
+        features = self._add(version, fingerprint, names, phi, psi, psi_bits, mine)
         columns = dict.fromkeys(TEXTS, ("string", None)) | {"native_version": ("int32", None)}
         tables.create(self.root, ITEMS, tables.schema_of(columns, {}))
-        items = tables.insert_new(self.root, ITEMS, lambda dataset: self._new_items(dataset, rows))
+        items = tables.insert_new(self.root, ITEMS, lambda dataset: self._new_items(dataset, rows), mine)
         added = len(np.union1d(features, items))
         return Ingested(added, n - added)
 
@@ -198,8 +200,9 @@ class Gallery:
         psi: np.ndarray | None,
         *,
         psi_bits: codes.Bits = 8,
+        mine: Callable[[], None] = nobody,
     ) -> Ingested:
-        """Add what ``version`` computed from the images of items that are there already (backfill, double embedding).
+        """Add what ``version`` computed from the images of items that are there already (backfill, double embedding). ``mine`` as of :meth:`ingest`.
 
         Raises:
             BadInput: as :meth:`ingest`, or an id is not an item.
@@ -207,7 +210,7 @@ class Gallery:
         names = _strings("ids", ids, unique=True)
         phi, psi = self._checked(version, fingerprint, len(names), phi, psi, psi_bits)
         self._offsets(tables.open_table(self.root, ITEMS), ITEMS, names)
-        added = len(self._add(version, fingerprint, names, phi, psi, psi_bits))
+        added = len(self._add(version, fingerprint, names, phi, psi, psi_bits, mine))
         return Ingested(added, len(names) - added)
 
     def item_ids(self, role: str | None = None, native_version: int | None = None, at: int | None = None) -> np.ndarray:
@@ -342,13 +345,14 @@ class Gallery:
                 deleted[name] = tables.delete_rows(self.root, name, names)
         return deleted
 
-    def delete_leftovers(self, version: int, ids: np.ndarray) -> None:
+    def delete_leftovers(self, version: int, ids: np.ndarray, mine: Callable[[], None] = nobody) -> None:
         """Delete what a deletion that was cut short has left of ids that are no items: they come again, and their rows were of others.
 
-        The features of ``version`` stay: they are compared with those that come.
+        The features of ``version`` stay: they are compared with those that come. ``mine`` as of :meth:`ingest`.
         """
         for name in self.tables() if len(ids) else ():
             if name not in (ITEMS, features_name(version)):
+                mine()
                 tables.delete_rows(self.root, name, ids)
 
     # ---- spaces -------------------------------------------------------------------------------------------------
@@ -573,7 +577,16 @@ class Gallery:
                 raise BadInput(f"these are not features of version {version}", wanted=there, got=given, where=self.root, todo=todo)
         return phi, psi
 
-    def _add(self, version: int, fingerprint: str, ids: np.ndarray, phi: np.ndarray, psi: np.ndarray, psi_bits: codes.Bits) -> np.ndarray:
+    def _add(
+        self,
+        version: int,
+        fingerprint: str,
+        ids: np.ndarray,
+        phi: np.ndarray,
+        psi: np.ndarray,
+        psi_bits: codes.Bits,
+        mine: Callable[[], None],
+    ) -> np.ndarray:
         """Write the features that are not there and return their ids; refuse other vectors for an id that is."""
         name = features_name(version)
         columns: dict[str, tuple[str, int | None]] = {"phi": ("halffloat" if phi.dtype == np.float16 else "float", phi.shape[1])}
@@ -595,7 +608,7 @@ class Gallery:
                     _refuse_other(ids[old], gap > 1, f"side-information, in {name}")
             return tables.table_of(dataset.schema, {"id": ids[~old], "phi": phi[~old], "psi": packed[~old]})
 
-        return tables.insert_new(self.root, name, choose)
+        return tables.insert_new(self.root, name, choose, mine)
 
     def _new_items(self, dataset: Dataset, rows: dict[str, np.ndarray]) -> Rows:
         """The rows whose id is not there; refuse another description of one that is."""

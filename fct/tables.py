@@ -169,11 +169,16 @@ def _conflict(error: OSError) -> bool:
     return any(mark in str(error) for mark in ("commit conflict", "Too many concurrent writers"))
 
 
-def insert_new(root: Path, name: str, choose: Callable[[Dataset], Rows]) -> np.ndarray:
+def nobody() -> None:
+    """Says that nobody else has taken over: for writers who hold no lock."""
+
+
+def insert_new(root: Path, name: str, choose: Callable[[Dataset], Rows], mine: Callable[[], None] = nobody) -> np.ndarray:
     """Add the rows that ``choose`` picks, in one commit, and return their ids.
 
     ``choose`` is shown the table as it is and asked again when another writer got in between, so what it decides on
-    (which ids are there already) still holds at the commit. It may raise; then nothing is written.
+    (which ids are there already) still holds at the commit. It may raise; then nothing is written. So may ``mine``, which is asked
+    right before the commit: whoever slept since has lost his lock.
     """
     path = path_of(root, name)
     for attempt in range(ATTEMPTS):
@@ -182,6 +187,7 @@ def insert_new(root: Path, name: str, choose: Callable[[Dataset], Rows]) -> np.n
             rows = choose(dataset)
             if rows.num_rows == 0:
                 return np.empty(0, dtype=str)
+            mine()
             try:
                 dataset.merge_insert("id").when_not_matched_insert_all().conflict_retries(0).execute(rows)
                 return arrays_of(rows.select(["id"]))["id"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from fct import device as devices
 from fct import flaws
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from fct.gallery import Ingested
+from fct.gallery import Gallery, Ingested
 from fct.release import Release
 from registry import alarm, lock, rereading
 from registry.arrivals import Arrival, declared, find
@@ -100,15 +100,15 @@ def ingest(
     added = unchanged = 0
     own = _Embedder(workspace, number, device)
     other = None if twin is None else _Embedder(workspace, twin, device)
-    with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: ingest", lease_s=settings.promote.lock_lease_s):
+    with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
         alarm.compare(workspace, alarm.recorded(workspace), "items")
-        _canaries(workspace, own)
+        _canaries(workspace, own, held)
         with tqdm(total=count, desc="ingesting", unit="image", mininterval=1) as bar:
             for part in parts:
                 whole = _readable(part, release, broken, duplicates, seen)
-                now, before_ = _write(workspace, own, whole, conflicts, broken) if whole else (0, 0)
+                now, before_ = _write(workspace, own, whole, conflicts, broken, held) if whole else (0, 0)
                 if other is not None and whole:
-                    _write_again(workspace, own, other, whole)
+                    _write_again(workspace, own, other, whole, held)
                 added, unchanged = added + now, unchanged + before_
                 bar.update(len(part))
     if len(broken) == count:
@@ -186,12 +186,26 @@ class _Embedder:
         return self.version, self.release.fingerprint
 
 
-def _canaries(workspace: Workspace, own: _Embedder) -> None:
+def unmoved(held: lock.Held, gallery: Gallery, ids: np.ndarray, natives: np.ndarray) -> Callable[[], None]:
+    """What is asked right before these ids are written: the lock is ours, and what was an item (``natives`` > 0) is one.
+
+    A purge is refused while an ingest is at work, but no longer than for a lease. Whoever slept longer must not bring back what was deleted.
+    """
+
+    def ask() -> None:
+        held.check()
+        if not gallery.native_version_of(ids[natives > 0]).all():
+            raise OperationFailed("an item was deleted while it was being ingested again", todo="run the same command again")
+
+    return ask
+
+
+def _canaries(workspace: Workspace, own: _Embedder, held: lock.Held) -> None:
     if len(workspace.gallery.item_ids(role="canary")):
         return
     ids, images = own.release.canaries()
     empty, bits = [""] * len(ids), own.release.side_bits
-    workspace.gallery.ingest(*own.of, ids, *own.embed(images), empty, empty, empty, role="canary", psi_bits=bits)
+    workspace.gallery.ingest(*own.of, ids, *own.embed(images), empty, empty, empty, role="canary", psi_bits=bits, mine=held.check)
 
 
 def _readable(
@@ -215,7 +229,7 @@ def _readable(
 
 
 def _write(
-    workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.ndarray]], conflicts: Listed, broken: Listed
+    workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.ndarray]], conflicts: Listed, broken: Listed, held: lock.Held
 ) -> tuple[int, int]:
     """Rows added and unchanged; ids that are there with another content go from ``whole`` to ``conflicts`` and stay as they are, and images
     whose vector cannot be used to ``broken``."""
@@ -231,31 +245,36 @@ def _write(
             return 0, 0
     ids, *texts = (np.array([getattr(one, name) for one, _ in whole], dtype=str) for name in ("id", "label", "source", "uri"))
     natives = gallery.native_version_of(ids)
+    mine = unmoved(held, gallery, ids, natives)
     differs = gallery.conflicts(own.version, ids, phi, psi, *texts)
     conflicts += [(str(one), str(what)) for one, what in zip(ids, differs, strict=True) if what]
     whole[:] = [one for one, what in zip(whole, differs, strict=True) if not what]
     new = (differs == "") & ((natives == own.version) | (natives == 0))
     found = Ingested(0, 0)
     if new.any():
-        gallery.delete_leftovers(own.version, ids[new & (natives == 0)])
-        found = gallery.ingest(*own.of, ids[new], phi[new], psi[new], *(text[new] for text in texts), psi_bits=bits)
+        gallery.delete_leftovers(own.version, ids[new & (natives == 0)], mine)
+        found = gallery.ingest(*own.of, ids[new], phi[new], psi[new], *(text[new] for text in texts), psi_bits=bits, mine=mine)
         pixels = np.stack([image for _, image in whole])[new[differs == ""]]  # `whole` is without conflicts by now
         rereading.check_features(gallery, own.version, ids[new], pixels, own.embed)
     later = (differs == "") & (natives > own.version)  # embedded by a release that was rolled back: this one has nothing of them yet
-    again = gallery.add_features(*own.of, ids[later], phi[later], psi[later], psi_bits=bits).added if later.any() else 0
+    again = 0
+    if later.any():
+        again = gallery.add_features(*own.of, ids[later], phi[later], psi[later], psi_bits=bits, mine=mine).added
     return found.added + again, int((differs == "").sum()) - found.added - again
 
 
-def _write_again(workspace: Workspace, own: _Embedder, twin: _Embedder, whole: list[tuple[Arrival, np.ndarray]]) -> None:
+def _write_again(workspace: Workspace, own: _Embedder, twin: _Embedder, whole: list[tuple[Arrival, np.ndarray]], held: lock.Held) -> None:
     """Features by the release before, of the items that are native to the one that serves."""
     gallery, release = workspace.gallery, twin.release
     ids = np.array([one.id for one, _ in whole], dtype=str)
-    todo = np.flatnonzero((gallery.native_version_of(ids) == own.version) & ~np.isin(ids, gallery.feature_ids(twin.version)))
+    natives = gallery.native_version_of(ids)
+    todo = np.flatnonzero((natives == own.version) & ~np.isin(ids, gallery.feature_ids(twin.version)))
     if not len(todo):
         return
     same = (release.size, release.mode) == (own.release.size, own.release.mode)
     images = [whole[row][1] if same else whole[row][0].read(release.size, release.mode)[0] for row in todo]
-    gallery.add_features(*twin.of, ids[todo], *twin.embed(np.stack(images)), psi_bits=release.side_bits)
+    mine = unmoved(held, gallery, ids[todo], natives[todo])
+    gallery.add_features(*twin.of, ids[todo], *twin.embed(np.stack(images)), psi_bits=release.side_bits, mine=mine)
 
 
 def record(
