@@ -14,7 +14,7 @@ from fct.errors import Altered, BadInput, LockHeld, NotPermitted
 from fct.files import read_object
 from registry import alarm, approval, formats, lock, seen
 from registry.entering import enter
-from registry.facts import dropped, readable_verdict, unjudged, void
+from registry.facts import dropped, readable_verdict, unjudged, unpublished, void
 from registry.ledger import Entry, approved_verdict, decided
 from registry.verdict import digest_of
 from registry.workspace import Workspace
@@ -56,7 +56,7 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: b
     """Approve exactly the verdict that was reached: sets the tag ``fct.approve`` and records it in the ledger.
 
     Raises:
-        NotPermitted: there is no verdict, it is not passed, or files are damaged (:mod:`registry.alarm`).
+        NotPermitted: there is no verdict, it is not passed or was never put before people, or files are damaged (:mod:`registry.alarm`).
     """
     workspace.releases.version(version)
     approvers = workspace.settings.promote.approvers
@@ -70,6 +70,12 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: b
             f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"]),
             todo="it cannot be approved",
             code="not-passed",
+        )
+    if unpublished(workspace, version):
+        raise NotPermitted(
+            f"the verdict of version {version} has no report yet that anybody could have read",
+            todo=f"run `fct reconcile --once`, read the report, then `fct approve {version}` again",
+            code="not-approved",
         )
     by = by.strip()
     value = approval.expected_value(by, verdict["digest"])
@@ -131,7 +137,8 @@ def _record(workspace: Workspace) -> list[str]:
                 _decide(workspace, "reject", rejection.by, rejection.why, {"version": n, "via": approval.REJECT})
                 said.append(f"version {n} is rejected by {rejection.by}")
         elif verdict and verdict["outcome"] == "passed" and isinstance(approved, approval.Approval):
-            if before is None or (before.by, recorded) != (approved.by, verdict["digest"]):
+            decided_now = before is None or (before.by, recorded) != (approved.by, verdict["digest"])
+            if decided_now and not unpublished(workspace, n):  # else there is no report that it could be about
                 _decide(workspace, "approve", approved.by, "", _approved(workspace, n, verdict) | {"via": approval.APPROVE})
                 said.append(f"version {n} is approved by {approved.by}")
         elif before is not None and before.action != "withdraw":
@@ -144,8 +151,7 @@ def _record(workspace: Workspace) -> list[str]:
 def _approved(workspace: Workspace, version: int, verdict: dict[str, Any]) -> dict[str, Any]:
     """What an approval is for: the verdict, and candidate.json with the digest of every file that the promotion will read."""
     candidate = workspace.upgrade_folder(version) / "candidate.json"
-    published = {"candidate": digests.of_file(candidate)} if candidate.is_file() else {}
-    return {"version": version, "verdict": verdict["digest"]} | published
+    return {"version": version, "verdict": verdict["digest"], "candidate": digests.of_file(candidate)}
 
 
 @contextmanager

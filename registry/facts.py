@@ -112,7 +112,7 @@ def _verdict(path: Path) -> dict[str, Any] | None:
     return found if isinstance(found, dict) and "digest" in found and digest_of(found) == found["digest"] else None
 
 
-def _unpublished(workspace: Workspace, version: int) -> bool:
+def unpublished(workspace: Workspace, version: int) -> bool:
     """Whether the verdict is not the one that was put before people (a run was killed in between), or its candidate was made anew."""
     folder = workspace.upgrade_folder(version)
     verdict = _verdict(folder / "verdict" / "verdict.json")
@@ -134,6 +134,10 @@ def ignored(workspace: Workspace, versions: list[Version] | None = None) -> dict
         sentences = [one.sentence for one in said if isinstance(one, approval.Ignored)]
         if isinstance(said[0], approval.Approval) and verdict and verdict["outcome"] != "passed":
             sentences.append(f"the tag {approval.APPROVE} is ignored: the verdict is {verdict['outcome']}, and no approval lifts that.")
+        elif isinstance(said[0], approval.Approval) and recorded != digest and unpublished(workspace, version.number):
+            sentences.append(
+                f"the tag {approval.APPROVE} does not count yet: its verdict has no report, which `fct reconcile --once` publishes."
+            )
         if approval.APPROVE in tags and verdict is None and dropped(workspace, version.number) is not None:
             sentences.append(f"{unjudged(workspace, version.number)}.")
         if sentences:
@@ -162,4 +166,4 @@ def waiting(workspace: Workspace) -> list[int]:
         return []
     working = (Status.REGISTERED, Status.FITTED)
     judged = (Status.PASSED, Status.APPROVED, Status.REFUSED, Status.INCONCLUSIVE)
-    return [v for v, status in statuses(workspace).items() if status in working or (status in judged and _unpublished(workspace, v))]
+    return [v for v, status in statuses(workspace).items() if status in working or (status in judged and unpublished(workspace, v))]

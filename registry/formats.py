@@ -13,6 +13,7 @@ from typing import Any
 from fct.errors import BadInput
 
 ENTRY = 3  # of the ledger
+COVERING = 3  # format of an entry *approve* from which on it names the digest of candidate.json
 REVISION = 2
 VERDICT = 2
 

@@ -21,7 +21,7 @@ from fct.files import read_object
 from fct.forward import Forward
 from fct.gallery import Gallery
 from fct.tables import TableState
-from registry import alarm, approval, checks, heads, kept, lock, names, rereading, seen
+from registry import alarm, approval, checks, formats, heads, kept, lock, names, rereading, seen
 from registry import revision as revisions
 from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
@@ -56,10 +56,11 @@ def _as_approved(workspace: Workspace, version: int, verdict: dict[str, Any]) ->
     """
     entries, folder = workspace.ledger.entries(), workspace.upgrade_folder(version)
     approved = decided(entries).get(version)
-    if approved is None or "candidate" not in approved.detail:
+    covered = None if approved is None else approved.detail.get("candidate")
+    if approved is None or approved.action != "approve" or (covered is None and approved.format < formats.COVERING):
         return
     path = folder / "candidate.json"
-    if digests.of_file(path) != approved.detail["candidate"]:
+    if digests.of_file(path) != covered:
         raise Altered(
             "the candidate was published again, or altered, since it was approved",
             where=path,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from registry import publish
+from fct.errors import NotPermitted
+from fct.files import read_json
+from registry import approval, decisions, facts, promotion, publish
 from tests.end_to_end.conftest import Copies
 
 
@@ -39,3 +41,28 @@ def test_what_is_approved_before_it_was_published_is_not_promoted_with_other_fil
     ran = project.fct("promote", "2")
     print("promote:", ran.code, ran.out, ran.err[-300:])
     assert ran.code == 3, "promoted with a file that is not the one that was approved"
+
+
+def test_a_tag_that_is_set_before_anything_was_published_is_recorded_only_then_and_covers_the_files(copy_waiting: Copies) -> None:
+    project = copy_waiting()
+    workspace = project.workspace()
+    path = workspace.upgrade_folder(2) / "candidate.json"
+    published, digest = path.read_bytes(), read_json(workspace.upgrade_folder(2) / "verdict" / "verdict.json")["digest"]
+    path.unlink()
+    workspace.releases.tag(2, approval.APPROVE, approval.expected_value("ana", digest))
+    assert decisions.record(workspace) == [] and "has no report" in facts.ignored(workspace)[2]
+    path.write_bytes(published)
+    assert decisions.record(workspace) == ["version 2 is approved by ana"]
+    assert workspace.ledger.entries()[-1].detail["candidate"] and 2 not in facts.ignored(workspace)
+    promotion.foresee(workspace, 2)
+
+
+def test_an_entry_of_this_format_that_covers_no_file_allows_nothing(copy_waiting: Copies) -> None:
+    """As earlier code wrote it where candidate.json was not there yet."""
+    workspace = copy_waiting().workspace()
+    digest = read_json(workspace.upgrade_folder(2) / "verdict" / "verdict.json")["digest"]
+    workspace.releases.tag(2, approval.APPROVE, approval.expected_value("ana", digest))
+    head, detail = workspace.ledger.head(), {"version": 2, "verdict": digest}
+    workspace.ledger.append(head, action="approve", by="ana", why="", model="tiny", serving=head.serving, detail=detail)
+    with pytest.raises(NotPermitted, match="since it was approved"):
+        promotion.foresee(workspace, 2)
