@@ -143,6 +143,8 @@ def follows(entry: Entry, before: Entry | None) -> str | None:
         return f"{entry.action} must leave unchanged what serves"
     if entry.action in REVISIONS and (new or {}).get("release") != (old or {}).get("release"):
         return f"{entry.action} must leave unchanged which release serves"
+    if old and new and old["release"] == new["release"] and old.get("release_digest") != new.get("release_digest"):
+        return f"release {new['release']} is another one than before"
     if entry.action in ("promote", "rollback") and new is None:
         return f"{entry.action} must name the revision that serves"
     if old and new and old != new and (old["release"], old["revision"]) == (new["release"], new["revision"]):

@@ -93,6 +93,7 @@ class Releases:
         uri: of the tracking server or store. model: name of the registered model.
         folder: the workspace; artifacts of an embedded store go below it.
         artifact_roots: where artifacts may lie besides (:mod:`registry.sources`). approved: as of :class:`fct.release.Release`.
+        served: opens the release of a version that has served, as the ledger names it (:meth:`registry.workspace.Workspace.served`).
     """
 
     def __init__(
@@ -102,8 +103,9 @@ class Releases:
         folder: Path,
         artifact_roots: tuple[str, ...] = (),
         approved: Callable[[str], bool] = lambda _: False,
+        served: Callable[[int, bool], Release | None] = lambda *_: None,
     ):
-        self.uri, self.model, self.folder, self._approved = uri, model, folder, approved
+        self.uri, self.model, self.folder, self._approved, self._served = uri, model, folder, approved, served
         self._roots = sources.roots(uri, folder, artifact_roots)
         self._fetched: dict[int, str] = {}  # version → source whose files are in the cache
 
@@ -374,9 +376,15 @@ class Releases:
         return problems(folder)  # a full disk or a store's bad moment says nothing about the release, and is raised
 
     def release(self, number: int, *, check: bool = True) -> Release:
-        """Open the release of a version. Altered when it is not the one that was registered."""
+        """Open the release of a version: one that has served from where :mod:`registry.kept` finds the digest that the ledger names.
+
+        Raises:
+            Altered: it is not the one that served or, where none of this number did, the one that was registered.
+        """
         from fct.release import open_release
 
+        if (served := self._served(number, check)) is not None:
+            return served
         version = self.version(number)
         folder = self.folder_of(number)
         release = open_release(folder, check=check, run=False)

@@ -28,7 +28,7 @@ from registry.ledger import Entry
 from registry.promotion import ask_canaries, follow_later, read_back
 from registry.remaking import Features, Images, compare, from_images, write
 from registry.retention import alone, drop
-from registry.revision import Revision, latest, masked, next_number, pin, states_of
+from registry.revision import Revision, masked, next_number, pin, states_of
 from registry.verifying import Damage, irreparable, served, verify_all, waiting
 from registry.workspace import Workspace
 
@@ -195,9 +195,7 @@ class _Work:
         todo = np.setdiff1d(np.union1d(native, later), self._whole(features_name(m))["id"])
         if not len(todo):
             return
-        revision = latest(self.entries).get(m)
-        release = self.workspace.releases.release(m) if revision is None else kept.release(self.workspace, revision)
-        images = Images(self.workspace, m, release, roots)
+        images = Images(self.workspace, m, self.workspace.releases.release(m), roots)
         made = from_images(images, m, todo)
         whole = {number: one for number, one in self.released.items() if number in self.forwards and number not in self.lost}
         compare(self.workspace, made, whole, self.forwards, self.fragments)

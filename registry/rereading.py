@@ -21,9 +21,7 @@ from fct import program as programs
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, NATIVE, Gallery
 from fct.vectors import differ
-from registry import kept
 from registry.arrivals import Arrival, admitted
-from registry.revision import latest
 
 if TYPE_CHECKING:  # which checks what it carries with this module
     from registry.carrying import Maker
@@ -151,11 +149,11 @@ def check_images(workspace: Workspace, count: int, seed: int | None = None) -> I
         count: of items, drawn by lot. seed: of the lot; None draws others each time.
     """
     gallery, found, walked = workspace.gallery, Images(), admitted(workspace)
-    items, known = gallery.items(), latest(workspace.ledger.entries())
+    items = gallery.items()
     mine = np.flatnonzero(items["role"] == "item")
     drawn = np.sort(np.random.default_rng(seed).permutation(mine)[:count])
     for m in np.unique(items["native_version"][drawn]).tolist():
-        release = kept.release(workspace, known[m]) if m in known else workspace.releases.release(m)
+        release = workspace.releases.release(m)
         rows = drawn[items["native_version"][drawn] == m]
         if release.adopted:
             found.unreadable += [(one, f"version {m} was adopted without its embedder") for one in items["id"][rows].tolist()]

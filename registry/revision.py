@@ -103,13 +103,18 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
         unfit: folders of indexes, relative to the workspace, that are damaged and stay as they are.
 
     Raises:
-        Damaged: a file of items or of the space is not what was recorded of it.
+        Damaged: a file of items or of the space is not what was recorded of it. Altered: another release of this number has served.
     """
+    entries = workspace.ledger.entries()
+    served = latest(entries).get(version)
+    if served is not None and served["release_digest"] != release.digest():
+        wanted, got = served["release_digest"][:12], release.digest()[:12]
+        raise Altered(f"release {version} is not the one that has served", wanted=wanted, got=got, where=release.folder)
     states = states_of(workspace, space)
     content, settings = states[space].content, workspace.settings.index
     made_from = {"content": content, "settings": settings.of_building(), "metric": release.metric}
     folder = workspace.index_folder(digests.of_json(keyed("index", made_from)))
-    past = names.gone(workspace.ledger.entries()).union(unfit)
+    past = names.gone(entries).union(unfit)
     folder = workspace.folder / names.unused(folder.relative_to(workspace.folder).as_posix(), past)
     about = _whole_index(folder, release.metric, content, _recorded_index(workspace, folder))
     if about is None:

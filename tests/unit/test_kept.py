@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from fct.errors import NotPermitted, OperationFailed
+from fct.errors import Altered, BadInput, NotPermitted, OperationFailed
 from fct.files import write_json
 from registry import debts, kept
 from registry.deletion import delete
 from registry.ledger import REPORTS, Entry, owed
 from registry.live import Live
-from registry.revision import verify
+from registry.revision import latest, pin, verify
 from registry.rollback import rollback
 from registry.serving import open_serving
 from registry.workspace import Workspace
@@ -98,6 +98,17 @@ def test_a_release_that_never_served_is_not_kept(workspace: Workspace, tmp_path:
     kept.remember(workspace.folder, "tiny", 3, third.folder)
     revision = {"release": 3, "release_digest": third.digest()}
     assert kept.release(workspace, revision).folder == third.folder and not kept.place(workspace, third.digest()).exists()
+
+
+def test_what_has_served_is_opened_as_the_ledger_names_it_and_no_other_takes_its_place(workspace: Workspace, tmp_path: Path) -> None:
+    """Not as MLflow says, whatever its tags are; the ledger itself takes no revision of another release under the same number."""
+    for version, revision in latest(workspace.ledger.entries()).items():
+        assert workspace.releases.release(version).digest() == revision["release_digest"]
+    serving, other = workspace.ledger.serving() or {}, by_hand.release_of(tmp_path / "other", 3)
+    with pytest.raises(Altered, match="not the one that has served"):
+        pin(workspace, 2, serving["space"], other, serving["forward"])
+    with pytest.raises(BadInput, match="another one than before"):
+        by_hand.append(workspace, "ingest", serving | {"release_digest": other.digest()})
 
 
 def entry(number: int, **detail: object) -> Entry:
