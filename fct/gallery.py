@@ -17,6 +17,7 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -27,7 +28,7 @@ import numpy as np
 from fct import codes, tables
 from fct.digests import of_json
 from fct.errors import BadInput, OperationFailed
-from fct.tables import TableState, nobody
+from fct.tables import Chosen, TableState
 from fct.vectors import check, differ
 
 if TYPE_CHECKING:
@@ -134,6 +135,23 @@ class Gallery:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).absolute()
+        self._check: Callable[[], None] = lambda: None
+
+    def fenced(self, check: Callable[[], None]) -> Gallery:
+        """The same tables, written by the holder of a lock.
+
+        Args:
+            check: raises where the lock was taken over. It is asked once a table was opened: the commit then lands on the rows as they were
+                when the lock was still held, or not at all. Of a gallery that is fenced already both are asked.
+        """
+        found, before = copy(self), self._check
+
+        def both() -> None:
+            before()
+            check()
+
+        found._check = both
+        return found
 
     def table_path(self, name: str) -> Path:
         """Folder of the table ``name``."""
@@ -158,7 +176,6 @@ class Gallery:
         role: str = "item",
         *,
         psi_bits: codes.Bits = 8,
-        mine: Callable[[], None] = nobody,
     ) -> Ingested:
         """Add items with the features that ``version`` computed from their images; running it again changes nothing.
 
@@ -168,7 +185,6 @@ class Gallery:
         Args:
             phi: (N, D) float16 or float32. psi: (N, P) int8, or None where the version has no side-information.
             psi_bits: of every code of ψ, or one number for each of the P codes; ψ is stored packed (:mod:`fct.codes`).
-            mine: asked right before each write; where it raises nothing more is written (:func:`fct.tables.insert_new`).
 
         Raises:
             BadInput: another embedder, dimension or dtype than the table's; NaN, infinity or a zero-norm row; an id twice;
@@ -184,10 +200,13 @@ class Gallery:
         phi, psi = self._checked(version, fingerprint, n, phi, psi, psi_bits)
         if ITEMS in self.tables():
             self._new_items(tables.open_table(self.root, ITEMS), rows)
-        features = self._add(version, fingerprint, names, phi, psi, psi_bits, mine)
+        features = self._add(version, fingerprint, names, phi, psi, psi_bits)
         columns = dict.fromkeys(TEXTS, ("string", None)) | {"native_version": ("int32", None)}
         tables.create(self.root, ITEMS, tables.schema_of(columns, {}))
-        items = tables.insert_new(self.root, ITEMS, lambda dataset: self._new_items(dataset, rows), mine)
+        items = tables.insert_new(self.root, ITEMS, self._asked(lambda dataset: self._new_items(dataset, rows)))
+        late = np.isin(names, np.setdiff1d(np.intersect1d(items, self.item_ids()), self.feature_ids(version)))
+        if late.any():  # a deletion came between the two commits, and took the features of items that were there
+            self._add(version, fingerprint, names[late], phi[late], psi[late], psi_bits)
         added = len(np.union1d(features, items))
         return Ingested(added, n - added)
 
@@ -200,9 +219,8 @@ class Gallery:
         psi: np.ndarray | None,
         *,
         psi_bits: codes.Bits = 8,
-        mine: Callable[[], None] = nobody,
     ) -> Ingested:
-        """Add what ``version`` computed from the images of items that are there already (backfill, double embedding). ``mine`` as of :meth:`ingest`.
+        """Add what ``version`` computed from the images of items that are there already (backfill, double embedding).
 
         Raises:
             BadInput: as :meth:`ingest`, or an id is not an item.
@@ -210,7 +228,7 @@ class Gallery:
         names = _strings("ids", ids, unique=True)
         phi, psi = self._checked(version, fingerprint, len(names), phi, psi, psi_bits)
         self._offsets(tables.open_table(self.root, ITEMS), ITEMS, names)
-        added = len(self._add(version, fingerprint, names, phi, psi, psi_bits, mine))
+        added = len(self._add(version, fingerprint, names, phi, psi, psi_bits))
         return Ingested(added, len(names) - added)
 
     def item_ids(self, role: str | None = None, native_version: int | None = None, at: int | None = None) -> np.ndarray:
@@ -342,18 +360,17 @@ class Gallery:
         names, deleted = _strings("ids", ids), dict[str, int]()
         for name in sorted(self.tables(), key=lambda name: (name != ITEMS, name)):
             with suppress(OperationFailed) if name in lost else nullcontext():
-                deleted[name] = tables.delete_rows(self.root, name, names)
+                deleted[name] = self._delete(name, lambda _: names)
         return deleted
 
-    def delete_leftovers(self, version: int, ids: np.ndarray, mine: Callable[[], None] = nobody) -> None:
+    def delete_leftovers(self, version: int, ids: np.ndarray) -> None:
         """Delete what a deletion that was cut short has left of ids that are no items: they come again, and their rows were of others.
 
-        The features of ``version`` stay: they are compared with those that come. ``mine`` as of :meth:`ingest`.
+        The features of ``version`` stay: they are compared with those that come.
         """
         for name in self.tables() if len(ids) else ():
             if name not in (ITEMS, features_name(version)):
-                mine()
-                tables.delete_rows(self.root, name, ids)
+                self._delete(name, lambda _: ids)
 
     # ---- spaces -------------------------------------------------------------------------------------------------
 
@@ -429,7 +446,7 @@ class Gallery:
                 )
             return tables.table_of(dataset.schema, {"id": names, "vector": vectors, "origin": origins, "uncertainty": doubt})
 
-        return len(tables.insert_new(self.root, name, choose))
+        return len(tables.insert_new(self.root, name, self._asked(choose)))
 
     def backfill(self, name: str, ids: np.ndarray) -> int:
         """Put what the version itself computed in the place of carried rows, and let their items be native to it; two commits.
@@ -443,20 +460,28 @@ class Gallery:
             rows of the space that were written.
         """
         info = self.space_info(name)
-        ids = np.intersect1d(np.intersect1d(ids, self.feature_ids(info.version)), self.space_ids(name))
-        if not len(ids):
-            return 0
-        batches = list(self.features(info.version, ids=ids))
-        space = tables.open_table(self.root, name)
-        rows = {"id": ids, "vector": np.concatenate([batch.phi for batch in batches]).astype(np.float32)}
-        rows |= {"origin": np.full(len(ids), BACKFILLED), "uncertainty": np.zeros(len(ids), dtype=np.float32)}
-        tables.replace_rows(self.root, name, tables.table_of(space.schema, rows))
-        items = tables.open_table(self.root, ITEMS)
-        offsets = tables.positions(items, ids)
-        described = tables.take(items, offsets[offsets >= 0], items.schema.names)
-        described["native_version"] = np.full(len(described["id"]), info.version, dtype=np.int32)
-        tables.replace_rows(self.root, ITEMS, tables.table_of(items.schema, described))
-        return len(ids)
+
+        def own(
+            space: Dataset,
+        ) -> Rows:  # features are read after the space: where an id comes again they are of its row, or the commit fails
+            there = np.unique(ids[tables.positions(space, ids) >= 0])
+            batches = list(self.features(info.version, ids=np.intersect1d(there, self.feature_ids(info.version)), skip_absent=True))
+            phi = np.concatenate([np.empty((0, info.dim), dtype=np.float32), *(batch.phi for batch in batches)]).astype(np.float32)
+            rows = {"id": np.concatenate([np.empty(0, dtype=str), *(batch.ids for batch in batches)]), "vector": phi}
+            rows |= {"origin": np.full(len(phi), BACKFILLED), "uncertainty": np.zeros(len(phi), dtype=np.float32)}
+            return tables.table_of(space.schema, rows)
+
+        done = tables.replace_rows(self.root, name, self._asked(own))
+
+        def native(items: Dataset) -> Rows:
+            offsets = tables.positions(items, done)
+            described = tables.take(items, offsets[offsets >= 0], items.schema.names)
+            described["native_version"] = np.full(len(described["id"]), info.version, dtype=np.int32)
+            return tables.table_of(items.schema, described)
+
+        if len(done):
+            tables.replace_rows(self.root, ITEMS, self._asked(native))
+        return len(done)
 
     def space_ids(self, name: str, at: int | None = None) -> np.ndarray:
         """Sorted ids (N,) str that a space holds; what a resumed transformation can skip."""
@@ -480,11 +505,15 @@ class Gallery:
         rows = self._read(name, at, ["id", "origin"])
         return rows["id"], rows["origin"]
 
-    def drop_rows(self, name: str, ids: np.ndarray) -> int:
-        """Delete rows of one space alone and return their number; unknown ids are ignored."""
+    def drop_rows(self, name: str, ids: np.ndarray | None = None) -> int:
+        """Delete rows of one space alone and return their number; unknown ids are ignored. Without ids those that are no items."""
         if not SPACE.fullmatch(name):
             raise BadInput("only a space can lose rows alone", got=name)
-        return tables.delete_rows(self.root, name, ids)
+
+        def choose(space: Dataset) -> np.ndarray:  # items are read after the space: who comes meanwhile has another row than this one
+            return np.setdiff1d(tables.arrays_of(space.to_table(columns=["id"]))["id"], self.item_ids()) if ids is None else ids
+
+        return self._delete(name, choose)
 
     def drop_space(self, name: str) -> bool:
         """Drop a space for good; False where there was none. Items and features cannot be dropped."""
@@ -543,6 +572,24 @@ class Gallery:
 
     # ---- inside -------------------------------------------------------------------------------------------------
 
+    def _asked(self, choose: Callable[[Dataset], Chosen]) -> Callable[[Dataset], Chosen]:
+        """``choose`` of a table that was opened, and then whether the lock is still held (:meth:`fenced`)."""
+
+        def chosen(dataset: Dataset) -> Chosen:
+            found = choose(dataset)
+            if len(found):
+                self._check()
+            return found
+
+        return chosen
+
+    def _delete(self, name: str, choose: Callable[[Dataset], np.ndarray]) -> int:
+        def there(dataset: Dataset) -> np.ndarray:
+            ids = choose(dataset)
+            return ids[tables.positions(dataset, ids) >= 0]
+
+        return tables.delete_rows(self.root, name, self._asked(there))
+
     def _read(self, name: str, at: int | None, columns: list[str] | None = None) -> dict[str, np.ndarray]:
         dataset = tables.open_table(self.root, name, at)
         with tables.lance_errors(self.table_path(name)):
@@ -577,16 +624,7 @@ class Gallery:
                 raise BadInput(f"these are not features of version {version}", wanted=there, got=given, where=self.root, todo=todo)
         return phi, psi
 
-    def _add(
-        self,
-        version: int,
-        fingerprint: str,
-        ids: np.ndarray,
-        phi: np.ndarray,
-        psi: np.ndarray,
-        psi_bits: codes.Bits,
-        mine: Callable[[], None],
-    ) -> np.ndarray:
+    def _add(self, version: int, fingerprint: str, ids: np.ndarray, phi: np.ndarray, psi: np.ndarray, psi_bits: codes.Bits) -> np.ndarray:
         """Write the features that are not there and return their ids; refuse other vectors for an id that is."""
         name = features_name(version)
         columns: dict[str, tuple[str, int | None]] = {"phi": ("halffloat" if phi.dtype == np.float16 else "float", phi.shape[1])}
@@ -608,7 +646,7 @@ class Gallery:
                     _refuse_other(ids[old], gap > 1, f"side-information, in {name}")
             return tables.table_of(dataset.schema, {"id": ids[~old], "phi": phi[~old], "psi": packed[~old]})
 
-        return tables.insert_new(self.root, name, choose, mine)
+        return tables.insert_new(self.root, name, self._asked(choose))
 
     def _new_items(self, dataset: Dataset, rows: dict[str, np.ndarray]) -> Rows:
         """The rows whose id is not there; refuse another description of one that is."""

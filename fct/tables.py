@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lance import LanceDataset as Dataset
     from pyarrow import Table as Rows
 
+Chosen = TypeVar("Chosen", "Rows", np.ndarray)
 KEY = {"lance-schema:unenforced-primary-key": "true"}
 HELP = "`fct status --verify` says what helps: `fct repair`, or a backup"
 ATTEMPTS = 12
@@ -169,33 +170,35 @@ def _conflict(error: OSError) -> bool:
     return any(mark in str(error) for mark in ("commit conflict", "Too many concurrent writers"))
 
 
-def nobody() -> None:
-    """Says that nobody else has taken over: for writers who hold no lock."""
+def _commit(root: Path, name: str, choose: Callable[[Dataset], Chosen], write: Callable[[Dataset, Chosen], Any]) -> Chosen:
+    """Write what ``choose`` picks, in one commit, and return it.
 
-
-def insert_new(root: Path, name: str, choose: Callable[[Dataset], Rows], mine: Callable[[], None] = nobody) -> np.ndarray:
-    """Add the rows that ``choose`` picks, in one commit, and return their ids.
-
-    ``choose`` is shown the table as it is and asked again when another writer got in between, so what it decides on
-    (which ids are there already) still holds at the commit. It may raise; then nothing is written. So may ``mine``, which is asked
-    right before the commit: whoever slept since has lost his lock.
+    ``choose`` is shown the table as it is and asked again when another writer got in between, so what it decides on (which ids are there
+    already, what their rows say, whether a lock is still held) holds at the commit: that lands on the rows that ``choose`` was shown or
+    not at all, also where an id is there again meanwhile. It may raise; then nothing is written.
     """
     path = path_of(root, name)
     for attempt in range(ATTEMPTS):
         dataset = open_table(root, name)
         with lance_errors(path):
-            rows = choose(dataset)
-            if rows.num_rows == 0:
-                return np.empty(0, dtype=str)
-            mine()
+            chosen = choose(dataset)
             try:
-                dataset.merge_insert("id").when_not_matched_insert_all().conflict_retries(0).execute(rows)
-                return arrays_of(rows.select(["id"]))["id"]
+                if len(chosen):
+                    write(dataset, chosen)  # without retries of Lance's own, which would look for the ids in the table as it is by then
+                return chosen
             except OSError as error:
                 if not _conflict(error):
                     raise
         time.sleep(0.005 * 2**attempt * (1 + random.random()))  # processes that collided once should not march in step
     raise OperationFailed(f"other writers keep changing the table {name}", where=root, todo="run the same command again")
+
+
+def insert_new(root: Path, name: str, choose: Callable[[Dataset], Rows]) -> np.ndarray:
+    """Add the rows that ``choose`` picks (:func:`_commit`), of ids that are not there, and return their ids."""
+    rows = _commit(
+        root, name, choose, lambda dataset, new: dataset.merge_insert("id").when_not_matched_insert_all().conflict_retries(0).execute(new)
+    )
+    return arrays_of(rows.select(["id"]))["id"]
 
 
 def positions(dataset: Dataset, ids: np.ndarray) -> np.ndarray:
@@ -212,28 +215,25 @@ def take(dataset: Dataset, offsets: np.ndarray, columns: list[str]) -> dict[str,
     return arrays_of(dataset.take(offsets.tolist(), columns=columns))
 
 
-def delete_rows(root: Path, name: str, ids: np.ndarray) -> int:
-    """Mark the rows of these ids deleted, in one commit; ids that are absent are ignored. Returns how many went.
+def delete_rows(root: Path, name: str, choose: Callable[[Dataset], np.ndarray]) -> int:
+    """Mark the rows of the ids that ``choose`` picks (:func:`_commit`) deleted; all of them are there. Returns how many went.
 
     The bytes stay in older versions until those are cleaned up.
     """
-    with lance_errors(path_of(root, name)):
-        dataset = open_table(root, name)
-        there = ids[positions(dataset, ids) >= 0]
-        if len(there) == 0:
-            return 0
-        quoted = ", ".join("'" + one.replace("'", "''") + "'" for one in there.tolist())
-        return int(dataset.delete(f"id IN ({quoted})")["num_deleted_rows"])
+
+    def write(dataset: Dataset, ids: np.ndarray) -> None:
+        quoted = ", ".join("'" + one.replace("'", "''") + "'" for one in ids.tolist())
+        dataset.delete(f"id IN ({quoted})", conflict_retries=0)
+
+    return len(_commit(root, name, choose, write))
 
 
-def replace_rows(root: Path, name: str, rows: Rows) -> None:
-    """Write other values for ids that are there, in one commit. Older versions keep what they had.
-
-    Raises:
-        OperationFailed: other writers keep changing the table.
-    """
-    with lance_errors(path_of(root, name)):
-        open_table(root, name).merge_insert("id").when_matched_update_all().conflict_retries(ATTEMPTS).execute(rows)
+def replace_rows(root: Path, name: str, choose: Callable[[Dataset], Rows]) -> np.ndarray:
+    """Write the rows that ``choose`` picks (:func:`_commit`) for ids that are there, and return their ids. Older versions keep what they had."""
+    rows = _commit(
+        root, name, choose, lambda dataset, new: dataset.merge_insert("id").when_matched_update_all().conflict_retries(0).execute(new)
+    )
+    return arrays_of(rows.select(["id"]))["id"]
 
 
 def compact(root: Path, name: str) -> None:

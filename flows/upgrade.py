@@ -24,7 +24,7 @@ from registry.workspace import Workspace
 
 RETRY_AFTER_S: list[float] = [2, 10, 30, 60, 120, 120]  # nearly six minutes
 STEPS = ("contract", "embed", "fit", "transform", "index", "evaluate", "validate", "publish")
-_held: set[str] = set()  # locks of this process
+_held: dict[str, lock.Held] = {}  # locks of this process
 
 
 def do(upgrade: Upgrade, step: str, *arguments: Any) -> Any:
@@ -55,10 +55,9 @@ def carry(workspace: Workspace, version: int, step: Callable[..., Any] = do) -> 
     Returns:
         the verdict, and of the candidate ``run_id`` and ``gallery_images_read``.
     """
-    upgrade = Upgrade(workspace, version)
     alarm.refuse(workspace)
-    with alone(workspace, version), alarm.sounding(workspace), audit.opened_below(image_folders(workspace)) as opened:
-        verdict: dict[str, Any] = {}
+    with alone(workspace, version) as mine, alarm.sounding(workspace), audit.opened_below(image_folders(workspace)) as opened:
+        verdict, upgrade = dict[str, Any](), Upgrade(mine, version)
         for name in STEPS[:-1]:
             verdict = step(upgrade, name)
         candidate = step(upgrade, STEPS[-1], len(opened))
@@ -85,19 +84,19 @@ def image_folders(workspace: Workspace) -> list[str]:
 
 
 @contextmanager
-def alone(workspace: Workspace, version: int) -> Iterator[None]:
-    """Hold the model's lock, unless this process holds it already (:func:`run` around the flow)."""
+def alone(workspace: Workspace, version: int) -> Iterator[Workspace]:
+    """Hold the model's lock, unless this process holds it already (:func:`run` around the flow): the workspace as its holder writes it."""
     key = str(workspace.locks / workspace.settings.model)
     if key in _held:
-        yield
+        yield workspace.fenced(_held[key].check)
         return
     holder = f"{os.environ.get('USER', 'somebody')}: upgrade to version {version}"
-    with lock.hold(workspace.locks, workspace.settings.model, holder, lease_s=workspace.settings.promote.lock_lease_s):
-        _held.add(key)
+    with lock.hold(workspace.locks, workspace.settings.model, holder, lease_s=workspace.settings.promote.lock_lease_s) as held:
+        _held[key] = held
         try:
-            yield
+            yield workspace.fenced(held.check)
         finally:
-            _held.discard(key)
+            del _held[key]
 
 
 def name_of(workspace: Workspace, version: int) -> str:

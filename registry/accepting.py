@@ -47,7 +47,7 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
         serving = None if head is None else head.serving
         with ledger.pardoning(lost):
             if not dry_run:
-                serving, detail = _anew(workspace, serving, entries)
+                serving, detail = _anew(workspace.fenced(held.check), serving, entries)
                 held.check()
                 enter(workspace, head, action="accept", by=by, why=why, serving=serving, detail={"lost": named} | detail)
         serves = None if serving is None else {name: serving[name] for name in ("release", "revision")}

@@ -76,23 +76,24 @@ def adopt(
         "serves": workspace.ledger.serving() is not None,
     }
     if dry_run:
-        added, unchanged, conflicts = _write(workspace, opened, rows, version, None)
+        added, unchanged, conflicts = _write(workspace, opened, rows, version, dry_run=True)
         return said | {"added": added, "unchanged": unchanged, "conflicts": conflicts, "entry": None}
     with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
         alarm.compare(workspace, alarm.recorded(workspace), "items")
+        mine = workspace.fenced(held.check)
         canaries = _canaries(rows, pairs, parts, settings.seed)
         if opened is None:
             opened = _register(workspace, rows, version, metric, normalised, canaries[0].tolist())
         if pairs is not None or not len(gallery.item_ids(role="canary")):
-            _add_canaries(workspace, opened, canaries, version, held)
-        added, unchanged, conflicts = _write(workspace, opened, rows, version, held)
+            _add_canaries(mine, opened, canaries, version)
+        added, unchanged, conflicts = _write(mine, opened, rows, version)
         if given is not None:  # last: what came before may fail, and earlier pairs are as good as ever
             with whole_folder(place) as part:
                 given.save(part)
     from registry.ingest import record
 
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
-        entry = record(workspace, added, version, None, by=by, why=why, check=held.check, roots=[*roots])
+        entry = record(workspace.fenced(held.check), added, version, None, by=by, why=why, check=held.check, roots=[*roots])
     return said | {"added": added, "unchanged": unchanged, "conflicts": conflicts, "entry": None if entry is None else entry.number}
 
 
@@ -177,15 +178,13 @@ def _canaries(
     return adopted.canary_ids(phi), phi, psi
 
 
-def _add_canaries(
-    workspace: Workspace, opened: release.Release, canaries: tuple[np.ndarray, np.ndarray, np.ndarray], version: int, held: lock.Held
-) -> None:
+def _add_canaries(workspace: Workspace, opened: release.Release, canaries: tuple[np.ndarray, np.ndarray, np.ndarray], version: int) -> None:
     ids, phi, psi = canaries
     new = ~np.isin(ids, workspace.gallery.item_ids(role="canary"))
     empty = np.full(int(new.sum()), "")
     if new.any():
-        part = (version, opened.fingerprint, ids[new], phi[new], psi[new], empty, empty, empty)
-        workspace.gallery.ingest(*part, role="canary", psi_bits=opened.side_bits, mine=held.check)
+        fingerprint, bits = opened.fingerprint, opened.side_bits
+        workspace.gallery.ingest(version, fingerprint, ids[new], phi[new], psi[new], empty, empty, empty, role="canary", psi_bits=bits)
 
 
 def _register(
@@ -208,9 +207,9 @@ def _register(
 
 
 def _write(
-    workspace: Workspace, opened: release.Release | None, rows: adopted.Rows, version: int, held: lock.Held | None
+    workspace: Workspace, opened: release.Release | None, rows: adopted.Rows, version: int, *, dry_run: bool = False
 ) -> tuple[int, int, Listed]:
-    """Rows added (or that would be, where no lock is held) and unchanged, and ids that are there with another content."""
+    """Rows added (or that would be) and unchanged, and ids that are there with another content."""
     gallery, added, unchanged = workspace.gallery, 0, 0
     conflicts: Listed = []
     with tqdm(total=len(rows.ids), desc="adopting", unit="row", mininterval=1) as bar:
@@ -223,13 +222,13 @@ def _write(
             natives = gallery.native_version_of(ids)
             new = (differs == "") & ((natives == 0) | (natives == version))  # others were embedded by a later release, and rolled back
             found = int((new & (natives == 0)).sum())
-            if opened is not None and new.any() and held is not None:
-                from registry.ingest import unmoved  # here: a dry run has no need of torch
+            if opened is not None and new.any() and not dry_run:
+                from registry.ingest import still_there  # here: a dry run has no need of torch
 
-                bits, mine = opened.side_bits, unmoved(held, gallery, ids, natives)
-                gallery.delete_leftovers(version, ids[new & (natives == 0)], mine)
+                bits, mine = opened.side_bits, gallery.fenced(still_there(gallery, ids[natives > 0]))
+                mine.delete_leftovers(version, ids[new & (natives == 0)])
                 texts = [text[new] for text in described]
-                found = gallery.ingest(version, opened.fingerprint, ids[new], phi[new], psi[new], *texts, psi_bits=bits, mine=mine).added
+                found = mine.ingest(version, opened.fingerprint, ids[new], phi[new], psi[new], *texts, psi_bits=bits).added
             added, unchanged = added + found, unchanged + int((differs == "").sum()) - found
             bar.update(len(ids))
     return added, unchanged, conflicts

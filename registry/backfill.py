@@ -117,9 +117,10 @@ def backfill(
 
     settings, at = workspace.settings, 0
     with (
-        lock.hold(workspace.locks, f"{settings.model}-backfill", f"{by}: backfill", lease_s=settings.promote.lock_lease_s),
+        lock.hold(workspace.locks, f"{settings.model}-backfill", f"{by}: backfill", lease_s=settings.promote.lock_lease_s) as held,
         tqdm(total=wanted, desc="backfilling", unit="item", mininterval=1) as bar,
     ):
+        state.gallery = workspace.gallery.fenced(held.check)
         entry = state.commit(ranked[:0], by=by, why=why)  # what a run that was killed has left
         while entry is not None or not over():
             if entry is None:  # images that cannot be read leave their place to the next in the order
@@ -253,7 +254,7 @@ class _State:
             known, todo = alarm.recorded(workspace), np.union1d(ids, self._unfinished())
             for name, some in (("items", None), (self.space, None), (features_name(self.number), todo)):
                 alarm.compare(workspace, known, name, some)
-            rows = self.gallery.backfill(self.space, todo)
+            rows = self.gallery.fenced(held.check).backfill(self.space, todo)
             if not rows and self.gallery.snapshot(self.space).content == serving["tables"][self.space]["content"]:
                 return None
             revision = pin(workspace, self.number, self.space, self.release, serving["forward"])

@@ -72,8 +72,7 @@ def delete(
         if purge:
             _whole(workspace, entries, damaged)
         known = len(np.intersect1d(names, gallery.item_ids()))
-        mine.check()
-        gallery.delete(names.tolist(), lost=() if purge else _only_of(entries, damaged))
+        gallery.fenced(mine.check).delete(names.tolist(), lost=() if purge else _only_of(entries, damaged))
         if purge:
             forgetting.compact(gallery)
         entry = _record(workspace, head, entries, serving, names, known, damaged, by=by, why=why, purge=purge, check=mine.check)

@@ -102,19 +102,20 @@ def ingest(
     other = None if twin is None else _Embedder(workspace, twin, device)
     with lock.hold(workspace.locks, f"{settings.model}-ingest", f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
         alarm.compare(workspace, alarm.recorded(workspace), "items")
-        _canaries(workspace, own, held)
+        mine = workspace.fenced(held.check)
+        _canaries(mine, own)
         with tqdm(total=count, desc="ingesting", unit="image", mininterval=1) as bar:
             for part in parts:
                 whole = _readable(part, release, broken, duplicates, seen)
-                now, before_ = _write(workspace, own, whole, conflicts, broken, held) if whole else (0, 0)
+                now, before_ = _write(mine, own, whole, conflicts, broken) if whole else (0, 0)
                 if other is not None and whole:
-                    _write_again(workspace, own, other, whole, held)
+                    _write_again(mine, own, other, whole)
                 added, unchanged = added + now, unchanged + before_
                 bar.update(len(part))
     if len(broken) == count:
         raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}", where=place)
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
-        entry = record(workspace, added, number, twin, by=by, why=why, check=held.check, roots=declared(Path(place).absolute(), roots))
+        entry = record(workspace.fenced(held.check), added, number, twin, by=by, why=why, check=held.check, roots=declared(Path(place).absolute(), roots))
     after = ledger.serving()
     if after is not None and int(after["release"]) < number and int(after["release"]) != twin:
         sentence = f"release {after['release']} came to serve while release {number} embedded the items, which it has never seen"
@@ -186,26 +187,22 @@ class _Embedder:
         return self.version, self.release.fingerprint
 
 
-def unmoved(held: lock.Held, gallery: Gallery, ids: np.ndarray, natives: np.ndarray) -> Callable[[], None]:
-    """What is asked right before these ids are written: the lock is ours, and what was an item (``natives`` > 0) is one.
-
-    A purge is refused while an ingest is at work, but no longer than for a lease. Whoever slept longer must not bring back what was deleted.
-    """
-
-    def ask() -> None:
-        held.check()
-        if not gallery.native_version_of(ids[natives > 0]).all():
-            raise OperationFailed("an item was deleted while it was being ingested again", todo="run the same command again")
-
-    return ask
-
-
-def _canaries(workspace: Workspace, own: _Embedder, held: lock.Held) -> None:
+def _canaries(workspace: Workspace, own: _Embedder) -> None:
     if len(workspace.gallery.item_ids(role="canary")):
         return
     ids, images = own.release.canaries()
     empty, bits = [""] * len(ids), own.release.side_bits
-    workspace.gallery.ingest(*own.of, ids, *own.embed(images), empty, empty, empty, role="canary", psi_bits=bits, mine=held.check)
+    workspace.gallery.ingest(*own.of, ids, *own.embed(images), empty, empty, empty, role="canary", psi_bits=bits)
+
+
+def still_there(gallery: Gallery, ids: np.ndarray) -> Callable[[], None]:
+    """What is asked right before a write: these are items still. Who found an item there must not bring back what was deleted since."""
+
+    def check() -> None:
+        if not gallery.native_version_of(ids).all():
+            raise OperationFailed("an item was deleted while it was being ingested again", todo="run the same command again")
+
+    return check
 
 
 def _readable(
@@ -229,7 +226,7 @@ def _readable(
 
 
 def _write(
-    workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.ndarray]], conflicts: Listed, broken: Listed, held: lock.Held
+    workspace: Workspace, own: _Embedder, whole: list[tuple[Arrival, np.ndarray]], conflicts: Listed, broken: Listed
 ) -> tuple[int, int]:
     """Rows added and unchanged; ids that are there with another content go from ``whole`` to ``conflicts`` and stay as they are, and images
     whose vector cannot be used to ``broken``."""
@@ -245,36 +242,33 @@ def _write(
             return 0, 0
     ids, *texts = (np.array([getattr(one, name) for one, _ in whole], dtype=str) for name in ("id", "label", "source", "uri"))
     natives = gallery.native_version_of(ids)
-    mine = unmoved(held, gallery, ids, natives)
+    gallery = gallery.fenced(still_there(gallery, ids[natives > 0]))
     differs = gallery.conflicts(own.version, ids, phi, psi, *texts)
     conflicts += [(str(one), str(what)) for one, what in zip(ids, differs, strict=True) if what]
     whole[:] = [one for one, what in zip(whole, differs, strict=True) if not what]
     new = (differs == "") & ((natives == own.version) | (natives == 0))
     found = Ingested(0, 0)
     if new.any():
-        gallery.delete_leftovers(own.version, ids[new & (natives == 0)], mine)
-        found = gallery.ingest(*own.of, ids[new], phi[new], psi[new], *(text[new] for text in texts), psi_bits=bits, mine=mine)
+        gallery.delete_leftovers(own.version, ids[new & (natives == 0)])
+        found = gallery.ingest(*own.of, ids[new], phi[new], psi[new], *(text[new] for text in texts), psi_bits=bits)
         pixels = np.stack([image for _, image in whole])[new[differs == ""]]  # `whole` is without conflicts by now
         rereading.check_features(gallery, own.version, ids[new], pixels, own.embed)
     later = (differs == "") & (natives > own.version)  # embedded by a release that was rolled back: this one has nothing of them yet
-    again = 0
-    if later.any():
-        again = gallery.add_features(*own.of, ids[later], phi[later], psi[later], psi_bits=bits, mine=mine).added
+    again = gallery.add_features(*own.of, ids[later], phi[later], psi[later], psi_bits=bits).added if later.any() else 0
     return found.added + again, int((differs == "").sum()) - found.added - again
 
 
-def _write_again(workspace: Workspace, own: _Embedder, twin: _Embedder, whole: list[tuple[Arrival, np.ndarray]], held: lock.Held) -> None:
+def _write_again(workspace: Workspace, own: _Embedder, twin: _Embedder, whole: list[tuple[Arrival, np.ndarray]]) -> None:
     """Features by the release before, of the items that are native to the one that serves."""
     gallery, release = workspace.gallery, twin.release
     ids = np.array([one.id for one, _ in whole], dtype=str)
-    natives = gallery.native_version_of(ids)
-    todo = np.flatnonzero((natives == own.version) & ~np.isin(ids, gallery.feature_ids(twin.version)))
+    todo = np.flatnonzero((gallery.native_version_of(ids) == own.version) & ~np.isin(ids, gallery.feature_ids(twin.version)))
     if not len(todo):
         return
+    gallery = gallery.fenced(still_there(gallery, ids[todo]))
     same = (release.size, release.mode) == (own.release.size, own.release.mode)
     images = [whole[row][1] if same else whole[row][0].read(release.size, release.mode)[0] for row in todo]
-    mine = unmoved(held, gallery, ids[todo], natives[todo])
-    gallery.add_features(*twin.of, ids[todo], *twin.embed(np.stack(images)), psi_bits=release.side_bits, mine=mine)
+    gallery.add_features(*twin.of, ids[todo], *twin.embed(np.stack(images)), psi_bits=release.side_bits)
 
 
 def record(

@@ -300,7 +300,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         lock.hold(workspace.locks, settings.model, holder, lease_s=lease),
         lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease) as held,
     ):
-        head = ledger.head()
+        head, workspace = ledger.head(), workspace.fenced(held.check)
         with unreadable_is_altered(f"the candidate {version}"):
             upgrade, evaluated, base, delta, other = _prepared(workspace, version, verdict, head)
         gallery, space = workspace.gallery, base["space"]

@@ -88,7 +88,7 @@ def repair(
         result = Repaired(found.damaged)
         if not found.damaged:
             return result
-        work = _Work(workspace, found.details, result)
+        work = _Work(workspace.fenced(held.check), found.details, result)
         work.foresee(leave, roots)
         if result.blocked or dry_run:
             return result

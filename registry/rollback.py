@@ -116,7 +116,7 @@ def rollback(workspace: Workspace, *, by: str, why: str, leave: int | None = Non
         if (already := done(entries, leave)) is not None:
             return already, False
         head, target = _before(workspace, entries)
-        target = current_of(workspace, target, entries)
+        target = current_of(workspace.fenced(held.check), target, entries)
         missing = _missing(workspace, head, target, without_missing)
         assert head.serving is not None  # or there were nothing before it
         current = head.serving["release"]
@@ -134,7 +134,7 @@ def current_of(workspace: Workspace, revision: Revision, entries: list[Entry]) -
     if not len(np.setdiff1d(ids, still_theirs(workspace, revision))):
         return revision
     number = int(revision["release"])
-    gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
+    gallery.drop_rows(space)
     now = masked(workspace, revision)
     if now is None:
         now = pin(workspace, number, space, kept.release(workspace, revision, check=False), revision["forward"])

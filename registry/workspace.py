@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,6 +71,12 @@ class Workspace:
         from fct.gallery import Gallery
 
         return Gallery(self.folder / "gallery" / self.settings.model)
+
+    def fenced(self, check: Callable[[], None]) -> Workspace:
+        """The same workspace, whose gallery is written by the holder of a lock (:meth:`fct.gallery.Gallery.fenced`)."""
+        found = copy(self)
+        found.__dict__["gallery"] = self.gallery.fenced(check)
+        return found
 
     @cached_property
     def ledger(self) -> Ledger:

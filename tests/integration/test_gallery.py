@@ -10,7 +10,7 @@ import pytest
 
 from fct import codes, tables
 from fct.digests import of_rows
-from fct.errors import BadInput, NotPermitted, OperationFailed
+from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.gallery import Gallery, forward_origin, space_name
 
 PRINT = "a" * 64
@@ -422,3 +422,97 @@ def test_side_information_is_stored_in_its_bits_and_read_back_exactly(gallery, b
     assert stored.list_size == -(-int(each.sum()) // 8)
     with pytest.raises(BadInput, match="not features of version 1"):
         gallery.ingest(1, PRINT, ["other"], phi[:1], np.zeros((1, 3), np.int8), [""], [""], [""], psi_bits=7)
+
+
+def overtaken(at, act):
+    """What a holder of a lock asks before each commit: at one of the times somebody else takes over and acts, right before the commit."""
+    calls = []
+
+    def check():
+        calls.append(None)
+        if len(calls) > at:
+            raise LockHeld("taken over")
+        if len(calls) == at:
+            act()
+
+    return check
+
+
+def comes_again(gallery, one, seed):
+    """An id is deleted, and comes again with another picture and another label; spaces of version 1 follow."""
+    gallery.delete([one])
+    _, phi, psi = made(1, seed=seed)
+    gallery.ingest(1, PRINT, [one], phi, psi, ["another label"], [""], [""])
+    if "spaces/v1-native" in gallery.tables():
+        gallery.append_space("spaces/v1-native", [one], phi, "native", np.zeros(1))
+    return phi
+
+
+@pytest.mark.parametrize("table", [1, 2, 3])
+def test_a_deletion_that_was_overtaken_takes_nothing_that_came_since(gallery, table):
+    ids, phi, psi = made(10)
+    ingest(gallery, ids, phi, psi)
+    gallery.create_space("spaces/v1-native", 6, PRINT, {})
+    gallery.append_space("spaces/v1-native", ids, phi, "native", np.zeros(10))
+    with pytest.raises(LockHeld):
+        gallery.fenced(overtaken(table, lambda: comes_again(gallery, "i0003", 7))).delete(["i0003"])
+    assert all("i0003" in gallery.table_ids(name) for name in gallery.tables()) and len(gallery.item_ids()) == 10
+
+
+@pytest.mark.parametrize("table", [1, 2])
+def test_a_backfill_that_was_overtaken_writes_nothing_of_an_item_that_was_deleted(gallery, table):
+    ids, phi, psi = made(10)
+    ingest(gallery, ids, phi, psi)
+    gallery.create_space("spaces/v1-native", 6, PRINT, {})
+    gallery.append_space("spaces/v1-native", ids, -phi, "native", np.zeros(10))
+    now = []
+    with pytest.raises(LockHeld):
+        gallery.fenced(overtaken(table, lambda: now.append(comes_again(gallery, "i0003", 7)))).backfill("spaces/v1-native", ids[3:5])
+    (row,) = gallery.space_rows("spaces/v1-native", ids[3:4]).vectors
+    assert np.array_equal(row, now[0][0]) and gallery.items()["label"][3] == "another label"
+    assert gallery.backfill("spaces/v1-native", ids) == 10, "who comes next finishes it"
+
+
+def test_an_ingest_that_was_overtaken_brings_nothing_back(gallery):
+    ids, phi, psi = made(10)
+    ingest(gallery, ids[:5], phi[:5], psi[:5])
+
+    def purged():
+        ingest(gallery, ids, phi, psi)
+        gallery.delete(["i0007"])
+
+    for table in (1, 2):
+        with pytest.raises(LockHeld):
+            ingest(gallery.fenced(overtaken(table, purged)), ids, phi, psi)
+        assert "i0007" not in gallery.item_ids() and len(gallery.item_ids()) == 9
+
+
+def test_an_item_that_is_deleted_between_the_commits_of_an_ingest_comes_again_whole(gallery):
+    ids, phi, psi = made(10)
+    ingest(gallery, ids[:5], phi[:5], psi[:5])
+    asked = []
+
+    def meanwhile():
+        asked.append(None)
+        if len(asked) == 1:
+            gallery.delete(["i0003"])
+
+    ingest(gallery.fenced(meanwhile), ids, phi, psi)
+    assert gallery.item_ids().tolist() == gallery.feature_ids(1).tolist() == ids.tolist()
+
+
+def test_rows_without_an_item_are_dropped_and_not_those_of_who_came_meanwhile(gallery):
+    ids, phi, psi = made(10)
+    ingest(gallery, ids, phi, psi)
+    gallery.create_space("spaces/v1-native", 6, PRINT, {})
+    gallery.append_space("spaces/v1-native", ids, phi, "native", np.zeros(10))
+    tables.delete_rows(gallery.root, "items", lambda _: ids[2:4])  # a deletion that was cut short
+    asked = []
+
+    def meanwhile():
+        asked.append(None)
+        if len(asked) == 1:
+            comes_again(gallery, "i0003", 7)
+
+    assert gallery.fenced(meanwhile).drop_rows("spaces/v1-native") == 1
+    assert gallery.space_ids("spaces/v1-native").tolist() == np.delete(ids, 2).tolist()
