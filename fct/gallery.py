@@ -344,6 +344,14 @@ class Gallery:
 
         return batches()
 
+    def unlike(self, version: int, batch: Batch) -> np.ndarray:
+        """Sorted ids of a batch of ``features/v{version}`` that it holds no more, or with other features: deleted since, or come again."""
+        same = [np.empty(0, dtype=str)]
+        for now in self.features(version, ids=batch.ids, batch_rows=len(batch.ids), skip_absent=True):
+            there = np.isin(batch.ids, now.ids)  # in the order that was asked for
+            same.append(now.ids[(now.phi == batch.phi[there]).all(axis=1) & (now.psi == batch.psi[there]).all(axis=1)])
+        return np.setdiff1d(batch.ids, np.concatenate(same))
+
     def feature_ids(self, version: int) -> np.ndarray:
         """Sorted ids (N,) str of which ``features/v{version}`` holds features; empty where there is no such table."""
         name = features_name(version)
@@ -486,6 +494,12 @@ class Gallery:
     def space_ids(self, name: str, at: int | None = None) -> np.ndarray:
         """Sorted ids (N,) str that a space holds; what a resumed transformation can skip."""
         return self._read(name, at, ["id"])["id"]
+
+    def last_ids(self, name: str) -> np.ndarray:
+        """Ids (N,) str of the newest file of a space: what was appended last, and is there yet."""
+        space = tables.open_table(self.root, name)
+        with tables.lance_errors(self.table_path(name)):
+            return tables.arrays_of(space.scanner(columns=["id"], fragments=space.get_fragments()[-1:]).to_table())["id"]
 
     def read_space(self, name: str, at: int | None = None) -> SpaceRows:
         """All rows of a space, sorted by id."""

@@ -57,7 +57,10 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
     """Write every item that the space lacks: what version itself computed as it is, others through the h of their own native version.
 
     Each batch is a commit, of which some rows are read back and computed again; running it again continues. Items native to a later
-    version cannot be carried back and are left out. Rows whose item was deleted meanwhile leave the space.
+    version cannot be carried back and are left out. Rows whose item was deleted meanwhile leave the space. No deletion and no ingest waits
+    for h: after each commit the batch's features are looked at again, and rows that were made of others are taken back and made anew. Whoever
+    takes an item out takes its features before its rows, so who does it after that look finds the row. What a run that was killed had no
+    time to look at takes :func:`look_again`.
 
     Args:
         space: name of an existing space of φ_version. forwards: native version → h(m→version).
@@ -72,7 +75,8 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
     done = gallery.space_ids(space)
     result, maker = Carried(), Maker(workspace, version, forwards)
     with tqdm(total=len(gallery.item_ids()), initial=len(done), desc="transform", unit="row", mininterval=1) as bar:
-        for m, todo in lacking(workspace, version, done).items():
+        work = list(lacking(workspace, version, done).items())
+        for m, todo in work:  # which grows where an id comes again
             if m != version and m not in forwards:
                 raise NotPermitted(
                     f"{len(todo)} items native to version {m} arrived, and there is no h from it",
@@ -95,10 +99,24 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                 rows, sigma, origin = maker.make(m, batch)
                 result.seconds += time.perf_counter() - started
                 result.changed += gallery.append_space(space, batch.ids, rows, origin, sigma)
-                rereading.check(maker, space, rereading.chosen(batch.ids, digests.of_rows(batch.ids, v=rows)))
+                other = gallery.unlike(m, batch)
+                if len(other):
+                    result.changed -= gallery.drop_rows(space, other)
+                    work += lacking(workspace, version, np.setdiff1d(gallery.item_ids(), other)).items()
+                some = rereading.chosen(batch.ids, digests.of_rows(batch.ids, v=rows))
+                rereading.check(maker, space, np.setdiff1d(some, other))
                 bar.update(len(batch.ids))
-    gallery.drop_rows(space, np.setdiff1d(gallery.space_ids(space), gallery.item_ids()))
+    gallery.drop_rows(space)
     return result
+
+
+def look_again(workspace: Workspace, space: str, version: int, forwards: dict[int, forward.Forward]) -> None:
+    """Take back rows of the last commit to a space that are not what their items' features give: a run may have been killed before it looked.
+
+    Earlier commits were looked at before the last one began.
+    """
+    gallery = workspace.gallery
+    gallery.drop_rows(space, rereading.others(Maker(workspace, version, forwards), space, gallery.last_ids(space)))
 
 
 def forwards_of(workspace: Workspace, revision: Revision) -> dict[int, forward.Forward]:

@@ -8,7 +8,7 @@ backfill, features are read back and compared with them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from fct import digests
 from fct import index as indexes
 from fct import program as programs
 from fct.errors import BadInput, NotPermitted
-from fct.gallery import BACKFILLED, NATIVE, Gallery
+from fct.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
 from fct.vectors import differ
 from registry.arrivals import Arrival, admitted
 
@@ -60,14 +60,10 @@ def check(maker: Maker, space: str, ids: np.ndarray, searcher: indexes.Searcher 
     missing = np.setdiff1d(living, there.ids)
     if len(missing):
         raise NotPermitted(f"{len(missing)} rows were written and are not there", got=missing[0], where=space, todo=ADVICE)
-    natives, compared = sources(maker.version, there.origin), 0
-    for m in sorted(set(natives.tolist())):
-        rows = np.flatnonzero(natives == m)
-        for batch in gallery.features(m, ids=there.ids[rows], skip_absent=True):
-            made, _, _ = maker.make(m, batch)
-            at = rows[np.searchsorted(there.ids[rows], batch.ids)]
-            _compare(space, batch.ids, made, there.vectors[at], "is not what its features give: rows were mixed up, or altered")
-            compared += len(batch.ids)
+    compared = 0
+    for at, made in _again(maker, there):
+        _compare(space, there.ids[at], made, there.vectors[at], "is not what its features give: rows were mixed up, or altered")
+        compared += len(at)
     if searcher is not None:
         places = np.array([searcher.row_of(one) for one in there.ids.tolist()], dtype=np.int64)
         if (places < 0).any():
@@ -76,6 +72,25 @@ def check(maker: Maker, space: str, ids: np.ndarray, searcher: indexes.Searcher 
         wanted = indexes.prepared(there.vectors, searcher.metric)
         _compare(space, there.ids, wanted, held, "is another one in the index")
     return compared
+
+
+def others(maker: Maker, space: str, ids: np.ndarray) -> np.ndarray:
+    """Those of (N,) ids whose row is not what the features of their item give, as it is now. Items that were deleted are left out."""
+    gallery = maker.workspace.gallery
+    there = gallery.space_rows(space, np.intersect1d(ids, gallery.item_ids()))
+    other = gallery.native_version_of(there.ids) != sources(maker.version, there.origin)  # the row stays where features alone are gone
+    for at, made in _again(maker, there):
+        other[at] = differ(made, there.vectors[at])
+    return there.ids[other]
+
+
+def _again(maker: Maker, there: SpaceRows) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Offsets (M,) of rows, and (M, D) what their features give; without rows whose features are not there."""
+    natives = sources(maker.version, there.origin)
+    for m in sorted(set(natives.tolist())):
+        rows = np.flatnonzero(natives == m)
+        for batch in maker.workspace.gallery.features(m, ids=there.ids[rows], skip_absent=True):
+            yield rows[np.searchsorted(there.ids[rows], batch.ids)], maker.make(m, batch)[0]
 
 
 def sources(version: int, origins: np.ndarray) -> np.ndarray:

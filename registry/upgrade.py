@@ -25,7 +25,7 @@ from fct.files import read_json, whole_folder, write_json
 from fct.gallery import features_name, space_name
 from fct.release import Release
 from registry import alarm, checks, names, rereading, verdict
-from registry.carrying import Maker, carry
+from registry.carrying import Maker, carry, look_again
 from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed
 from registry.releases import STATUS_TAG
 from registry.revision import champion_rows, latest, open_index, pin
@@ -286,6 +286,7 @@ class Upgrade:
         gallery, forwards = self.workspace.gallery, self.forwards()
         rehearsal.before(self)
         gallery.create_space(self.space, self.new.dim, self.new.fingerprint, {m: h.digest for m, h in forwards.items()})
+        look_again(self.workspace, self.space, self.version, forwards)
         there = len(gallery.space_ids(self.space))
         done = carry(self.workspace, self.space, self.version, forwards)
         if there + done.changed == 0:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -53,26 +54,42 @@ def made(project: Project, version: int, name: str) -> tuple[np.ndarray, np.ndar
     return row.vectors[0], maker.make(source, batch)[0][0]
 
 
+@pytest.mark.parametrize("killed", [False, True])
 def test_an_item_comes_again_while_an_upgrade_carries_its_batch(
-    copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
-    """No lock is held by an upgrade that a deletion or an ingest waits for: both may happen while h works on a batch."""
+    """No lock is held by an upgrade that a deletion or an ingest waits for: both may happen while h works on a batch, and when the batch is
+    written the upgrade may be killed, before it looks at anything again."""
+    from fct.gallery import Gallery
     from registry.carrying import Maker
+    from registry.upgrade import Upgrade
 
     project, name = copy_serving(), "again.png"
     did(project, "ingest", str(pictured(tmp_path / "more", name, 1)))
     did(project, "register", "build/releases/v2")
-    make, done = Maker.make, []
+    make, unlike, done = Maker.make, Gallery.unlike, list[str]()
 
     def slow(self, m, batch):  # type: ignore[no-untyped-def]
         found = make(self, m, batch)
         if self.version == 2 and name in batch.ids and not done:
-            done.append(name)
+            done.append("it comes")
             again(project, tmp_path / "more", name)
+            done.append("it is there")
         return found
+
+    def dies(self, *arguments):  # type: ignore[no-untyped-def]
+        return unlike(self, *arguments) if len(done) < 2 else 1 / 0
 
     with monkeypatch.context() as patch:
         patch.setattr(Maker, "make", slow)
+        if killed:
+            patch.setattr(Gallery, "unlike", dies)
+            with suppress(ZeroDivisionError):
+                project.fct("reconcile", "--once")
+            patch.undo()
+            assert name in project.workspace().gallery.space_ids(Upgrade(project.workspace(), 2).space), (
+                "killed before anything was written"
+            )
         ran = project.fct("reconcile", "--once")
     assert done
     print(ran.code, ran.out[-1500:], ran.err[-1500:])

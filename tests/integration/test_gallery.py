@@ -516,3 +516,25 @@ def test_rows_without_an_item_are_dropped_and_not_those_of_who_came_meanwhile(ga
 
     assert gallery.fenced(meanwhile).drop_rows("spaces/v1-native") == 1
     assert gallery.space_ids("spaces/v1-native").tolist() == np.delete(ids, 2).tolist()
+
+
+def test_features_of_an_id_that_came_again_are_told_from_those_that_were_read(gallery):
+    ids, phi, psi = made(10)
+    ingest(gallery, ids, phi, psi)
+    (batch,) = gallery.features(1, ids=ids[[5, 1, 3, 7]])
+    assert gallery.unlike(1, batch).tolist() == []
+    comes_again(gallery, "i0003", 7)
+    gallery.delete(["i0007"])
+    assert gallery.unlike(1, batch).tolist() == ["i0003", "i0007"]
+    gallery.delete(ids)
+    assert gallery.unlike(1, batch).tolist() == ["i0001", "i0003", "i0005", "i0007"]
+
+
+def test_what_was_appended_last_is_known(gallery):
+    ingest(gallery, *made(10))
+    gallery.create_space(SPACE, 5, PRINT, {1: H})
+    assert gallery.last_ids(SPACE).tolist() == []
+    transform(gallery, 4)
+    assert gallery.last_ids(SPACE).tolist() == ["i0008", "i0009"]
+    gallery.delete(["i0008"])
+    assert gallery.last_ids(SPACE).tolist() == ["i0009"]
