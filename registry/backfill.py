@@ -25,6 +25,7 @@ from fct.release import Release
 from registry import alarm, lock, names, rereading
 from registry.arrivals import Arrival, admitted
 from registry.decisions import ledger_lock
+from registry.deletion import finish
 from registry.entering import enter
 from registry.ledger import Entry
 from registry.promotion import ask_canaries, follow_later
@@ -247,6 +248,7 @@ class _State:
         workspace, ledger = self.workspace, self.workspace.ledger
         lease = workspace.settings.promote.lock_lease_s
         with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: backfill", lease_s=lease) as held:
+            finish(workspace.fenced(held.check), by=by, check=held.check)
             head, entries = ledger.head(), ledger.entries()
             serving = None if head is None else head.serving
             if serving is None or int(serving["release"]) != self.number or serving["space"] != self.space:

@@ -98,6 +98,23 @@ def delete(
     return result
 
 
+def finish(workspace: Workspace, *, by: str, check: Callable[[], None]) -> None:
+    """Write the entry of a deletion that was killed before it had one: its items left the tables, and the next entry would take them out unsaid.
+
+    Args:
+        workspace: of the holder of the ledger's lock. check: raises where that was taken over.
+    """
+    head, entries, gallery = workspace.ledger.head(), workspace.ledger.entries(), workspace.gallery
+    if head is None or head.serving is None:
+        return
+    gone = np.setdiff1d(gallery.item_ids(at=head.serving["tables"]["items"]["version"]), gallery.item_ids())
+    if len(gone):
+        damaged = _damaged(workspace, entries, head.serving)
+        gallery.delete(gone, lost=_only_of(entries, damaged))
+        why = "finishes a deletion that was killed"
+        _record(workspace, head, entries, head.serving, gone, len(gone), damaged, by=by, why=why, purge=False, check=check)
+
+
 def _whole(workspace: Workspace, entries: list[Entry], damaged: dict[int, str]) -> None:
     """Every table that a purge is going to rewrite is as it was recorded, but for those that only damaged releases have."""
     known, theirs = alarm.recorded(workspace), _only_of(entries, damaged)

@@ -22,6 +22,7 @@ from registry import alarm, lock, rereading
 from registry.arrivals import Arrival, declared, find
 from registry.carrying import carry, forwards_of, lacking
 from registry.decisions import ledger_lock
+from registry.deletion import finish
 from registry.entering import enter
 from registry.ledger import Entry
 from registry.revision import Revision, before, latest, next_number, pin, states_of
@@ -280,6 +281,7 @@ def record(
         roots: of :func:`registry.arrivals.declared`.
     """
     ledger = workspace.ledger
+    finish(workspace, by=by, check=check)
     head, entries = ledger.head(), ledger.entries()
     serving = None if head is None else head.serving
     detail: dict[str, Any] = {"added": added, "version": number, "roots": roots}

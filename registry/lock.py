@@ -6,7 +6,8 @@ link to a file that is already whole). Numbers only grow, so a process that was 
 A holder counts up in its file while it lives. A lease is over for an onlooker when it has watched the count stand still for the lease's
 length on its own clock; a time that another host wrote is never compared with ours. Processes under one kernel share a clock that no
 one sets, so among them a look is enough. The lock saves two processes from doing the same work; what keeps a late one from doing harm is
-the ledger's compare-and-swap, and that nothing is removed but what an entry names.
+the ledger's compare-and-swap, that nothing is removed but what an entry names, and that a commit to a table lands on what was there
+while the lock was held, or not at all (:meth:`fct.gallery.Gallery.fenced`).
 """
 
 from __future__ import annotations

@@ -290,6 +290,8 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         NotPermitted: verdict, approval, a digest or a canary forbids it. LockHeld: another upgrade works on the model.
         BadInput: unknown version, or it serves already.
     """
+    from registry.deletion import finish  # which imports this module
+
     heads.heed(workspace, workspace.releases.head_tag())
     record(workspace)  # an approval by tag that nobody has looked at yet
     verdict, approved, champion = _allowed(workspace, version, entered=True)
@@ -300,7 +302,9 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         lock.hold(workspace.locks, settings.model, holder, lease_s=lease),
         lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease) as held,
     ):
-        head, workspace = ledger.head(), workspace.fenced(held.check)
+        workspace = workspace.fenced(held.check)
+        finish(workspace, by=by or approved.by, check=held.check)
+        head = ledger.head()
         with unreadable_is_altered(f"the candidate {version}"):
             upgrade, evaluated, base, delta, other = _prepared(workspace, version, verdict, head)
         gallery, space = workspace.gallery, base["space"]
