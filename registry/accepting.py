@@ -39,7 +39,7 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
         entries, lost = ledger.all_there(), set(ledger.lost())
         if entries and lost:
             with suppress(Exception):  # MLflow is away: what its tag names is missed at the next look, and accepted then
-                mark = of_tag(workspace.releases.head_tag(), entries[0].digest)
+                mark = of_tag(workspace.releases.head_tag(), entries[0].token)
                 lost |= {mark} if mark is not None and not stands(mark, entries) else set()
         if not lost:
             raise BadInput("the ledger has lost no entry that anybody knows of", todo="there is nothing to accept")

@@ -14,7 +14,7 @@ def heed(workspace: Workspace, tag: str) -> None:
         NotPermitted: the entry that it names was lost. From then on every command says so, also without MLflow.
     """
     entries = workspace.ledger.entries()
-    mark = of_tag(tag, entries[0].digest) if entries else None
+    mark = of_tag(tag, entries[0].token) if entries else None
     if mark is not None and not stands(mark, entries):
         workspace.ledger.heed(mark)
         workspace.ledger.head()
@@ -26,6 +26,6 @@ def tell(workspace: Workspace) -> None:
     if entries:
         said = releases.head_tag()
         heed(workspace, said)
-        value = to_tag(Mark(entries[-1].number, entries[-1].digest), entries[0].digest)
+        value = to_tag(Mark(entries[-1].number, entries[-1].digest), entries[0].token)
         if said != value:
             releases.set_head_tag(value)

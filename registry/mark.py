@@ -41,15 +41,19 @@ def write_mark(path: Path, mark: Mark) -> None:
         write_json(path, asdict(mark))
 
 
-def to_tag(mark: Mark, first: str) -> str:
-    """The tag's value: number, digest, and a seal with the digest of the first entry, which who may only write to MLflow does not know."""
+def to_tag(mark: Mark, secret: str) -> str:
+    """The tag's value: number, digest, and a seal.
+
+    Args:
+        secret: the first entry's token, which stands in the ledger alone. Its digest would not do: it is what the first tag says.
+    """
     said = f"{mark.number} {mark.digest}"
-    return f"{said} {hmac.new(first.encode(), said.encode(), hashlib.sha256).hexdigest()}"
+    return f"{said} {hmac.new(secret.encode(), said.encode(), hashlib.sha256).hexdigest()}"
 
 
-def of_tag(value: str, first: str) -> Mark | None:
+def of_tag(value: str, secret: str) -> Mark | None:
     """What a tag says; None where it says nothing, or somebody without the ledger has written it."""
     match = _TAG.fullmatch(value)
-    if match is None or not hmac.compare_digest(value, to_tag(Mark(int(match[1]), match[2]), first)):
+    if match is None or not hmac.compare_digest(value, to_tag(Mark(int(match[1]), match[2]), secret)):
         return None
     return Mark(int(match[1]), match[2])
