@@ -19,7 +19,7 @@ from fct.tables import TableState
 from fct.vectors import normalise
 from registry import kept
 from registry.ledger import Entry
-from registry.revision import Revision, latest
+from registry.revision import Revision, latest, still_theirs
 from registry.workspace import Workspace
 
 COLUMNS = ("label", "source", "image_uri", "origin", "native_version")
@@ -33,7 +33,7 @@ class Rows:
     Attributes:
         ids: (N,) str. vectors: (N, D) float32 as the space holds them; scale to norm 1 where ``metric`` is cosine. uncertainty: (N,).
         columns: the N values of each of :data:`COLUMNS`.
-        entry: number of the newest ledger entry that names the revision.
+        entry: number of the newest ledger entry that names the revision. pinned: the revision itself.
     """
 
     ids: np.ndarray
@@ -45,6 +45,7 @@ class Rows:
     entry: int
     metric: str
     fingerprint: str
+    pinned: Revision
 
 
 def name_of(model: str) -> str:
@@ -70,17 +71,26 @@ def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
         raise OperationFailed("what was to be exported has changed while it was read", todo="run the same command again") from error
 
 
+def deleted_since(workspace: Workspace, now: Rows) -> np.ndarray:
+    """Sorted ids of rows whose items were deleted since they were read, also where the ids came again as other items. All of them where a
+    gc or a purge took the tables that were read: nobody can tell any more."""
+    try:
+        return np.setdiff1d(now.ids, still_theirs(workspace, now.pinned))
+    except FctError:
+        return np.unique(now.ids)
+
+
 def still_there(workspace: Workspace, now: Rows) -> None:
-    """To be asked last, before anybody sees what was exported: whoever slept meanwhile must not bring deleted items back.
+    """To be asked before anybody sees what was exported: whoever slept meanwhile must not bring deleted items back.
 
     Raises:
-        OperationFailed: items that are exported were deleted meanwhile.
+        OperationFailed: items that are exported were deleted meanwhile (:func:`deleted_since`).
     """
-    gone = np.setdiff1d(now.ids, workspace.gallery.item_ids(role="item"))
+    gone, todo = np.setdiff1d(now.ids, workspace.gallery.item_ids(role="item")), "run the same command again"
     if len(gone):
-        raise OperationFailed(
-            f"{len(gone)} items were deleted while they were exported", todo="nothing was shown; run the same command again"
-        )
+        raise OperationFailed(f"{len(gone)} items were deleted while they were exported", todo=todo)
+    if len(deleted_since(workspace, now)):
+        raise OperationFailed("while they were exported items were deleted and came again, or their tables went", todo=todo)
 
 
 def export(
@@ -195,6 +205,7 @@ def _rows(workspace: Workspace, entries: list[Entry], revision: Revision) -> Row
         entry=next(e.number for e in reversed(entries) if revision in (e.serving, *e.detail.get("earlier", []))),
         metric=kept.release(workspace, revision, check=False).metric,
         fingerprint=revision["fingerprint"],
+        pinned=revision,
     )
 
 

@@ -18,7 +18,7 @@ def rows(ids: list[str], seed: int = 0, *, metric: str = "cosine", dim: int = 5,
     made = {name: np.array([f"{name} of {one}" for one in ids], dtype=str) for name in COLUMNS}
     made |= {"native_version": np.ones(len(ids), dtype=np.int32)} | columns
     vectors = np.stack([np.random.default_rng([seed, *map(ord, one)]).normal(size=dim) for one in ids]).astype(np.float32)
-    return Rows(np.array(ids), vectors, np.zeros(len(ids), dtype=np.float32), made, 2, 1, 3, metric, "f")
+    return Rows(np.array(ids), vectors, np.zeros(len(ids), dtype=np.float32), made, 2, 1, 3, metric, "f", {})
 
 
 def engine(held: Rows) -> Any:
@@ -50,7 +50,7 @@ def test_an_engine_that_holds_the_same_rows_passes_and_one_that_lost_some_does_n
 def test_rows_with_the_same_vector_may_be_told_in_any_order() -> None:
     now = rows(NAMES)
     now.vectors[:40] = now.vectors[0]
-    backwards = engine(Rows(now.ids[::-1], now.vectors[::-1], now.uncertainty, now.columns, 2, 1, 3, "cosine", "f"))
+    backwards = engine(Rows(now.ids[::-1], now.vectors[::-1], now.uncertainty, now.columns, 2, 1, 3, "cosine", "f", {}))
     assert compare(now, searched(now), backwards, "it") == 32
 
 
