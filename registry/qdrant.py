@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from registry.export import COLUMNS, DEPTH, Rows, compare, digests_of, name_of, rows_of, searched, still_there
+from registry.export import COLUMNS, DEPTH, Rows, compare, deleted_since, digests_of, name_of, rows_of, searched, still_there
 from registry.workspace import Workspace
 
 SCHEMES = ("qdrant+http://", "qdrant+https://", "qdrant+file:")
@@ -36,6 +36,7 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
     Raises:
         BadInput: nothing serves, the client is not installed. OperationFailed: the server does not answer.
         NotPermitted: what stands there afterwards does not answer as the gallery does; the alias did not move.
+        OperationFailed: items were deleted meanwhile; they are in no collection, and the alias did not move.
     """
     found = rows_of(workspace)
     alias, vectors = name_of(workspace.settings.model), searched(found)
@@ -49,24 +50,29 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
         there, wanted = _there(client, collection), digests_of(found, vectors)
         changed = np.flatnonzero([there.get(one) != digest for one, digest in zip(found.ids.tolist(), wanted, strict=True)])
         gone = sorted(set(there) - set(found.ids.tolist()))
-        for start in range(0, len(changed), BATCH):
-            rows = changed[start : start + BATCH].tolist()
-            points = [
-                models.PointStruct(id=_point(found.ids[row]), vector=vectors[row].tolist(), payload=_payload(found, wanted, row))
-                for row in rows
-            ]
-            client.upsert(collection, points, wait=True)
-        if gone:
-            client.delete(collection, models.PointIdsList(points=[_point(one) for one in gone]), wait=True)
-        checked = _check(client, collection, found, vectors)
-        still_there(workspace, found)
-        before = {one.alias_name: one.collection_name for one in client.get_aliases().aliases}.get(alias)
-        if before != collection:
-            moves: list[Any] = [] if before is None else [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))]
-            moves.append(models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=collection, alias_name=alias)))
-            client.update_collection_aliases(moves)
-            _drop_older(client, alias, {collection, before})
-        _forget_deleted(client, alias, set(workspace.gallery.item_ids().tolist()))
+        still_there(workspace, found)  # the collection may be the one that answers
+        try:
+            for start in range(0, len(changed), BATCH):
+                rows = changed[start : start + BATCH].tolist()
+                points = [
+                    models.PointStruct(id=_point(found.ids[row]), vector=vectors[row].tolist(), payload=_payload(found, wanted, row))
+                    for row in rows
+                ]
+                client.upsert(collection, points, wait=True)
+            _forget(client, collection, gone)
+            checked = _check(client, collection, found, vectors)
+            still_there(workspace, found)
+            before = {one.alias_name: one.collection_name for one in client.get_aliases().aliases}.get(alias)
+            if before != collection:
+                moves: list[Any] = (
+                    [] if before is None else [models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias))]
+                )
+                moves.append(models.CreateAliasOperation(create_alias=models.CreateAlias(collection_name=collection, alias_name=alias)))
+                client.update_collection_aliases(moves)
+                _drop_older(client, alias, {collection, before})
+        finally:  # what was deleted meanwhile goes, also where we have just written it
+            _forget(client, collection, np.intersect1d(found.ids[changed], deleted_since(workspace, found)).tolist())
+            _forget_deleted(client, alias, set(workspace.gallery.item_ids().tolist()))
     about = {"release": found.release, "revision": found.revision, "entry": found.entry, "rows": len(found.ids)}
     return {"alias": alias, "collection": collection, "written": len(changed), "deleted": len(gone), "checked": checked} | about
 
@@ -133,15 +139,18 @@ def _check(client: Any, collection: str, found: Rows, vectors: np.ndarray) -> in
     return compare(found, vectors, ask, "Qdrant")
 
 
-def _forget_deleted(client: Any, alias: str, living: set[str]) -> None:
-    """Deleted items leave the collections of other releases too: a rollback only moves the alias."""
+def _forget(client: Any, collection: str, ids: list[str]) -> None:
     from qdrant_client import models
 
+    if ids:
+        client.delete(collection, models.PointIdsList(points=[_point(one) for one in ids]), wait=True)
+
+
+def _forget_deleted(client: Any, alias: str, living: set[str]) -> None:
+    """Deleted items leave the collections of other releases too: a rollback only moves the alias."""
     for one in client.get_collections().collections:
         if re.fullmatch(re.escape(alias) + r"_release_\d+", one.name):
-            gone: list[int | str | uuid.UUID] = [_point(name) for name in _there(client, one.name) if name not in living]
-            if gone:
-                client.delete(one.name, models.PointIdsList(points=gone), wait=True)
+            _forget(client, one.name, [name for name in _there(client, one.name) if name not in living])
 
 
 def _drop_older(client: Any, alias: str, keep: set[str | None]) -> None:
