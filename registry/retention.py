@@ -64,6 +64,7 @@ def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
 
     Raises:
         BadInput: ``gc.keep_releases`` is below 1.
+        OperationFailed: MLflow does not know the release that serves, so it does not know what waits either.
     """
     gallery, model = workspace.gallery, workspace.settings.model
     if workspace.settings.gc.keep_releases < 1:
@@ -76,7 +77,14 @@ def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
     serving = entries[-1].serving if entries else None
     now = 0 if serving is None else int(serving["release"])
     newest = latest(entries)
-    later = [v for v, status in statuses(workspace).items() if v > now and status not in OVER]
+    said, upgrades = statuses(workspace), _upgrades(workspace)
+    if now and now not in said:
+        todo = "restore MLflow's store (docs/operations.md)"
+        raise OperationFailed(
+            f"MLflow does not know release {now}, which serves, nor then what waits", where=workspace.releases.uri, todo=todo
+        )
+    # of a version that MLflow does not know (its store was lost, or begun anew) nobody has said that it is over
+    later = [v for v in sorted({*said, *upgrades, *newest}) if v > now and said.get(v) not in OVER]
     # a later release that was rolled back may be promoted again, as it served
     served = sorted({*_kept_releases(entries, workspace.settings.gc.keep_releases), *(v for v in later if v in newest)})
     waiting = [v for v in later if v not in newest]
@@ -87,11 +95,10 @@ def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
     stay = {str(one["index"]["folder"]) for one in revisions}
     root = workspace.folder
     folders = [path for path in indexes if path.relative_to(root).as_posix() not in stay]
-    for path in sorted((root / "upgrades").glob(f"{model}-v*")):
-        version = re.fullmatch(re.escape(model) + r"-v(\d+)", path.name)
-        if version and int(version[1]) not in going.kept:
+    for version, path in upgrades.items():
+        if version not in going.kept:
             folders += [step for pattern in STEPS for step in sorted(path.glob(pattern))]
-        elif version and int(version[1]) in served:  # asked for its verdict alone, of versions that go
+        elif version in served:  # asked for its verdict alone, of versions that go
             folders += sorted(path.glob("rehearsal*"))
     folders += [root / name for name in past if not SPACE.fullmatch(name) and (root / name).exists()]  # of a run that was cut short
     going.folders = sorted({path.relative_to(root).as_posix() for path in folders})
@@ -101,6 +108,13 @@ def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
             going.versions[name] = chosen
     going.bytes = sum(_size(gallery.table_path(name)) for name in going.spaces) + sum(_size(path) for path in folders)
     return going
+
+
+def _upgrades(workspace: Workspace) -> dict[int, Path]:
+    """Version → folder of its upgrade, of every version that has one."""
+    name = re.escape(workspace.settings.model) + r"-v(\d+)"
+    there = sorted((workspace.folder / "upgrades").glob("*"))
+    return {int(found[1]): path for path in there if (found := re.fullmatch(name, path.name))}
 
 
 def _kept_releases(entries: list[Entry], count: int) -> list[int]:
