@@ -79,6 +79,19 @@ def test_what_is_a_canary_is_told_by_its_role_not_by_its_name(tmp_path: Path) ->
     assert traces.of(gallery, np.array(["person-2"])).vectors, "a canary that is a copy of an item is a trace of it"
 
 
+def test_vectors_are_those_of_every_time_an_id_was_there_whoever_was_deleted_when(tmp_path: Path) -> None:
+    gallery, names = Gallery(tmp_path / "gallery"), np.array(["person-1", "person-2", "person-3"])
+    phi = np.random.default_rng(0).normal(size=(4, 16)).astype(np.float32)
+    gallery.ingest(1, "f" * 64, names, phi[:3], None, names, names, names)
+    gallery.delete(names[:1])
+    gallery.ingest(1, "f" * 64, names[:1], phi[3:], None, names[:1], names[:1], names[:1])  # as another picture
+    gallery.delete(names[:1])
+    found = traces.of(gallery, names[:2]).vectors
+    assert set(found) == {phi[row].tobytes()[: traces.HEAD] for row in (0, 1, 3)}
+    gallery.ingest(1, "f" * 64, np.array(["person-4"]), phi[:1], None, [""], [""], [""])
+    assert len(traces.of(gallery, names[:2]).vectors) == 2, "an item that came later, and stays, has the same vector"
+
+
 def test_the_numbered_rows_of_given_pairs_are_nobodys_ids(tmp_path: Path) -> None:
     for part, name, rows in (("sample", "ids", ["pair-100000", "pair-100001"]), ("fitting", "sources", ["100002", "100003"])):
         (tmp_path / "pairs-v1" / part).mkdir(parents=True)
