@@ -2,7 +2,7 @@
 
 :meth:`Live.follow` looks at the ledger's head. Another revision is verified, opened and asked its first queries beside the one that
 serves; then one assignment is the switch. Whoever took the old one finishes on it, and it is freed with the last of them. A revision
-that cannot be opened changes nothing: what served goes on, and :attr:`Live.problem` says why.
+that cannot be opened changes nothing but that deleted items are no answers: what served goes on, and :attr:`Live.problem` says why.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -112,6 +114,8 @@ class Live:
             self._failed = (head.number, time.monotonic())
             named = str(error) if isinstance(error, FctError) else f"{type(error).__name__}: {error}"
             self.problem = f"the revision of ledger entry {head.number} cannot be served: {named}"
+            if now is not None:
+                self.now = replace(now, serving=without_gone(self.workspace, now.serving))
             return False
         kept = None if now is None or now.candidate is None or now.candidate.version <= int(head.serving["release"]) else now.candidate
         if kept is not None and kept.bridge is not None:
@@ -183,6 +187,15 @@ def without_deleted(workspace: Workspace, own: Serving, serving: Serving) -> Ser
     living = np.intersect1d(serving.columns["id"][serving.shown], still_theirs(workspace, own.revision))
     shown = own.shown & np.isin(own.columns["id"], living)
     return own if (shown == own.shown).all() else replace(own, shown=shown)
+
+
+def without_gone(workspace: Workspace, serving: Serving) -> Serving:
+    """What serves without items that were deleted since, also where their ids came again, as far as the tables can be read."""
+    shown = serving.shown
+    for living in (workspace.gallery.item_ids, partial(still_theirs, workspace, serving.revision)):
+        with suppress(Exception):  # what serves goes on, whatever is wrong with a table
+            shown = shown & np.isin(serving.columns["id"], living())
+    return replace(serving, shown=shown)
 
 
 def fit_bridge(workspace: Workspace, version: int, serving: Serving) -> forward.Bridge | None:

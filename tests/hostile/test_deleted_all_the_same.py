@@ -11,17 +11,19 @@ from tests.end_to_end.conftest import Copies
 from tests.hostile.test_came_again import again, did, pictured
 
 
-def test_a_server_that_cannot_open_the_revision_after_a_deletion_does_not_show_the_item(copy_serving: Copies) -> None:
+def test_a_server_that_cannot_open_the_revision_after_a_deletion_does_not_show_the_item(copy_serving: Copies, tmp_path: Path) -> None:
     """A bit flips on the disk, or the memory for a second gallery is not there: what served goes on, but not with what was deleted."""
     from registry.live import Live
 
-    project = copy_serving()
+    project, came = copy_serving(), "again.png"
+    did(project, "ingest", str(pictured(tmp_path / "more", came, 1)))
     workspace = project.workspace()
     live = Live(workspace)
     assert live.look() and live.now is not None
     name = str(workspace.gallery.item_ids(role="item")[5])
     query = live.now.serving.vector_of(name)
     did(project, "delete", name, "--by", "ana", "--why", "not this one")
+    again(project, tmp_path / "more", came)
     serving = workspace.ledger.serving()
     state = serving["tables"][serving["space"]]
     (file,) = [one for one in state["files"] if "/data/" in one][:1]
@@ -34,6 +36,9 @@ def test_a_server_that_cannot_open_the_revision_after_a_deletion_does_not_show_t
     print(live.problem)
     shown = [hit.id for hit in live.now.serving.search_vectors(query, 5)[0]]
     assert name not in shown, f"shown after the entry that deletes it: {shown}; {live.problem}"
+    assert live.problem and came not in live.now.serving.columns["id"][live.now.serving.shown], (
+        "the deleted picture's row, under an id that came again"
+    )
 
 
 def test_an_export_that_sleeps_while_an_id_comes_again_shows_no_deleted_picture(
