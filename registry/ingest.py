@@ -116,7 +116,16 @@ def ingest(
     if len(broken) == count:
         raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}", where=place)
     with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
-        entry = record(workspace.fenced(held.check), added, number, twin, by=by, why=why, check=held.check, roots=declared(Path(place).absolute(), roots))
+        entry = record(
+            workspace.fenced(held.check),
+            added,
+            number,
+            twin,
+            by=by,
+            why=why,
+            check=held.check,
+            roots=declared(Path(place).absolute(), roots),
+        )
     after = ledger.serving()
     if after is not None and int(after["release"]) < number and int(after["release"]) != twin:
         sentence = f"release {after['release']} came to serve while release {number} embedded the items, which it has never seen"

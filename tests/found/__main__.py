@@ -61,7 +61,9 @@ def main(wanted: list[str]) -> int:
     page = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     sections = {text.split()[1]: text for text in re.findall(r"(?ms)^## \S+\n.*?(?=^## |\Z)", page)}
     sections |= {point.name: _lines(point, now, then[point.name]) for point in chosen}
-    PAGE.write_text(HEAD + "\n".join(sections[point.name].rstrip("\n") + "\n" for point in every if point.name in sections), encoding="utf-8")
+    PAGE.write_text(
+        HEAD + "\n".join(sections[point.name].rstrip("\n") + "\n" for point in every if point.name in sections), encoding="utf-8"
+    )
     return 1 if wrong else 0
 
 
