@@ -469,9 +469,7 @@ class Gallery:
         """
         info = self.space_info(name)
 
-        def own(
-            space: Dataset,
-        ) -> Rows:  # features are read after the space: where an id comes again they are of its row, or the commit fails
+        def own(space: Dataset) -> Rows:  # features are read after it: where an id comes again they are of its row, or the commit fails
             there = np.unique(ids[tables.positions(space, ids) >= 0])
             batches = list(self.features(info.version, ids=np.intersect1d(there, self.feature_ids(info.version)), skip_absent=True))
             phi = np.concatenate([np.empty((0, info.dim), dtype=np.float32), *(batch.phi for batch in batches)]).astype(np.float32)
