@@ -23,3 +23,14 @@ def test_an_ingest_does_not_put_an_altered_release_in_the_place_of_the_approved_
     now = project.workspace().ledger.serving()
     assert now["release_digest"] == serving["release_digest"], "the ledger names a release that nobody approved"
     assert ran.code == 3 or "other.png" in did(project, "search", "--id", "other.png")
+
+
+def test_with_mlflow_gone_an_ingest_and_a_backfill_go_on(copies, promoted_folder: Path, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    project = copies(promoted_folder)
+    for name in ("mlflow.db", "artifacts"):
+        (project.folder / "workspace" / name).rename(tmp_path / name)
+    for args in (("ingest", str(pictured(tmp_path / "other", "other.png", 9))), ("backfill", "--fraction", "0.2")):
+        ran = command(project.folder, *args)
+        assert ran.code == 0, ran.err
+    assert "other.png" in did(project, "search", "--id", "other.png")
+    assert not (project.folder / "workspace" / "mlflow.db").exists(), "nobody began an empty one"
