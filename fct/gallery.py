@@ -470,8 +470,8 @@ class Gallery:
         info = self.space_info(name)
 
         def own(space: Dataset) -> Rows:  # features are read after it: where an id comes again they are of its row, or the commit fails
-            there = np.unique(ids[tables.positions(space, ids) >= 0])
-            batches = list(self.features(info.version, ids=np.intersect1d(there, self.feature_ids(info.version)), skip_absent=True))
+            there = np.intersect1d(ids[tables.positions(space, ids) >= 0], self.feature_ids(info.version))
+            batches = list(self.features(info.version, ids=there, skip_absent=True)) if len(there) else []
             phi = np.concatenate([np.empty((0, info.dim), dtype=np.float32), *(batch.phi for batch in batches)]).astype(np.float32)
             rows = {"id": np.concatenate([np.empty(0, dtype=str), *(batch.ids for batch in batches)]), "vector": phi}
             rows |= {"origin": np.full(len(phi), BACKFILLED), "uncertainty": np.zeros(len(phi), dtype=np.float32)}

@@ -473,6 +473,12 @@ def test_a_backfill_that_was_overtaken_writes_nothing_of_an_item_that_was_delete
     assert gallery.backfill("spaces/v1-native", ids) == 10, "who comes next finishes it"
 
 
+def test_a_backfill_of_a_version_that_has_embedded_nothing_does_nothing(gallery):
+    ingest(gallery, *made(10))
+    transform(gallery, 10)
+    assert gallery.backfill(SPACE, gallery.item_ids()) == gallery.backfill(SPACE, gallery.item_ids()[:0]) == 0
+
+
 def test_an_ingest_that_was_overtaken_brings_nothing_back(gallery):
     ids, phi, psi = made(10)
     ingest(gallery, ids[:5], phi[:5], psi[:5])
