@@ -26,7 +26,9 @@ def here(workspace: Workspace, version: int) -> Result:
         return upgrade.run(workspace, version, services.prefect_api(workspace))
     except LockHeld as error:
         said = crashed.yet_alive(workspace, lock.holder_of(workspace.locks, workspace.settings.model))
-        return {"outcome": "waits", "problems": [f"{error}{said}"]}
+        if said:
+            raise LockHeld(f"{error}{said}") from error
+        raise
 
 
 def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here) -> list[Result]:
