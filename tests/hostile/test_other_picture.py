@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.end_to_end.conftest import Copies
 from tests.hostile.test_came_again import did, pictured
 
 
+@pytest.mark.xfail(strict=True, reason="not mended: no digest of an item's image is kept (docs/limits.md)")
 def test_a_backfill_takes_no_other_picture_that_stands_at_the_path_now(copy_waiting: Copies, tmp_path: Path) -> None:
     """An ingest refuses an id that is there with another picture, and lists it."""
     project, name = copy_waiting(), "mine.png"

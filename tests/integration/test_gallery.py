@@ -153,10 +153,10 @@ def test_a_crash_between_features_and_items_is_repaired_by_the_next_ingest(galle
     rows = made()
     real = tables.insert_new
 
-    def dies(root, name, choose, mine):
+    def dies(root, name, choose):
         if name == "items":
             raise KeyboardInterrupt
-        return real(root, name, choose, mine)
+        return real(root, name, choose)
 
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(tables, "insert_new", dies)
