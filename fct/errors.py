@@ -17,6 +17,7 @@ CODES = {
     "overtaken": "somebody else wrote to the ledger first",
     "not-there": "what a version names is not in MLflow's store",
     "disk-full": "the disk is full",
+    "not-installed": "a package that the command needs is not installed",
     "bad-input": "what was given cannot be used",
     "newer-format": "a later version of this package wrote it",
     "usage": "the command line cannot be read",
