@@ -35,7 +35,7 @@ def gallery_of(folder: Path, v1: Release, images: list[Path], order: list[int]) 
     kept.remember(ws.folder, "tiny", 1, v1.folder)
     serving = {"release": 1, "revision": 1, "release_digest": v1.digest(), "tables": {}, "index": {}}
     roots = sorted({one for image in images for one in declared(image)})
-    ws.ledger.append(None, action="promote", by="ana", why="first", model="tiny", serving=serving, detail={"roots": roots})
+    ws.ledger.append(None, action="ingest", by="ana", why="first", model="tiny", serving=serving, detail={"roots": roots})
     return ws
 
 
