@@ -35,7 +35,8 @@ def gallery_of(folder: Path, v1: Release, images: list[Path], order: list[int]) 
     kept.remember(ws.folder, "tiny", 1, v1.folder)
     serving = {"release": 1, "revision": 1, "release_digest": v1.digest(), "tables": {}, "index": {}}
     roots = sorted({one for image in images for one in declared(image)})
-    ws.ledger.append(None, action="ingest", by="ana", why="first", model="tiny", serving=serving, detail={"roots": roots})
+    first = ws.ledger.append(None, action="ingest", by="ana", why="", model="tiny", serving=None, detail={"roots": roots})
+    ws.ledger.append(first, action="promote", by="ana", why="first", model="tiny", serving=serving, detail={})
     return ws
 
 
