@@ -99,7 +99,8 @@ def unjudged(workspace: Workspace, version: int) -> NotPermitted:
     said, number = f"version {version} has no verdict yet", dropped(workspace, version)
     todo = "run `fct reconcile --once`"
     if number is not None:
-        said = f"what version {version} was measured with was dropped by gc (ledger entry {number})"
+        by = next(entry.action for entry in workspace.ledger.entries() if entry.number == number)
+        said = f"what version {version} was measured with was dropped by {by} (ledger entry {number})"
         todo = f"measure again: `fct upgrade {version}`"
     return NotPermitted(said, todo=todo, code="not-passed")
 

@@ -241,5 +241,5 @@ def test_a_candidate_with_damaged_files_is_measured_again(copy_waiting: Copies, 
     path.write_bytes(flipped(path))
     assert repaired(project)["void"] == [2]
     ran = project.fct("promote", "2")
-    assert ran.code == 3 and "no verdict" in ran.err, ran.err
+    assert ran.code == 3 and ("dropped by repair" if table == "its manifest" else "no verdict") in ran.err, ran.err
     having(project, ("reconcile", "--once"), ("approve", "2", "--by", "ana", "--why", "again"), ("promote", "2"), ("status", "--verify"))
