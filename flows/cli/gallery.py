@@ -13,6 +13,11 @@ from flows.cli.inputs import SkipBad, listing
 
 GALLERY = "The gallery"
 
+Root = Annotated[
+    list[Path] | None,
+    typer.Option(help="Another folder to which links or tables may point, besides data.roots. It can be given several times."),
+]
+
 
 def ingest(
     place: Annotated[
@@ -22,10 +27,7 @@ def ingest(
     version: Annotated[
         int | None, typer.Option(help="Release that embeds the images. The default is the release that serves.", min=1)
     ] = None,
-    root: Annotated[
-        list[Path] | None,
-        typer.Option(help="Another folder to which links or tables may point, besides data.roots. It can be given several times."),
-    ] = None,
+    root: Root = None,
     dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
@@ -183,21 +185,20 @@ def delete(
 def repair(
     leave: Annotated[
         list[int] | None,
-        typer.Option(help="A release to leave behind where it cannot be repaired: nobody can return to it; several times."),
+        typer.Option(help="A release to leave behind if it cannot be repaired. Nobody can return to it. It can be given several times."),
     ] = None,
-    root: Annotated[
-        list[Path] | None, typer.Option(help="A further place that images may be links to; several times. See data.roots.")
-    ] = None,
+    root: Root = None,
     dry_run: DryRun = False,
     by: By = ME,
     why: Why = "",
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Make again what is damaged (`fct status --verify`): rows of a space from features, features from images, an index from its space.
+    """Compute damaged rows and indexes again, as `fct status --verify` lists them.
 
-    Nothing is changed unless everything that serves can be made again; what no computation gives (items, a release, an h, features that
-    were adopted) is named, and has to be restored. Rows of files that are whole stay as they are. The alarm ends with it.
+    Rows of a space are made from features, features from images, and an index from its space. The command changes nothing unless it can
+    make everything that serves. It names what it cannot compute (items, a release, an h, adopted features); restore that from a backup.
+    Rows of undamaged files stay as they are. At the end the alarm is over.
 
     Example: fct repair --dry-run, then fct repair --by ana --why "a disk failed"
     """
