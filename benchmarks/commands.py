@@ -25,8 +25,8 @@ from statistics import median
 import numpy as np
 import yaml
 
+from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput
-from fct.files import read_json, write_json
 from tests.end_to_end.conftest import Project, make_project, moved
 
 ROOT = Path(__file__).parents[1]

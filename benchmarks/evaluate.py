@@ -92,7 +92,8 @@ def peer(rows: int, threads: int) -> dict[str, float]:
 def large(_: int, threads: int) -> dict[str, float]:
     import torch
 
-    from fct import metrics, vectors
+    from fct import metrics
+    from fct.arrays import vectors
 
     torch.set_num_threads(threads)
     x, labels = made(LARGE["rows"] + LARGE["queries"], LARGE["dim"], LARGE["classes"])
@@ -136,7 +137,7 @@ def main() -> int:
 
     import torch
 
-    from fct.files import write_json
+    from fct.arrays.files import write_json
 
     found = {part: apart(part, given.rows, given.threads) for part in PARTS}
     mine, other = found["ours"], found["pytorch_metric_learning"]

@@ -23,7 +23,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from fct.files import read_json, write_json
+from fct.arrays.files import read_json, write_json
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "benchmarks/results/precision.json"

@@ -75,7 +75,7 @@ def h_beside_the_embedder(threads: int) -> dict[str, Any]:
 
 def counting_beside_sorting() -> dict[str, Any]:
     from fct import metrics
-    from fct.vectors import normalise
+    from fct.arrays.vectors import normalise
 
     rng = np.random.default_rng(0)
     x, labels = normalise(rng.normal(size=(4000, 128))), rng.integers(0, 200, 4000)
@@ -95,8 +95,8 @@ def counting_beside_sorting() -> dict[str, Any]:
 def main() -> int:
     import torch
 
+    from fct.arrays.files import write_json
     from fct.errors import FctError
-    from fct.files import write_json
 
     torch.set_num_threads(min(2, os.cpu_count() or 1))
     machine = {

@@ -122,7 +122,7 @@ def main() -> int:
     parser.add_argument("--only", default="", help=f"parts whose name contains this: {'; '.join(PARTS)}")
     parser.add_argument("--rows", type=int, default=1_000_000, help="in the place of a million")
     options = parser.parse_args()
-    from fct.files import read_json, write_json
+    from fct.arrays.files import read_json, write_json
 
     known = read_json(OUT)["commands"] if OUT.exists() else {}
     for name, prepare in PARTS.items():

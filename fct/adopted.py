@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fct import copies, digests, vectors
+from fct import copies
+from fct.arrays import digests, vectors
+from fct.arrays.files import whole_folder, write_json
 from fct.errors import BadInput
-from fct.files import whole_folder, write_json
 from fct.intervals import FEWEST as FEWEST_UNSEEN
 from fct.splitting import fill
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fct import metrics, vectors
+from fct import metrics
+from fct.arrays import vectors
 from fct.pairs import Sample
 
 NEIGHBOURS = 10

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fct.arrays.vectors import check as check_vectors
 from fct.errors import BadInput
-from fct.vectors import check as check_vectors
 
 BLOCK_ROWS = 16384
 TIE = 1e-6

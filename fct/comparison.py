@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fct import evaluation, forward, vectors
+from fct import evaluation, forward
 from fct import program as programs
+from fct.arrays import vectors
 from fct.forward.settings import FitSettings, published
 from fct.intervals import Bootstrap, rho
 from fct.pairs import Sample

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fct import columns, flaws, looks, vectors
-from fct import texts as exact
 from fct.adopted import FEWEST, Given, Rows, given_pairs
+from fct.arrays import columns, flaws, looks, vectors
+from fct.arrays import texts as exact
 from fct.errors import BadInput
 
 COLUMNS = ("vector", "id", "side", "label", "source", "image_uri")
@@ -27,8 +27,8 @@ def read_rows(path: Path, *, ids: Path | None = None, side: Path | None = None, 
         skip_bad: leave out rows that cannot be used, in place of refusing them.
 
     Raises:
-        BadInput: no such file or column, or one of nearly its name; rows that do not correspond or cannot be used (:mod:`fct.flaws`); an
-            id twice, absent, or without an exact text (:mod:`fct.texts`).
+        BadInput: no such file or column, or one of nearly its name; rows that do not correspond or cannot be used (:mod:`fct.arrays.flaws`); an
+            id twice, absent, or without an exact text (:mod:`fct.arrays.texts`).
     """
     columns.one_file(path, "vectors")
     names = columns.names(path, "vectors") if str(path).endswith(columns.TABLES) else []

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fct import metrics, vectors
+from fct import metrics
+from fct.arrays import vectors
+from fct.arrays.files import whole_folder, write_json
 from fct.errors import BadInput
-from fct.files import whole_folder, write_json
 from fct.intervals import Bootstrap, Estimate, rho
 from fct.pairs import Sample
 

@@ -26,10 +26,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fct import codes, tables
-from fct.digests import of_json
+from fct.arrays.digests import of_json
+from fct.arrays.vectors import check, differ
 from fct.errors import BadInput, OperationFailed
 from fct.tables import Chosen, TableState
-from fct.vectors import check, differ
 
 if TYPE_CHECKING:
     from fct.tables import Dataset, Rows

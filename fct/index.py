@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from fct.digests import of_file, of_json
+from fct.arrays.digests import of_file, of_json
+from fct.arrays.files import read_json, whole_folder, write_json
+from fct.arrays.vectors import check, normalise
 from fct.errors import Altered, BadInput
-from fct.files import read_json, whole_folder, write_json
 from fct.settings import EXACT_BELOW, IndexSettings
-from fct.vectors import check, normalise
 
 METRICS = ("cosine", "l2")
 TIE = 1e-5  # of the scale of the scores

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fct import counting, texts, vectors
+from fct import counting
+from fct.arrays import texts, vectors
 from fct.errors import BadInput
 
 METRICS = ("cosine", "l2")
@@ -130,7 +131,7 @@ def per_query(
 
     Args:
         query: (Q, D); gallery: (G, D); any real dtype. A memory map is read block by block and never held whole.
-        query_labels, gallery_labels: (Q,), (G,) whole numbers or texts; 5 and "5" are one (:mod:`fct.texts`). Negative or "" = unknown:
+        query_labels, gallery_labels: (Q,), (G,) whole numbers or texts; 5 and "5" are one (:mod:`fct.arrays.texts`). Negative or "" = unknown:
             such a query does not count, such a gallery row is wrong for every query.
         query_ids, gallery_ids, query_sources, gallery_sources: optional (Q,), (G,); an empty source ("") hides nothing.
         block: the most queries at once. title: of a progress bar on stderr.

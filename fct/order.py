@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fct import counting, metrics, vectors
+from fct import counting, metrics
+from fct.arrays import vectors
 from fct.errors import BadInput
 from fct.intervals import Bootstrap, difference
 

@@ -21,13 +21,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fct import augment, copies, digests, preview, vectors
+from fct import augment, copies, preview
 from fct import device as devices
 from fct import program as programs
+from fct.arrays import digests, vectors
+from fct.arrays.files import whole_folder, write_json
 from fct.datasets.images import read_images
 from fct.datasets.manifest import Manifest, read_manifest
 from fct.errors import BadInput
-from fct.files import whole_folder, write_json
 from fct.release import Release
 from fct.settings import EmbedSettings
 

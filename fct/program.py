@@ -23,10 +23,10 @@ from tqdm import tqdm
 
 from fct import device as devices
 from fct import graph
+from fct.arrays.files import whole_file
+from fct.arrays.vectors import differ
 from fct.errors import BadInput
-from fct.files import whole_file
 from fct.sandbox import Sealed
-from fct.vectors import differ
 
 LARGEST_BATCH = 4096
 MOST_RECORDS, MOST_NAMES = 8192, 1 << 19  # of an archive; they go through a header of fct.sandbox.wire, together
@@ -156,7 +156,7 @@ def fingerprint(path: str | Path, preprocessing: dict[str, object]) -> str:
 def unsteady(program: Embed, images: np.ndarray) -> str | None:
     """On what the vectors depend besides their image, one clause; None where on nothing.
 
-    K images together, the same again, in the other order, and each alone must give the same φ within :data:`fct.vectors.NOISE`, and the
+    K images together, the same again, in the other order, and each alone must give the same φ within :data:`fct.arrays.vectors.NOISE`, and the
     same ψ but for a code that was between two numbers: else an item's vector is another one at a search than at its ingest.
 
     Args:

@@ -20,9 +20,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fct import codes, digests
+from fct import codes
+from fct.arrays import digests
+from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import Altered, BadInput
-from fct.files import read_json, whole_folder, write_json
 
 if TYPE_CHECKING:  # a release can be opened, and compared with its digests, without torch
     import torch

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from fct import flaws, looks, metrics, texts, vectors
-from fct import given as seeds
+from fct import metrics
+from fct.arrays import flaws, looks, texts, vectors
+from fct.arrays import given as seeds
 from fct.errors import BadInput
 from fct.intervals import Bootstrap, Estimate
 
@@ -63,7 +64,7 @@ def odd(
     """How many queries may find themselves (:func:`in_gallery`), and all that is odd, in sentences.
 
     Raises:
-        BadInput: no matrices of numbers; codes, as :func:`fct.looks.look` says.
+        BadInput: no matrices of numbers; codes, as :func:`fct.arrays.looks.look` says.
     """
     vectors.formed("gallery", gallery)
     vectors.formed("query", query)

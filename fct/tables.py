@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fct.digests import of_file, of_json, of_rows
+from fct.arrays.digests import of_file, of_json, of_rows
+from fct.arrays.files import beside, disk_errors
 from fct.errors import Altered, BadInput, Damaged, OperationFailed
-from fct.files import beside, disk_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa

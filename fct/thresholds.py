@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fct import vectors
+from fct.arrays import vectors
 from fct.metrics import scores as products
 from fct.pairs import Sample
 

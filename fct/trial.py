@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from fct import backfilling, copies, digests, evaluation, forward, metrics, order, vectors
-from fct import given as seeds
+from fct import backfilling, copies, evaluation, forward, metrics, order
 from fct.agreement import agreement, neighbours
+from fct.arrays import digests, vectors
+from fct.arrays import given as seeds
 from fct.errors import BadInput
 from fct.forward import METHODS, FitSettings, Forward
 from fct.forward.settings import AUTO

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from fct.arrays.files import disk_errors
 from fct.errors import FctError, LockHeld, OperationFailed
-from fct.files import disk_errors
 from registry import alarm, debts, decisions, facts, heads, lock, look, promotion, seen
 from registry.status import Status
 from registry.workspace import Workspace

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fct import children
+from fct.arrays.files import whole_file
 from fct.errors import OperationFailed
-from fct.files import whole_file
 from flows import guard
 from registry import lock, running
 from registry.running import Part

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fct import adopted, copies, digests, release, vectors
+from fct import adopted, copies, release
+from fct.arrays import digests, vectors
+from fct.arrays.files import whole_folder
 from fct.errors import BadInput
-from fct.files import whole_folder
 from fct.gallery import features_name
 from registry import alarm, lock
 from registry.decisions import ledger_lock

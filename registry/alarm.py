@@ -15,8 +15,8 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput, Damaged, FctError, NotPermitted
-from fct.files import read_json, write_json
 from registry.ledger import Entry
 from registry.workspace import Workspace
 

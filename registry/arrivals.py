@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fct.arrow import texts as texts_of
-from fct.columns import near_misses, one_file
+from fct.arrays.arrow import texts as texts_of
+from fct.arrays.columns import near_misses, one_file
+from fct.arrays.texts import storable
 from fct.datasets.images import MOST_BYTES, read_bytes
 from fct.datasets.manifest import read_manifest
 from fct.datasets.walk import Left, Walk, digest, dvc_cache, walk
 from fct.errors import BadInput
-from fct.texts import storable
 
 if TYPE_CHECKING:
     from registry.workspace import Workspace

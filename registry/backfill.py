@@ -17,8 +17,9 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import evaluation, flaws, metrics, order, pairs, vectors
+from fct import evaluation, metrics, order, pairs
 from fct import program as programs
+from fct.arrays import flaws, vectors
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, features_name
 from fct.release import Release

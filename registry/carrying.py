@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import digests, forward, preview
+from fct import forward, preview
 from fct import program as programs
+from fct.arrays import digests
 from fct.errors import NotPermitted
 from fct.gallery import NATIVE, Batch, features_name, forward_origin
 from registry import alarm, expectations, rereading

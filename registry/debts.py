@@ -12,8 +12,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from fct.arrays.files import read_json, whole_file
 from fct.errors import BadInput, LockHeld, OperationFailed
-from fct.files import read_json, whole_file
 from registry import lock
 from registry.decisions import ledger_lock
 from registry.entering import enter

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fct import digests
+from fct.arrays import digests
+from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, LockHeld, NotPermitted
-from fct.files import read_object
 from registry import alarm, approval, formats, lock, seen
 from registry.entering import enter
 from registry.facts import dropped, readable_verdict, unjudged, unpublished, void

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from fct.arrays.files import whole_file
+from fct.arrays.vectors import normalise
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from fct.files import whole_file
 from fct.tables import TableState
-from fct.vectors import normalise
 from registry import kept
 from registry.ledger import Entry
 from registry.revision import Revision, latest, still_theirs

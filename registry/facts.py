@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fct import digests
+from fct.arrays import digests
+from fct.arrays.files import read_json
 from fct.errors import BadInput, NotPermitted
-from fct.files import read_json
 from registry import approval, names
 from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import Version

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from fct import forward, vectors
-from fct.files import read_json
+from fct import forward
+from fct.arrays import vectors
+from fct.arrays.files import read_json
 
 CLOSED_FORM = "ridge"
 

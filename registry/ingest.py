@@ -13,8 +13,8 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import flaws
 from fct import program as programs
+from fct.arrays import flaws
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery import Gallery, Ingested
 from fct.release import Release

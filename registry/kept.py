@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import Altered, BadInput, FctError, NotPermitted
-from fct.files import read_json, whole_folder, write_json
 from fct.release import FILES, Release, open_release
 from registry.ledger import flush
 from registry.workspace import Workspace

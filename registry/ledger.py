@@ -30,9 +30,9 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, from_url
 
-from fct import digests
+from fct.arrays import digests
+from fct.arrays.files import disk_errors
 from fct.errors import Altered, BadInput, FctError, OperationFailed
-from fct.files import disk_errors
 from registry import formats
 from registry.mark import Mark, read_mark, write_mark
 

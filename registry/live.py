@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 
 from fct import device as devices
-from fct import forward, preview, vectors
+from fct import forward, preview
 from fct import program as programs
+from fct.arrays import vectors
+from fct.arrays.files import read_json
 from fct.errors import FctError
-from fct.files import read_json
 from fct.release import Release
 from registry import facts, names
 from registry.revision import still_theirs, verify

@@ -26,9 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote
 
+from fct.arrays.files import beside, disk_errors, write_json
 from fct.children import process_started
 from fct.errors import BadInput, FctError, LockHeld
-from fct.files import beside, disk_errors, write_json
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
+from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput, FctError
-from fct.files import read_json, write_json
 from registry.workspace import Workspace
 
 STUCK = ("failed", "cancelled", "not promoted")  # outcomes that people may have to do something about

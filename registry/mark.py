@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput, FctError
-from fct.files import read_json, write_json
 
 _TAG = re.compile(r"(\d{1,18}) ([0-9a-f]{64}) ([0-9a-f]{64})", re.ASCII)
 

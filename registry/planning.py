@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from fct import adopted, augment, children, coverage, evaluation, forward, pairs, preview, vectors
+from fct import adopted, augment, children, coverage, evaluation, forward, pairs, preview
 from fct import device as devices
 from fct import index as indexes
 from fct import program as programs
+from fct.arrays import vectors
 from fct.datasets import manifest as manifests
 from fct.datasets.images import read_images
 from fct.errors import BadInput

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fct import digests, vectors
+from fct.arrays import digests, vectors
+from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
-from fct.files import read_object
 from fct.forward import Forward
 from fct.gallery import Gallery
 from fct.tables import TableState

@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fct import digests
+from fct.arrays import digests
+from fct.arrays.files import whole_folder
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed, Unreachable
-from fct.files import whole_folder
 from registry import sources
 
 if TYPE_CHECKING:

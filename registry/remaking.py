@@ -14,13 +14,14 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import flaws, fragments
+from fct import fragments
 from fct import program as programs
+from fct.arrays import flaws
+from fct.arrays.vectors import NOISE
 from fct.errors import BadInput
 from fct.forward import Forward
 from fct.gallery import Batch, features_name
 from fct.release import Release
-from fct.vectors import NOISE
 from registry import rereading
 from registry.arrivals import PART, Arrival, admitted
 from registry.backfill import asked

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from fct import digests, fragments
+from fct import fragments
+from fct.arrays import digests
 from fct.errors import BadInput, NotPermitted
 from fct.forward import Forward
 from fct.gallery import FEATURES, SPACE, features_name

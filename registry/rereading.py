@@ -2,7 +2,7 @@
 
 After each commit of a transformation some rows of that batch, before a verdict and a promotion rows of the whole space. Which ones is drawn by
 a seed from the content's digest, so that two runs read the same. A row computed again stands in another batch, whose products may end in
-other bits: it must agree within :data:`fct.vectors.NOISE`. No image is read for any of it. Where images are read anyway, at ingest and
+other bits: it must agree within :data:`fct.arrays.vectors.NOISE`. No image is read for any of it. Where images are read anyway, at ingest and
 backfill, features are read back and compared with them.
 """
 
@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fct import device as devices
-from fct import digests
 from fct import index as indexes
 from fct import program as programs
+from fct.arrays import digests
+from fct.arrays.vectors import differ
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
-from fct.vectors import differ
 from registry.arrivals import Arrival, admitted
 
 if TYPE_CHECKING:  # which checks what it carries with this module

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from fct import tables
+from fct.arrays.files import read_json
 from fct.errors import BadInput, OperationFailed
-from fct.files import read_json
 from fct.gallery import SPACE
 from registry import alarm, lock, names
 from registry.decisions import ledger_lock

@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 
-from fct import digests
 from fct import index as indexes
+from fct.arrays import digests
+from fct.arrays.files import read_json, read_object
 from fct.errors import Altered, BadInput
-from fct.files import read_json, read_object
 from fct.gallery import BACKFILLED, FEATURES, Gallery, SpaceRows, features_name
 from fct.release import Release
 from fct.tables import TableState

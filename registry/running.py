@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from fct.arrays.files import read_json, write_json
 from fct.children import members, process_started
 from fct.errors import BadInput
-from fct.files import read_json, write_json
 from registry.lock import this_machine
 
 PARTS = ("mlflow", "prefect", "receiver", "worker")

@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fct import digests
+from fct.arrays import digests
+from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput, FctError
-from fct.files import read_json, write_json
 from registry.releases import Releases, Version
 
 HEADER_BYTES = 100  # of an SQLite file; they hold a counter that every change raises

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fct import digests
-from fct.files import read_json, write_json
+from fct.arrays import digests
+from fct.arrays.files import read_json, write_json
 
 # step → number of its recipe. Whoever changes what a step computes from the same inputs raises it, and `python -m tests.recipes` writes
 # down the new numbers; tests/unit/test_recipes.py fails until both is done. 1 is what was computed before there were recipes.

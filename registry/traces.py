@@ -18,9 +18,9 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import tables
+from fct.arrays.vectors import normalise
 from fct.errors import FctError
 from fct.gallery import Gallery
-from fct.vectors import normalise
 
 SHORT = 6  # bytes; a shorter id is found by chance in any file
 SEARCHED = 200  # ids whose bytes are searched for; of more, a random part

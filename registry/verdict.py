@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from fct import digests
+from fct.arrays import digests
 from registry import formats
 
 if TYPE_CHECKING:  # to compare digests needs none of it

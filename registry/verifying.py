@@ -12,8 +12,8 @@ from typing import Any
 
 from fct import forward, tables
 from fct import index as indexes
+from fct.arrays.files import read_json
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from fct.files import read_json
 from fct.gallery import FEATURES, ITEMS
 from fct.release import Release
 from registry import alarm, kept

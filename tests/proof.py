@@ -80,7 +80,8 @@ def live(folder: Path) -> list[Any]:
 
 def lines(workspace: Any) -> Iterator[tuple[str, str]]:
     """What has to stay as it is: name, digest."""
-    from fct import digests, forward
+    from fct import forward
+    from fct.arrays import digests
 
     model = workspace.settings.model
     for name in sorted(workspace.gallery.tables()):

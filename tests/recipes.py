@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fct import adopted, pairs, picture, vectors
+from fct import adopted, pairs, picture
 from fct import index as indexes
+from fct.arrays import vectors
 from fct.datasets.items import Item
 from fct.datasets.manifest import write_manifest
 from fct.forward.network import ForwardEnsemble, ForwardNetwork

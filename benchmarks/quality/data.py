@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.quality import emoji, glyphs
-from fct import digests
+from fct.arrays import digests
 from fct.datasets import folder as folders
 from fct.datasets import stage, torchsets
 from fct.datasets.images import read_images

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.data import Part
-from fct import metrics, vectors
+from fct import metrics
+from fct.arrays import vectors
 from fct.intervals import Bootstrap, Estimate, difference, rho
 
 NAMES = ("top1", "mAP")

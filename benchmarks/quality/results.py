@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.lab import ROOT
-from fct.files import read_json
+from fct.arrays.files import read_json
 
 ROWS = ROOT / "benchmarks/results/quality"
 PAGE, FIGURES = ROOT / "RESULTS.md", ROOT / "docs/results"

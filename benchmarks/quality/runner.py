@@ -18,8 +18,8 @@ from typing import Any
 
 from benchmarks.quality.lab import FULL, QUICK, ROOT, TINY, Effort, Lab
 from benchmarks.quality.suites import Cell, cells, quick_cells
+from fct.arrays.files import read_json, write_json
 from fct.errors import FctError
-from fct.files import read_json, write_json
 
 ROWS = ROOT / "benchmarks/results/quality"
 CACHE = ROOT / "build/quality"

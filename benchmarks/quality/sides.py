@@ -15,7 +15,8 @@ import torch
 
 from benchmarks.quality.lab import Lab
 from benchmarks.quality.models import ModelSpec, chosen, embed, model
-from fct import coders, comparison, digests, picture, side
+from fct import coders, comparison, picture, side
+from fct.arrays import digests
 
 PICTURE_EPOCHS = 4
 CODER = ("mean", "components", "step", "reach")  # a projection's buffers

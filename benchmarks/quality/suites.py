@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks.quality import backfilling, grid, methods, protocols
 from benchmarks.quality.lab import Lab
-from fct import digests
+from fct.arrays import digests
 from fct.forward.settings import FitSettings, published
 
 FUNCTIONS: dict[str, Callable[..., dict[str, Any]]] = {

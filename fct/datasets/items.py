@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fct import digests
+from fct.arrays import digests
 
 # Split → split group. Between groups no two images are near-duplicates. In this order a group keeps its images and later ones lose
 # theirs, so that evaluation keeps its queries and training loses the twins.

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from fct import texts
+from fct.arrays import texts
 from fct.datasets.items import SPLITS, Item
 from fct.errors import BadInput
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fct import children, digests
+from fct import children
+from fct.arrays import digests
+from fct.arrays.files import read_json, whole_folder
 from fct.errors import BadInput, OperationFailed
-from fct.files import read_json, whole_folder
 
 LOCKED = Path(__file__).parent / "icon_packs"
 LOCKED_FILES = ("package.json", "package-lock.json", ".npmrc")

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fct import children, digests
+from fct import children
+from fct.arrays import digests
+from fct.arrays.files import whole_folder, write_json
 from fct.datasets import folder, icons, splits, torchsets
 from fct.datasets.images import ink, write_image
 from fct.datasets.items import EVALUATED, SPLITS, Item
@@ -24,7 +26,6 @@ from fct.datasets.settings import DIGITS, ICONS, TORCHVISION, DataSettings
 from fct.datasets.sheet import contact_sheet
 from fct.device import cores
 from fct.errors import BadInput
-from fct.files import whole_folder, write_json
 
 WORTH_PROCESSES = 2000  # icons: starting processes takes as long as drawing so many
 AT_ONCE = 64  # images that a process is given at a time

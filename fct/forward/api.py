@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from fct import device as devices
-from fct import given as seeds
-from fct import vectors
+from fct.arrays import given as seeds
+from fct.arrays import vectors
 from fct.errors import BadInput
 from fct.forward import inputs as checked
 from fct.forward import judging, ladder

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fct import vectors
+from fct.arrays import vectors
 from fct.errors import BadInput
 from fct.forward import closed
 from fct.forward.rows import pairs_of

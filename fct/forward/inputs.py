@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fct import copies, digests, looks, vectors
+from fct import copies
+from fct.arrays import digests, looks, vectors
 from fct.errors import BadInput
 from fct.forward.oddities import of_columns, of_labels
 from fct.forward.rows import Pairs, pairs_of
@@ -112,7 +113,7 @@ def _coded(old: np.ndarray, new: np.ndarray) -> list[str]:
 
 
 def of_array(array: np.ndarray) -> str:
-    """The digest of :func:`fct.digests.of_array`, taken block by block: a memory map is never copied whole."""
+    """The digest of :func:`fct.arrays.digests.of_array`, taken block by block: a memory map is never copied whole."""
     if array.ndim == 0 or array.dtype.kind == "O":
         return digests.of_array(array)
     found = hashlib.sha256(f"{array.dtype.str}{list(array.shape)}".encode())

@@ -15,9 +15,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from fct import digests, given
+from fct.arrays import digests, given
+from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import Altered, BadInput
-from fct.files import read_json, whole_folder, write_json
 from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.settings import CLOSED, METHODS
 from fct.forward.transformation import Forward

@@ -15,9 +15,9 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import digests, given, vectors
+from fct.arrays import digests, given, vectors
+from fct.arrays.files import whole_file
 from fct.errors import BadInput
-from fct.files import whole_file
 from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble
 from fct.forward.uncertainty import Uncertainty, unsure
 
@@ -61,7 +61,7 @@ class Forward:
         return out, sigma
 
     def check(self, old: np.ndarray, side: np.ndarray | None, *, alike: bool = False) -> None:
-        """Raise BadInput where rows do not fit this h; ``alike``: as :func:`fct.vectors.check` means it, for files from outside."""
+        """Raise BadInput where rows do not fit this h; ``alike``: as :func:`fct.arrays.vectors.check` means it, for files from outside."""
         vectors.check("old", old, dim=self.old_dim, alike=alike)
         if self.side_dim and side is None:
             raise BadInput("this h needs side-information", wanted=f"(rows, {self.side_dim})", got="none")

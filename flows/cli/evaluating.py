@@ -125,8 +125,8 @@ def curve(
 
     import numpy as np
 
-    from fct import given as seeds
     from fct import order, retrieval
+    from fct.arrays import given as seeds
     from fct.errors import BadInput
 
     started = time.perf_counter()
@@ -219,7 +219,8 @@ def _table(result: dict[str, Any]) -> list[str]:
 
 
 def _pairs(pairs: Path, transformed: Path | None, metric: str, out: Path | None, params: Path | None, json: bool) -> None:
-    from fct import evaluation, vectors
+    from fct import evaluation
+    from fct.arrays import vectors
     from fct.errors import BadInput
     from fct.pairs import load_sample
     from registry.settings import read

@@ -53,7 +53,7 @@ def fit(
     Example: fct fit --old old.npy --new new.npy --side side.npy --out h
     """
     from fct import forward
-    from fct import given as places
+    from fct.arrays import given as places
     from fct.forward.storage import FILES
     from fct.release import read_head
 
@@ -119,8 +119,8 @@ def transform(
 
     Example: fct transform --forward h --old gallery.npy --side gallery_side.npy --out carried.npy
     """
-    from fct import columns, looks, vectors
     from fct import forward as forwards
+    from fct.arrays import columns, looks, vectors
     from fct.errors import BadInput, NotPermitted
 
     try:

@@ -167,7 +167,7 @@ def delete(
 
     given = list(ids or [])
     if file is not None:
-        from fct.texts import lines
+        from fct.arrays.texts import lines
 
         given += lines("the list of ids", file)
     result = run(opened(params), given, by=by, why=why, purge=purge, dry_run=dry_run)

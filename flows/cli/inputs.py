@@ -9,7 +9,7 @@ import typer
 from flows.cli.common import say
 
 if TYPE_CHECKING:
-    from fct.reading import Kind
+    from fct.arrays.reading import Kind
 
 SHOWN = 10
 SkipBad = Annotated[
@@ -35,7 +35,7 @@ def read(specs: dict[str, str | None], skip_bad: bool, *, between: str = "_") ->
     Args:
         between: what stands in an option's name for an underline, in errors.
     """
-    from fct.reading import Column, together
+    from fct.arrays.reading import Column, together
 
     asked = {name: Column(spec, name.replace("_", between), kind_of(name)) for name, spec in specs.items() if spec is not None}
     found = together(asked, skip_bad=skip_bad)

@@ -52,7 +52,7 @@ def search(
 
 def _vector(path: Path) -> Any:
     """(1, E)."""
-    from fct import vectors
+    from fct.arrays import vectors
 
     rows = vectors.load(path, "vector")
     rows = rows[None] if rows.ndim == 1 else rows

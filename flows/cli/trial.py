@@ -56,8 +56,8 @@ def try_(
     """
     from fct import copies
     from fct import trial as trials
-    from fct.files import whole_file
-    from fct.given import place
+    from fct.arrays.files import whole_file
+    from fct.arrays.given import place
     from fct.release import read_head
     from registry.report import trial as report
     from registry.report import trial_page

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fct import metrics, vectors
+from fct import metrics
+from fct.arrays import vectors
 from fct.pairs import Sample
 from registry.report import figures
 from registry.report.description import consequence, decisions

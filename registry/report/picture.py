@@ -6,8 +6,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fct.arrays.files import whole_file
 from fct.errors import BadInput
-from fct.files import whole_file
 from registry.report.review import plain
 
 if TYPE_CHECKING:

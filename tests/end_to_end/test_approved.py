@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from fct.arrays.files import read_json, write_json
 from fct.errors import FctError, NotPermitted
-from fct.files import read_json, write_json
 from registry import promotion
 from registry.workspace import Workspace
 from tests.end_to_end.conftest import Copies, Project, having

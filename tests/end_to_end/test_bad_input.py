@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 from torch import nn
 
-from fct.digests import of_folder
+from fct.arrays.digests import of_folder
 from tests.end_to_end.conftest import Project, Ran, command, make_project, tiny_images, tiny_params
 
 
@@ -145,7 +145,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path: Path, monkeypa
         raise OSError(errno.ENOSPC, "No space left on device")
 
     found = arrays(tmp_path)
-    monkeypatch.setattr("fct.files.os.replace", full)
+    monkeypatch.setattr("fct.arrays.files.os.replace", full)
     refused(fit(tmp_path, found), 1, "disk is full")
     assert not (tmp_path / "h").exists() and not list(tmp_path.glob(".h*"))
 
@@ -188,7 +188,7 @@ def test_a_release_with_a_pickle_inside_is_refused(trained: Project, tmp_path: P
         top = archive.namelist()[0].split("/")[0]
         archive.writestr(f"{top}/data/extra.pkl", b"\x80\x04.")
     about = json.loads((release / "release.json").read_text())
-    from fct.digests import of_file
+    from fct.arrays.digests import of_file
 
     about["files"]["program.pt2"] = of_file(program)
     (release / "release.json").write_text(json.dumps(about))

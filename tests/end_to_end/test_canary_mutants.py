@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fct import forward, vectors
+from fct import forward
+from fct.arrays import vectors
 from fct.errors import NotPermitted
 from fct.forward import FitSettings, Forward
 from registry import rereading

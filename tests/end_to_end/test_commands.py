@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 
-from fct.files import read_json, write_json
+from fct.arrays.files import read_json, write_json
 from registry import kept, running, seen
 from tests.end_to_end.conftest import Project
 from tests.unit.test_imports import imported
@@ -73,7 +73,7 @@ def test_of_a_server_that_is_away_status_says_what_was_known_and_how_old_it_is(p
     seen.ask(workspace.releases)
     copy, kept = workspace.releases.copy, read_json(workspace.releases.copy)
     try:
-        from fct.digests import of_json
+        from fct.arrays.digests import of_json
 
         write_json(copy, kept | {"store": of_json("http://127.0.0.1:9"), "stamp": None, "at": "2026-01-01T00:00:00.000000+00:00"})
         ran = promoted.fct("status", "--params", "away.yaml")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fct import digests
+from fct.arrays import digests
 from tests.end_to_end.conftest import Copies, Project, having
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from fct.arrays.files import read_json
 from fct.errors import BadInput
-from fct.files import read_json
 from registry import traces
 from registry.live import Live
 from registry.serving import Serving, open_revision, open_serving

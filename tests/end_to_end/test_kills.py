@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fct.files import read_json
+from fct.arrays.files import read_json
 from flows.upgrade import STEPS
 from registry import decisions
 from tests.end_to_end.conftest import Copies, Project, having

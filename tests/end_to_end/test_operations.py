@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 import yaml
 
-from fct.files import read_json
+from fct.arrays.files import read_json
 from flows import services
 from registry import look, running
 from tests.end_to_end import browser, postgres

@@ -18,7 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from fct.files import read_json
+from fct.arrays.files import read_json
 from flows import serve
 from registry.live import Live
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, having, wait_for

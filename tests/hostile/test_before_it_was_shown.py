@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from fct.arrays.files import read_json
 from fct.errors import NotPermitted
-from fct.files import read_json
 from registry import approval, decisions, facts, promotion, publish
 from tests.end_to_end.conftest import Copies
 

@@ -403,7 +403,7 @@ def test_a_lance_table_whose_fragments_name_other_files_is_refused(place: str, t
     import lance
     from lance.fragment import DataFile, FragmentMetadata
 
-    from fct import columns
+    from fct.arrays import columns
 
     def table(at: int) -> pa.Table:
         return pa.table({"vector": pa.array([[float(at)] * 4] * 10, pa.list_(pa.float32(), 4))})

@@ -20,7 +20,8 @@ from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 from torch import nn
 
-from fct import columns, digests, graph, operators, pairs, program, release, vectors
+from fct import graph, operators, pairs, program, release
+from fct.arrays import columns, digests, vectors
 from fct.delivered import read_rows
 from fct.errors import BadInput, FctError
 from fct.settings import EmbedSettings

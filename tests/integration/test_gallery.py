@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fct import codes, tables
-from fct.digests import of_rows
+from fct.arrays.digests import of_rows
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.gallery import Gallery, forward_origin, space_name
 

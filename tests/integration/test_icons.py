@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fct import digests
+from fct.arrays import digests
 from fct.datasets import icons
 from fct.datasets.items import EVALUATED, GROUPS
 from fct.datasets.manifest import read_manifest

@@ -4,7 +4,7 @@ import math
 
 from benchmarks.quality import runner
 from benchmarks.quality.suites import TINY
-from fct.files import read_json
+from fct.arrays.files import read_json
 
 # On another processor both embedders round otherwise while they train, and come out as from another seed: seen, up to 0.04 for a map
 # that fits. How two spaces lie to each other before a map, or under a rotation, is left to chance: seen, up to 0.10.

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import adopted, delivered, pairs, release, vectors
+from fct import adopted, delivered, pairs, release
+from fct.arrays import vectors
 from fct.errors import BadInput
 
 

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from fct import audit
+from fct.arrays.files import write_json
 from fct.errors import Damaged, NotPermitted, OperationFailed
-from fct.files import write_json
 from fct.gallery import NATIVE
 from fct.release import Release, write_adopted
 from fct.tables import TableState

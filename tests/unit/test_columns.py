@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fct import columns, reading
+from fct.arrays import columns, reading
 from fct.errors import BadInput
 
 

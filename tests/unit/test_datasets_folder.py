@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fct import digests
+from fct.arrays import digests
 from fct.datasets.folder import class_roles, read_folder, shares
 from fct.datasets.images import read_image
 from fct.datasets.manifest import read_manifest

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fct import digests
+from fct.arrays import digests
 from fct.datasets.items import GROUPS, Item
 from fct.datasets.splits import BLOCK, check_leaks, clean, distinct, near_duplicates
 from fct.errors import FctError

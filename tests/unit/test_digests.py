@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from fct import digests
+from fct.arrays import digests
 
 
 def table(n=10_000, seed=0):

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fct.arrays.files import read_object
 from fct.errors import CODES, Altered, BadInput, FctError, LockHeld, NotPermitted, OperationFailed
-from fct.files import read_object
 from registry import checks, revision
 from registry.decisions import unreadable_is_altered
 from registry.formats import readable

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fct import digests
+from fct.arrays import digests
 from fct.errors import BadInput
 from registry.expectations import check_batch, check_measurements
 from registry.gates import Measurement, decide

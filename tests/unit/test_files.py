@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from fct.arrays.files import read_json, whole_file, whole_folder, write_json
 from fct.errors import BadInput, OperationFailed
-from fct.files import read_json, whole_file, whole_folder, write_json
 
 
 def names(folder):

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import flaws, vectors
+from fct.arrays import flaws, vectors
 from fct.errors import BadInput
 from fct.index import prepared
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fct.files import read_json, write_json
+from fct.arrays.files import read_json, write_json
 from registry import forgetting
 
 

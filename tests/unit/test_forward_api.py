@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import fct
-from fct import digests
+from fct.arrays import digests
 from fct.errors import BadInput, NotPermitted
 from fct.forward import METHODS, FitSettings, load
 from fct.forward.ladder import HELD_OUT

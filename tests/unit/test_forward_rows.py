@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import digests
+from fct.arrays import digests
 from fct.errors import BadInput
 from fct.forward import inputs
 from fct.forward.rows import BLOCK, held_out, pairs_of, parts

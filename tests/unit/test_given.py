@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from fct import given
+from fct.arrays import given
 from fct.errors import BadInput
 
 

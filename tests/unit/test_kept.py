@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fct.arrays.files import write_json
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed
-from fct.files import write_json
 from registry import debts, kept
 from registry.deletion import delete
 from registry.ledger import REPORTS, Entry, owed

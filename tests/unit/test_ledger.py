@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fct import digests
+from fct.arrays import digests
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import formats
 from registry.ledger import DECISIONS, REVISIONS, Entry, Ledger, Overtaken, follows

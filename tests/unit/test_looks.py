@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fct import looks
+from fct.arrays import looks
 from fct.errors import BadInput
 
 RNG = np.random.default_rng(0)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from conftest import SIZE
 
-from fct import digests, metrics
+from fct import metrics
 from fct import program as programs
+from fct.arrays import digests
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput

@@ -241,7 +241,7 @@ def test_a_memory_map_is_read_in_blocks_and_never_as_a_whole(tmp_path, monkeypat
             raise AssertionError("the whole gallery was converted")
 
     monkeypatch.setattr("fct.counting.SCORES", 2048)
-    monkeypatch.setattr("fct.flaws.NUMBERS", 800)
+    monkeypatch.setattr("fct.arrays.flaws.NUMBERS", 800)
     rng = np.random.default_rng(0)
     query, gallery = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=(700, 8)).astype(np.float16)
     gallery.tofile(tmp_path / "g.bin")

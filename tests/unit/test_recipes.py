@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fct import digests, evaluation
-from fct.files import write_json
+from fct import evaluation
+from fct.arrays import digests
+from fct.arrays.files import write_json
 from fct.gallery import SPACE, space_name
 from registry import steps
 from tests import recipes

@@ -8,7 +8,8 @@ import torch
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
-from fct import digests, release
+from fct import release
+from fct.arrays import digests
 from fct.errors import Altered, BadInput, NotPermitted
 from fct.program import embed
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fct import arrow, texts
+from fct.arrays import arrow, texts
 from fct.errors import BadInput
 
 BIG = [2**53, 2**53 + 1, 2**63 - 1]

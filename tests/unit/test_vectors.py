@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import flaws, vectors
+from fct.arrays import flaws, vectors
 from fct.errors import BadInput
 
 

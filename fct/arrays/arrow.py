@@ -10,8 +10,8 @@ from uuid import UUID
 
 import numpy as np
 
-from fct import flaws
-from fct import texts as exact
+from fct.arrays import flaws
+from fct.arrays import texts as exact
 from fct.errors import BadInput
 
 if TYPE_CHECKING:
@@ -22,10 +22,10 @@ PARSE = "texts such as '[0.1, …]' and bytes are to be parsed into lists of flo
 
 
 def texts(name: str, values: pa.Array, where: object) -> list[str | None]:
-    """N texts by the rule of :mod:`fct.texts`; null stays None.
+    """N texts by the rule of :mod:`fct.arrays.texts`; null stays None.
 
     Raises:
-        BadInput: as :func:`fct.texts.of_array`; decimals with fractions, bytes, dates, lists; texts that are no UTF-8.
+        BadInput: as :func:`fct.arrays.texts.of_array`; decimals with fractions, bytes, dates, lists; texts that are no UTF-8.
     """
     import pyarrow as pa
 

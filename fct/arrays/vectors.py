@@ -10,9 +10,9 @@ from tokenize import TokenError
 
 import numpy as np
 
-from fct import flaws
+from fct.arrays import flaws
+from fct.arrays.files import whole_file
 from fct.errors import BadInput
-from fct.files import whole_file
 
 NOISE = 1e-3
 """Two runs of one program over one image may differ by rounding (other batch sizes, another device): vectors this close, relative to
@@ -76,11 +76,11 @@ def check(
         dim: wanted D, if known.
         rows: wanted N, if known.
         allow_zero: whether rows without a direction are fine (they are for side-information, not for embeddings).
-        alike: also refuse rows whose length is far from the others', as :func:`fct.flaws.find` does for what comes from outside.
+        alike: also refuse rows whose length is far from the others', as :func:`fct.arrays.flaws.find` does for what comes from outside.
         ids: (N,) what its rows are called, if known.
 
     Raises:
-        BadInput: wrong number of axes, dtype, N or D; no rows; rows of any kind of :mod:`fct.flaws`, all of them said.
+        BadInput: wrong number of axes, dtype, N or D; no rows; rows of any kind of :mod:`fct.arrays.flaws`, all of them said.
     """
     formed(name, array)
     if dim is not None and array.shape[1] != dim:

@@ -10,14 +10,14 @@ from typing import Literal
 
 import numpy as np
 
-from fct import columns, flaws, vectors
+from fct.arrays import columns, flaws, vectors
 
 Kind = Literal["vectors", "side", "numbers", "labels", "texts", "ids"]
 
 
 @dataclass(frozen=True)
 class Column:
-    """``spec``: as for :func:`fct.columns.read`; ``name``: what the user calls it."""
+    """``spec``: as for :func:`fct.arrays.columns.read`; ``name``: what the user calls it."""
 
     spec: str
     name: str
@@ -40,7 +40,7 @@ def together(asked: dict[str, Column], *, skip_bad: bool = False) -> Together:
             in memory.
 
     Raises:
-        BadInput: as :func:`fct.columns.read`; without ``skip_bad`` rows that a table holds no usable vector for.
+        BadInput: as :func:`fct.arrays.columns.read`; without ``skip_bad`` rows that a table holds no usable vector for.
     """
     of_ids = next((column for column in asked.values() if column.kind == "ids"), None)
     ids = None if of_ids is None else columns.ids(of_ids.spec, of_ids.name)

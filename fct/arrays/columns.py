@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fct import flaws, vectors
-from fct import texts as exact
+from fct.arrays import flaws, vectors
+from fct.arrays import texts as exact
 from fct.errors import BadInput
 
 if TYPE_CHECKING:
@@ -55,18 +55,18 @@ def read(spec: str | Path, name: str, ids: np.ndarray | None = None) -> np.ndarr
 
 
 def rows(spec: str | Path, name: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """As :func:`read`, with kinds of :mod:`fct.flaws` → rows that hold no such value; their numbers are zeros and mean nothing."""
+    """As :func:`read`, with kinds of :mod:`fct.arrays.flaws` → rows that hold no such value; their numbers are zeros and mean nothing."""
     path, _ = split(spec)
     if not str(path).endswith(TABLES):
         one_file(path, name)
         return vectors.load(path, name), {}
-    from fct import arrow
+    from fct.arrays import arrow
 
     return arrow.array(*_table_column(spec, name))
 
 
 def texts(spec: str | Path, name: str) -> np.ndarray:
-    """(N,) integers or str: a column of sources or the like by the rule of :mod:`fct.texts`; null becomes "". Raises: as there, and as :func:`read`."""
+    """(N,) integers or str: a column of sources or the like by the rule of :mod:`fct.arrays.texts`; null becomes "". Raises: as there, and as :func:`read`."""
     if str(split(spec)[0]).endswith(TABLES):
         values = listed(spec, name)
         if None in values:
@@ -92,7 +92,7 @@ def labels(spec: str | Path, name: str) -> np.ndarray:
         if found.ndim == 1 and found.dtype.kind in "iu":
             return found
         return exact.whole(name, found) if found.ndim == 1 and found.dtype.kind == "f" else exact.of_array(name, found)
-    from fct import arrow
+    from fct.arrays import arrow
 
     _, column, where = _table_column(spec, name)
     values = arrow.texts(name, column, where)
@@ -105,10 +105,10 @@ def labels(spec: str | Path, name: str) -> np.ndarray:
 
 
 def listed(spec: str | Path, name: str) -> list[str | None]:
-    """(N,) texts by the rule of :mod:`fct.texts`, of a table's column, an ``.npy`` file, or a text file with one value a line."""
+    """(N,) texts by the rule of :mod:`fct.arrays.texts`, of a table's column, an ``.npy`` file, or a text file with one value a line."""
     path, _ = split(spec)
     if str(path).endswith(TABLES):
-        from fct import arrow
+        from fct.arrays import arrow
 
         _, column, where = _table_column(spec, name)
         return arrow.texts(name, column, where)
