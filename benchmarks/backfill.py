@@ -20,9 +20,10 @@ import numpy as np
 
 from benchmarks.serving import ROOT, project
 from fct import device as devices
-from fct import metrics, order, pairs, program
+from fct import pairs, program
 from fct.datasets.images import read_images
-from fct.intervals import Bootstrap, difference
+from fct.search import metrics, order
+from fct.search.intervals import Bootstrap, difference
 from registry import names
 from registry.backfill import backfill
 from registry.workspace import open_workspace

@@ -26,9 +26,9 @@ import torch
 
 from benchmarks.quality.lab import ROOT, Effort, Lab
 from benchmarks.quality.models import V1, V2, ModelSpec, embed, model
-from fct import copies
 from fct.arrays.files import read_json, write_json
 from fct.datasets.splits import directions
+from fct.search import copies
 
 OUT = ROOT / "benchmarks/results/copies.json"
 EPOCHS = {"digits": 0.5, "icons": 0.07, "glyphs": 0.2, "emoji": 0.1}

@@ -56,7 +56,7 @@ def measured(run: Callable[[], dict[str, float]]) -> dict[str, float]:
 def ours(rows: int, threads: int) -> dict[str, float]:
     import torch
 
-    from fct import metrics
+    from fct.search import metrics
 
     torch.set_num_threads(threads)
     x, labels = made(rows, DIM, rows // PER_CLASS)
@@ -92,8 +92,8 @@ def peer(rows: int, threads: int) -> dict[str, float]:
 def large(_: int, threads: int) -> dict[str, float]:
     import torch
 
-    from fct import metrics
     from fct.arrays import vectors
+    from fct.search import metrics
 
     torch.set_num_threads(threads)
     x, labels = made(LARGE["rows"] + LARGE["queries"], LARGE["dim"], LARGE["classes"])

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from fct.intervals import LEVEL, lower_bound, recovered, totals
+from fct.search.intervals import LEVEL, lower_bound, recovered, totals
 
 OUT = Path(__file__).parent / "results/few_classes.json"
 CLASSES = (5, 6, 8, 20, 100)

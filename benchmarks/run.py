@@ -74,8 +74,8 @@ def h_beside_the_embedder(threads: int) -> dict[str, Any]:
 
 
 def counting_beside_sorting() -> dict[str, Any]:
-    from fct import metrics
     from fct.arrays.vectors import normalise
+    from fct.search import metrics
 
     rng = np.random.default_rng(0)
     x, labels = normalise(rng.normal(size=(4000, 128))), rng.integers(0, 200, 4000)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fct.intervals import Estimate
+from fct.search.intervals import Estimate
 from registry.gates import decide, worst_class, worst_groups
 from registry.settings import GateSettings, read
 

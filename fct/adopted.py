@@ -14,11 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fct import copies
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder, write_json
 from fct.errors import BadInput
-from fct.intervals import FEWEST as FEWEST_UNSEEN
+from fct.search import copies
+from fct.search.intervals import FEWEST as FEWEST_UNSEEN
 from fct.splitting import fill
 
 CANARIES = 64
@@ -57,8 +57,8 @@ class Rows:
 class Given:
     """Given pairs: old (G, D), new (G, E), psi (G, P) int8; labels and sources (G,) str, "" where there is none.
 
-    ``copies``: (G,) int64, the first row of each row's group of copies (:mod:`fct.copies`). ``left``, ``said``: as of :class:`Rows`.
-    ``doubtful``: share in groups too large to be called copies (:func:`fct.copies.look`); None where nobody has looked.
+    ``copies``: (G,) int64, the first row of each row's group of copies (:mod:`fct.search.copies`). ``left``, ``said``: as of :class:`Rows`.
+    ``doubtful``: share in groups too large to be called copies (:func:`fct.search.copies.look`); None where nobody has looked.
     """
 
     old: np.ndarray
@@ -137,7 +137,7 @@ def strangers(known: np.ndarray, asked: np.ndarray, seed: int = 0) -> float:
 
     Vectors of two networks trained alike but for the seed: 1.00 and 0.99 of them; the same network, other images: 0.06.
     """
-    from fct import coverage
+    from fct.search import coverage
 
     rng = np.random.default_rng(seed)
     reference, looked = (np.asarray(rows[np.sort(rng.permutation(len(rows))[:LOOKED_AT])], dtype=np.float32) for rows in (known, asked))

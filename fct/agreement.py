@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fct import metrics
 from fct.arrays import vectors
 from fct.pairs import Sample
+from fct.search import metrics
 
 NEIGHBOURS = 10
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fct import order
 from fct.pairs import Sample
+from fct.search import order
 
 QUERIES = 2000
 STEPS = 11

@@ -18,9 +18,9 @@ from fct import evaluation, forward
 from fct import program as programs
 from fct.arrays import vectors
 from fct.forward.settings import FitSettings, published
-from fct.intervals import Bootstrap, rho
 from fct.pairs import Sample
 from fct.release import Release
+from fct.search.intervals import Bootstrap, rho
 
 ROWS = {
     "pixels": "raw pixels",

@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from fct import metrics
 from fct.arrays import vectors
 from fct.arrays.files import whole_folder, write_json
 from fct.errors import BadInput
-from fct.intervals import Bootstrap, Estimate, rho
 from fct.pairs import Sample
+from fct.search import metrics
+from fct.search.intervals import Bootstrap, Estimate, rho
 
 NAMES = ("top1", "top5", "mAP")
 ROWS = {"oo": "old/old", "nh": "new/h(old)", "nn": "new/new"}

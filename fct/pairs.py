@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fct import augment, copies, preview
+from fct import augment, preview
 from fct import device as devices
 from fct import program as programs
 from fct.arrays import digests, vectors
@@ -30,6 +30,7 @@ from fct.datasets.images import read_images
 from fct.datasets.manifest import Manifest, read_manifest
 from fct.errors import BadInput
 from fct.release import Release
+from fct.search import copies
 from fct.settings import EmbedSettings
 
 SEEN_ALONE = 16  # images of a part that are embedded once more
@@ -120,7 +121,7 @@ def write_pairs(
 ) -> dict[str, int]:
     """Embed fitting images, pool, evaluation sample and canaries with both releases, whole or not at all.
 
-    Fitting and pool images that are copies of evaluated ones (:mod:`fct.copies`) are left out of the fit, and counted.
+    Fitting and pool images that are copies of evaluated ones (:mod:`fct.search.copies`) are left out of the fit, and counted.
 
     Args:
         data: folder with a manifest (:mod:`fct.datasets.manifest`); gallery splits are never read.

@@ -1,6 +1,6 @@
 """One split of a user's rows: fitting rows for h, evaluation rows that h never sees.
 
-Rows of one source, and copies (:mod:`fct.copies`), are never on both sides. With labels a share of the classes is kept from h entirely (unseen classes), because
+Rows of one source, and copies (:mod:`fct.search.copies`), are never on both sides. With labels a share of the classes is kept from h entirely (unseen classes), because
 classes that h was fitted on flatter it. Legend: N rows given, F fitting rows, V evaluation rows.
 """
 

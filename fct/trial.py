@@ -1,7 +1,7 @@
 """A trial of an upgrade on vectors alone: is the new model better here, and how much of that comes back without re-embedding?
 
 The rows are split once. h is fitted on the *fitting* rows and never sees the *evaluation* rows, which serve as query and gallery,
-self-matches and own sources hidden. Rows of one source, and copies (:mod:`fct.copies`), are never on both sides; with labels some classes are kept from h entirely
+self-matches and own sources hidden. Rows of one source, and copies (:mod:`fct.search.copies`), are never on both sides; with labels some classes are kept from h entirely
 (unseen classes). Without labels nothing can say which model is better; what is measured then is neighbourhood agreement: how many of the
 ten nearest items that new/new finds are found.
 
@@ -18,15 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from fct import backfilling, copies, evaluation, forward, metrics, order
+from fct import backfilling, evaluation, forward
 from fct.agreement import agreement, neighbours
 from fct.arrays import digests, vectors
 from fct.arrays import given as seeds
 from fct.errors import BadInput
 from fct.forward import METHODS, FitSettings, Forward
 from fct.forward.settings import AUTO
-from fct.intervals import FEWEST, Bootstrap, Estimate, difference, rho
 from fct.pairs import Sample
+from fct.search import copies, metrics, order
+from fct.search.intervals import FEWEST, Bootstrap, Estimate, difference, rho
 from fct.splitting import Split, class_numbers, split, unsplit
 
 CURVE_QUERIES, RANDOM_ORDERS = 1000, 5

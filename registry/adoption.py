@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fct import adopted, copies, release
+from fct import adopted, release
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder
 from fct.errors import BadInput
 from fct.gallery import features_name
+from fct.search import copies
 from registry import alarm, lock
 from registry.decisions import ledger_lock
 from registry.workspace import Workspace

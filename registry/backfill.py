@@ -17,12 +17,13 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import evaluation, metrics, order, pairs
+from fct import evaluation, pairs
 from fct import program as programs
 from fct.arrays import flaws, vectors
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, features_name
 from fct.release import Release
+from fct.search import metrics, order
 from registry import alarm, lock, names, rereading
 from registry.arrivals import Arrival, admitted
 from registry.decisions import ledger_lock

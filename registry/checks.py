@@ -13,20 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from fct import backfilling, canary, coverage, evaluation, thresholds
+from fct import backfilling, canary, evaluation, thresholds
 from fct import device as devices
 from fct import index as indexes
 from fct import program as programs
 from fct.arrays import vectors
 from fct.arrays.files import read_object
 from fct.canary import CanaryPromise, CanaryResult
-from fct.coverage import Coverage
 from fct.datasets import manifest as manifests
 from fct.errors import BadInput
 from fct.forward import Forward
 from fct.making import measure as measure_release
 from fct.pairs import Sample, load_sample
 from fct.release import Release
+from fct.search import coverage
+from fct.search.coverage import Coverage
 from registry.fitting import is_closed
 from registry.gates import LiveChecks
 from registry.settings import GateSettings, Settings

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fct.canary import CanaryResult
-from fct.coverage import Coverage
 from fct.evaluation import bootstrap
-from fct.intervals import Estimate, difference, rho
+from fct.search.coverage import Coverage
+from fct.search.intervals import Estimate, difference, rho
 from registry import sample_gates
 from registry.measurement import Measurement, absent, below, holm, of
 from registry.settings import GateSettings

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fct.intervals import FEWEST, Estimate
+from fct.search.intervals import FEWEST, Estimate
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Measurement:
         strict: whether the bound itself fails (``>`` instead of ``≥``); ``most`` whether it is an upper bound (``≤``).
         applies: whether there was something to measure; ``answered``: not, because the answer is known beforehand (a closed form has
             no closed form to beat). A gate of ``must_apply`` that is answered is not missing.
-        classes: behind the interval, where classes were resampled for it; below :data:`fct.intervals.FEWEST` nothing is decided.
+        classes: behind the interval, where classes were resampled for it; below :data:`fct.search.intervals.FEWEST` nothing is decided.
         outcome: filled in by :func:`registry.gates.decide`. ``note``: a sentence for people.
     """
 

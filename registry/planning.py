@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fct import adopted, augment, children, coverage, evaluation, forward, pairs, preview
+from fct import adopted, augment, children, evaluation, forward, pairs, preview
 from fct import device as devices
 from fct import index as indexes
 from fct import program as programs
@@ -36,6 +36,7 @@ from fct.forward.rows import pairs_of
 from fct.forward.settings import CLOSED
 from fct.gallery import Gallery
 from fct.release import Release, open_release
+from fct.search import coverage
 from registry import checks, expectations
 from registry.upgrade import adopted_before
 from registry.workspace import Workspace

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fct.evaluation import bootstrap
-from fct.intervals import Bootstrap, Estimate, difference
+from fct.search.intervals import Bootstrap, Estimate, difference
 from registry.measurement import Measurement, absent, of
 from registry.settings import GateSettings
 

@@ -15,10 +15,10 @@ from benchmarks.quality.lab import Lab
 from benchmarks.quality.methods import Numbers, world_of
 from benchmarks.quality.models import model, phi
 from benchmarks.quality.sides import PICTURE
-from fct import order
 from fct.arrays import vectors
 from fct.forward import uncertainty
-from fct.intervals import Bootstrap, difference
+from fct.search import order
+from fct.search.intervals import Bootstrap, difference
 
 STEPS = 11
 RANDOM = 5

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.data import Part
-from fct import metrics
 from fct.arrays import vectors
-from fct.intervals import Bootstrap, Estimate, difference, rho
+from fct.search import metrics
+from fct.search.intervals import Bootstrap, Estimate, difference, rho
 
 NAMES = ("top1", "mAP")
 FEWEST_CLUSTERS = 10  # below so many classes queries are resampled alone

@@ -16,9 +16,9 @@ from benchmarks.quality.lab import Lab
 from benchmarks.quality.methods import Numbers, compare, tables, world_of
 from benchmarks.quality.models import chosen, new_spec, old_spec, phi
 from benchmarks.quality.sides import PICTURE
-from fct import order
 from fct.arrays import vectors
-from fct.intervals import Bootstrap, difference
+from fct.search import order
+from fct.search.intervals import Bootstrap, difference
 
 THREE = {"shipped": SHIPPED, "fct + ψ": Recipe("fct", PICTURE), "ridge + ψ + pool": Recipe("ridge", PICTURE, pool=True)}
 TOP = 10

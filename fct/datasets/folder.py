@@ -19,7 +19,7 @@ from fct.datasets.names import spellings
 from fct.datasets.settings import DataSettings
 from fct.datasets.walk import Walk, walk
 from fct.errors import BadInput
-from fct.intervals import FEWEST
+from fct.search.intervals import FEWEST
 
 LEAST_KNOWN = 2
 LEAST_IMAGES = 6  # two to evaluate in each of two splits, one to fit on, one to train on

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fct import copies
 from fct.arrays import digests, looks, vectors
 from fct.errors import BadInput
 from fct.forward.oddities import of_columns, of_labels
 from fct.forward.rows import Pairs, pairs_of
+from fct.search import copies
 
 BLOCK = 65536
 

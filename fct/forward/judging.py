@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fct import metrics
-from fct.intervals import FEWEST, Bootstrap
+from fct.search import metrics
+from fct.search.intervals import FEWEST, Bootstrap
 
 MOST_ROWS = 2000
 

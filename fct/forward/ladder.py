@@ -19,7 +19,7 @@ from fct.forward.candidates import Material, fit_candidate, usable
 from fct.forward.inputs import Inputs
 from fct.forward.rows import Pairs, held_out, parts
 from fct.forward.settings import CLOSED, FitSettings, adapted
-from fct.intervals import difference
+from fct.search.intervals import difference
 
 HELD_OUT = 0.05  # what a fit keeps aside for its own numbers
 JUDGED_ROWS = 1000  # rows wanted for the decision; small inputs are judged in several rounds

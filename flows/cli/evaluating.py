@@ -63,8 +63,8 @@ def evaluate(
     if pairs is not None:
         _pairs(pairs, transformed, metric, out, params, json)
         return
-    from fct import retrieval
     from fct.errors import BadInput
+    from fct.search import retrieval
 
     depths = _depths(top_k)
     sides = {"query_ids": query_ids, "gallery_ids": gallery_ids, "query_sources": query_sources, "gallery_sources": gallery_sources}
@@ -125,9 +125,9 @@ def curve(
 
     import numpy as np
 
-    from fct import order, retrieval
     from fct.arrays import given as seeds
     from fct.errors import BadInput
+    from fct.search import order, retrieval
 
     started = time.perf_counter()
     needed = {"query": query, "transformed": transformed, "native": native, "query_labels": query_labels, "gallery_labels": gallery_labels}
@@ -195,7 +195,7 @@ def _say_drawn(result: dict[str, Any]) -> None:
 
 
 def _interval(ends: list[float | None], digits: str) -> str:
-    from fct.intervals import FEWEST
+    from fct.search.intervals import FEWEST
 
     lower, upper = ends
     if lower is None or upper is None:

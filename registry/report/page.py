@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from fct import metrics
 from fct.arrays import vectors
 from fct.pairs import Sample
+from fct.search import metrics
 from registry.report import figures
 from registry.report.description import consequence, decisions
 from registry.report.picture import open_image

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from fct import copies
 from fct.evaluation import ROWS
 from fct.pairs import Sample
+from fct.search import copies
 from registry.titles import TITLES
 
 NAMES = {"top1": "top-1", "mAP": "mAP", "top5": "top-5"}

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from fct import agreement, copies
+from fct import agreement
 from fct import trial as trials
 from fct.evaluation import as_json
-from fct.intervals import FEWEST, Estimate
+from fct.search import copies
+from fct.search.intervals import FEWEST, Estimate
 from fct.trial import Trial
 from registry.gates import more_queries
 from registry.report.review import INFINITE, interval, number

@@ -16,7 +16,7 @@ from fct import agreement
 from fct import trial as trials
 from fct.datasets.walk import OUTSIDE, Walk, walk
 from fct.errors import BadInput
-from fct.intervals import Estimate
+from fct.search.intervals import Estimate
 from fct.trial import Trial
 from registry.report import figures, page
 from registry.report import trial as words

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fct import counting
+from fct.search import counting
 
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])

@@ -2,7 +2,7 @@ import numpy as np
 import oracles
 import pytest
 
-from fct import coverage
+from fct.search import coverage
 
 
 @pytest.mark.parametrize("dim", [3, 40])

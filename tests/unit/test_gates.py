@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fct.canary import CanaryResult
-from fct.coverage import Coverage
+from fct.search.coverage import Coverage
 from registry import gates, verdict
 from registry.gates import LiveChecks, Measurement, Rehearsal, decide, measure, more_queries, overall
 from registry.measurement import below, holm

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fct.errors import BadInput
-from fct.intervals import BITS, FEWEST, Bootstrap, Estimate, lower_bound, recovered, totals
+from fct.search.intervals import BITS, FEWEST, Bootstrap, Estimate, lower_bound, recovered, totals
 
 
 def queries(seed=0, classes=40, each=8):
@@ -58,7 +58,7 @@ def test_the_subsets_are_a_group_and_every_class_is_in_half_of_them(classes):
 def test_subsets_add_up_whatever_the_block(monkeypatch):
     sums = np.random.default_rng(0).normal(size=(30, 3))
     whole = totals(sums, 5)
-    monkeypatch.setattr("fct.intervals.BLOCK", 1000)
+    monkeypatch.setattr("fct.search.intervals.BLOCK", 1000)
     np.testing.assert_allclose(totals(sums, 5), whole, rtol=1e-12)
     assert (whole != totals(sums, 6)).any()
 

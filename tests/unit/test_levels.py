@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fct import levels as module
+from fct.search import levels as module
 
 
 def rows_of_levels(seed, rows, count, kind):

@@ -5,13 +5,13 @@ import pytest
 import torch
 from conftest import SIZE
 
-from fct import metrics
 from fct import program as programs
 from fct.arrays import digests
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput
 from fct.making import known_part, make_release, measure
+from fct.search import metrics
 from fct.settings import EmbedderSettings, SideSettings
 
 EMBEDDER = EmbedderSettings("small-cnn", dim=8, classes=0.5, epochs=1, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1)

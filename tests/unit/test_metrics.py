@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import metrics
 from fct.errors import BadInput
+from fct.search import metrics
 
 A_FEW = settings(deadline=None, max_examples=40)
 
@@ -190,7 +190,7 @@ def test_bad_input_is_refused_by_name():
 @pytest.mark.parametrize("hide", [False, True])
 def test_a_gallery_of_many_blocks_gives_the_same_as_one(metric, scores, hide, monkeypatch):
     rng = np.random.default_rng(5)
-    monkeypatch.setattr("fct.counting.SCORES", scores)
+    monkeypatch.setattr("fct.search.counting.SCORES", scores)
     for seed in range(3):
         query, gallery, of_query, of_gallery = world(seed, metric=metric, n=40, g=170)
         extra = {"query_ids": np.arange(40), "gallery_ids": np.arange(170)} if hide else {}
@@ -240,7 +240,7 @@ def test_a_memory_map_is_read_in_blocks_and_never_as_a_whole(tmp_path, monkeypat
         def __array__(self, *_, **__):
             raise AssertionError("the whole gallery was converted")
 
-    monkeypatch.setattr("fct.counting.SCORES", 2048)
+    monkeypatch.setattr("fct.search.counting.SCORES", 2048)
     monkeypatch.setattr("fct.arrays.flaws.NUMBERS", 800)
     rng = np.random.default_rng(0)
     query, gallery = rng.normal(size=(20, 8)).astype(np.float32), rng.normal(size=(700, 8)).astype(np.float16)
@@ -253,7 +253,7 @@ def test_a_memory_map_is_read_in_blocks_and_never_as_a_whole(tmp_path, monkeypat
 
 
 def test_classes_may_be_as_large_as_the_gallery(monkeypatch):
-    monkeypatch.setattr("fct.counting.COUNTERS", 500)  # one query at a time
+    monkeypatch.setattr("fct.search.counting.COUNTERS", 500)  # one query at a time
     query, gallery, of_query, of_gallery = world(2, metric="l2", classes=1)
     agree(
         metrics.per_query(query, gallery, of_query, of_gallery, metric="l2"),

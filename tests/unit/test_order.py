@@ -4,8 +4,8 @@ import numpy as np
 import oracles
 import pytest
 
-from fct import metrics, order
 from fct.errors import BadInput
+from fct.search import metrics, order
 
 
 def world(seed, metric, n=17, g=26, dim=4):
@@ -40,7 +40,7 @@ def test_a_curve_is_that_of_every_mixed_gallery_built_and_searched_naively(metri
 
 @pytest.mark.parametrize("metric", ["cosine", "l2"])
 def test_on_real_numbers_and_galleries_of_many_blocks_it_agrees_with_per_query(metric, monkeypatch):
-    monkeypatch.setattr("fct.counting.SCORES", 4096)
+    monkeypatch.setattr("fct.search.counting.SCORES", 4096)
     rng = np.random.default_rng(0)
     query, transformed, native = (rng.normal(size=(rows, 33)).astype(np.float32) for rows in (70, 211, 211))
     native[::3] = transformed[::3]  # native and transformed tie

@@ -3,8 +3,8 @@ import oracles
 import pytest
 
 import fct
-from fct import retrieval
 from fct.errors import BadInput
+from fct.search import retrieval
 
 
 def world(seed=0, n=60, g=90, classes="abcd"):

@@ -11,8 +11,8 @@ from PIL import Image
 from fct import agreement, splitting, trial
 from fct.errors import BadInput
 from fct.forward import FitSettings
-from fct.intervals import Estimate
 from fct.pairs import Sample
+from fct.search.intervals import Estimate
 from registry.report import page, trial_page
 from registry.report import trial as words
 from registry.report.trial import Costs, decided, overall

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from fct import counting, metrics
 from fct.arrays import vectors
 from fct.errors import BadInput
-from fct.intervals import Bootstrap, difference
+from fct.search import counting, metrics
+from fct.search.intervals import Bootstrap, difference
 
 NAMES = ("top1", "mAP")
 STEPS = 11
@@ -169,12 +169,12 @@ def curve(
     Args:
         query: (Q, D) native queries; transformed, native: (G, D), row by row of the same items; any real dtype, memory maps too.
         order: (G,) int, a permutation of the gallery's rows, first = recomputed first.
-        query_labels … gallery_sources, metric: as in :func:`fct.metrics.per_query`.
+        query_labels … gallery_sources, metric: as in :func:`fct.search.metrics.per_query`.
         steps: how many β, equally spaced from 0 to 1.
         title: of a progress bar on stderr.
 
     Raises:
-        BadInput: as :func:`fct.metrics.per_query`; galleries of different shapes; no permutation; fewer than 2 steps, or more than 1,001.
+        BadInput: as :func:`fct.search.metrics.per_query`; galleries of different shapes; no permutation; fewer than 2 steps, or more than 1,001.
     """
     return curves(
         query,

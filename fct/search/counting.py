@@ -1,7 +1,7 @@
 """Ranks by counting: exact search where no row of scores is ever sorted and no gallery is ever held whole.
 
 The scores of a query's own positives are taken out first; then every score of the gallery is only put between them
-(:class:`~fct.levels.Levels`) and counted. One walk serves several mixed galleries at once: a row belongs to the first gallery until its *move*,
+(:class:`~fct.search.levels.Levels`) and counted. One walk serves several mixed galleries at once: a row belongs to the first gallery until its *move*,
 the step at which it changes over to the second.
 
 Legend: Q queries, G gallery rows, D dimensions, B queries of a block, W gallery rows of a block, K galleries (1 or 2), C positives
@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fct.levels import Levels
+from fct.search.levels import Levels
 
 SCORES = 1 << 21  # of one block: 16 MB
 FEW = 64  # queries of a block make a product fast enough

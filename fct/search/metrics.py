@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fct import counting
 from fct.arrays import texts, vectors
 from fct.errors import BadInput
+from fct.search import counting
 
 METRICS = ("cosine", "l2")
 MIDDLE = 1000  # rows whose mean stands for that of all

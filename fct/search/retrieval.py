@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from fct import metrics
 from fct.arrays import flaws, looks, texts, vectors
 from fct.arrays import given as seeds
 from fct.errors import BadInput
-from fct.intervals import Bootstrap, Estimate
+from fct.search import metrics
+from fct.search.intervals import Bootstrap, Estimate
 
 
 def peak_memory_bytes() -> int:
@@ -138,7 +138,7 @@ def evaluate(
 
     Args:
         query: (Q, D); gallery: (G, D); any real dtype, memory maps too (read block by block).
-        query_labels … gallery_sources, metric: as in :func:`fct.metrics.per_query`.
+        query_labels … gallery_sources, metric: as in :func:`fct.search.metrics.per_query`.
         top_k: which top-k to report.
         max_queries: search for no more than so many, drawn at random with ``seed`` (also the seed of the intervals).
         title: of a progress bar on stderr.
@@ -151,7 +151,7 @@ def evaluate(
         ``peak_memory_bytes`` of the process; where queries were drawn, ``max_queries`` and ``n_queries_given``.
 
     Raises:
-        BadInput: as :func:`fct.metrics.per_query`; ``top_k`` or ``max_queries`` below 1; labels that are all equal; a seed below 0.
+        BadInput: as :func:`fct.search.metrics.per_query`; ``top_k`` or ``max_queries`` below 1; labels that are all equal; a seed below 0.
     """
     started = time.perf_counter()
     seeds.seed(seed)
