@@ -12,11 +12,11 @@ from fct import evaluation, side
 from fct import program as programs
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
+from fct.embedder.training import train_embedder
 from fct.errors import BadInput
 from fct.pairs import POPULATIONS, Sample
 from fct.release import Release, write
 from fct.settings import EmbedderSettings, SideSettings
-from fct.training import train_embedder
 
 
 def known_part(classes: list[str], share: float) -> list[str]:

@@ -21,13 +21,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fct import augment, preview
 from fct import device as devices
+from fct import preview
 from fct import program as programs
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder, write_json
 from fct.datasets.images import read_images
 from fct.datasets.manifest import Manifest, read_manifest
+from fct.embedder import augment
 from fct.errors import BadInput
 from fct.release import Release
 from fct.search import copies

@@ -23,7 +23,7 @@ class EmbedderSettings:
     Attributes:
         classes: the fraction of the known classes (by sorted name, every other one first) that it is trained on.
         label_smoothing: of the softmax loss; the other losses have none.
-        loss: ``softmax`` (cross-entropy of a linear head), ``arcface`` or ``supervised-contrastive`` (:mod:`fct.losses`).
+        loss: ``softmax`` (cross-entropy of a linear head), ``arcface`` or ``supervised-contrastive`` (:mod:`fct.embedder.losses`).
 
     Raises:
         BadInput: unknown loss.
@@ -107,7 +107,7 @@ class SideSettings:
 class EmbedSettings:
     """params.yaml, ``embed``: the splits that are fitting images (labelled) and pool (unlabelled), views of each, batch of a program.
 
-    ``pool_recombined``: further views of the pool, of pictures put together from two (:func:`fct.augment.recombined`).
+    ``pool_recombined``: further views of the pool, of pictures put together from two (:func:`fct.embedder.augment.recombined`).
     ``preview``: give h what the new embedder sees in ψ, where ψ is a picture (:mod:`fct.preview`).
     """
 

@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fct import augment
 from fct import picture as picture_of
 from fct.coders import Projection, Thumbnail, enlarge, fit_projection, fit_water_filled
 from fct.device import AUTO
+from fct.embedder import augment
+from fct.embedder.training import unit
 from fct.errors import BadInput
 from fct.settings import KINDS, SideSettings
 from fct.ssl import nt_xent, train_simclr, train_vicreg, vicreg
-from fct.training import unit
 
 __all__ = [
     "Program",

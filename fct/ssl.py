@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from fct import augment
-from fct.embedder import _Block, _conv
-from fct.training import batches, unit
+from fct.embedder import augment
+from fct.embedder.networks import _Block, _conv
+from fct.embedder.training import batches, unit
 
 if TYPE_CHECKING:
     from fct.settings import SideSettings

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from fct import adopted, augment, children, evaluation, forward, pairs, preview
+from fct import adopted, children, evaluation, forward, pairs, preview
 from fct import device as devices
 from fct import index as indexes
 from fct import program as programs
 from fct.arrays import vectors
 from fct.datasets import manifest as manifests
 from fct.datasets.images import read_images
+from fct.embedder import augment
 from fct.errors import BadInput
 from fct.forward.fitting import fit_network, steps_of
 from fct.forward.rows import pairs_of

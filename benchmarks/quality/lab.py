@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from benchmarks.quality.data import Data, read
-from fct import augment
 from fct.arrays import digests
 from fct.arrays.files import whole_file
+from fct.embedder import augment
 
 ROOT = Path(__file__).parents[2]
 VIEW_SEEDS = {"fitting": 0, "pool": 1}

@@ -14,8 +14,8 @@ from torch import nn
 
 from benchmarks.quality.lab import Lab
 from fct import embedder, making
+from fct.embedder.training import train_embedder, unit
 from fct.settings import EmbedderSettings
-from fct.training import train_embedder, unit
 
 THIN = 10  # of a subgroup that is under-represented, one image in so many
 

@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from fct import augment
+from fct.embedder import augment
 
 
 def images(n=6, channels=1, size=16, seed=0):

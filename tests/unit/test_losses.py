@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from fct import losses
+from fct.embedder import losses
+from fct.embedder.losses import Influence
 from fct.errors import BadInput
-from fct.losses import Influence
 
 
 def rows(n=7, dims=5, classes=4, seed=0):

@@ -6,12 +6,13 @@ import torch
 from conftest import SIZE
 from test_making import EMBEDDER, SIDE
 
-from fct import augment, codes, pairs, picture, preview
+from fct import codes, pairs, picture, preview
 from fct import program as programs
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
+from fct.embedder import augment
 from fct.errors import BadInput
 from fct.making import make_release
 from fct.pairs import convert, load_sample, write_pairs

@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from fct import augment, embedder, losses
 from fct import device as devices
+from fct import embedder
+from fct.embedder import augment, losses
+from fct.embedder.losses import Influence
 from fct.errors import BadInput
-from fct.losses import Influence
 from fct.settings import EmbedderSettings
 
 
@@ -47,13 +48,13 @@ def train_embedder(
     """Train on random views, one-cycle learning rate, AdamW.
 
     ``supervised-contrastive`` sees two views of each image of a batch; its head learns by cross-entropy from φ that is held fixed.
-    ``arcface``: the head returned is linear, see :func:`fct.losses.cosine_head`.
+    ``arcface``: the head returned is linear, see :func:`fct.embedder.losses.cosine_head`.
 
     Args:
         images: (N, C, S, S) uint8.
         labels: (N,) class numbers 0 … K−1.
         influence: head of an older version that must classify φ rightly too: BCT, compatible with the old gallery without h
-            (:func:`fct.losses.influence`). Together with any loss.
+            (:func:`fct.embedder.losses.influence`). Together with any loss.
         precision: see :func:`fct.device.precision`.
 
     Returns:
