@@ -41,7 +41,7 @@ def steps(rounds: int) -> dict[str, Any]:
     from fct.forward.fitting import fit_network
     from fct.forward.rows import Pairs
     from fct.forward.settings import FitSettings
-    from fct.picture import fit as fit_drawer
+    from fct.side.picture import fit as fit_drawer
 
     torch.set_num_threads(1)
     cpu, rng = torch.device("cpu"), np.random.default_rng(0)

@@ -25,10 +25,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fct import codes, tables
+from fct import tables
 from fct.arrays.digests import of_json
 from fct.arrays.vectors import check, differ
 from fct.errors import BadInput, OperationFailed
+from fct.side import codes
 from fct.tables import Chosen, TableState
 
 if TYPE_CHECKING:
@@ -184,7 +185,7 @@ class Gallery:
 
         Args:
             phi: (N, D) float16 or float32. psi: (N, P) int8, or None where the version has no side-information.
-            psi_bits: of every code of ψ, or one number for each of the P codes; ψ is stored packed (:mod:`fct.codes`).
+            psi_bits: of every code of ψ, or one number for each of the P codes; ψ is stored packed (:mod:`fct.side.codes`).
 
         Raises:
             BadInput: another embedder, dimension or dtype than the table's; NaN, infinity or a zero-norm row; an id twice;

@@ -1,6 +1,6 @@
 """Preview: what the new embedder sees in the side-information, where that is a picture.
 
-Side-information of the kind ``picture`` is the image in very few bits. It can be drawn again, coarsely (:mod:`fct.picture`), and the
+Side-information of the kind ``picture`` is the image in very few bits. It can be drawn again, coarsely (:mod:`fct.side.picture`), and the
 new embedder can look at the drawing: φ_new(drawing) is a first guess of the item's new vector, and h corrects it with all that φ_old
 and ψ say. No image is read. It costs one run of the new embedder an item, from bytes that lie beside the vector.
 
@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fct import picture
 from fct import program as programs
 from fct.errors import BadInput
+from fct.side import picture
 
 if TYPE_CHECKING:
     from fct.release import Release

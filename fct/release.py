@@ -20,17 +20,17 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from fct import codes
 from fct.arrays import digests
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import Altered, BadInput
+from fct.side import codes
 
 if TYPE_CHECKING:  # a release can be opened, and compared with its digests, without torch
     import torch
     from torch import nn
 
-    from fct import picture as pictures
     from fct import program as programs
+    from fct.side import picture as pictures
 
 FORMAT = 1
 METRICS = ("cosine", "l2")
@@ -129,7 +129,7 @@ class Release:
 
     def picture(self) -> pictures.Drawer | None:
         """What draws an image from ψ again, or None where ψ is no picture."""
-        from fct import picture as pictures
+        from fct.side import picture as pictures
 
         path = self.folder / PICTURE
         return pictures.from_tensors(load_file(path)) if path.exists() else None
@@ -195,8 +195,8 @@ def write(
     """
     import torch
 
-    from fct import picture as pictures
     from fct import program as programs
+    from fct.side import picture as pictures
 
     channels = {"L": 1, "RGB": 3}.get(mode)
     if channels is None:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fct import adopted, pairs, picture
+from fct import adopted, pairs
 from fct import index as indexes
 from fct.arrays import vectors
 from fct.datasets.items import Item
@@ -31,6 +31,7 @@ from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.transformation import Forward
 from fct.forward.uncertainty import Uncertainty
 from fct.gallery import Batch
+from fct.side import picture
 from registry import fitting
 from registry.carrying import Maker
 from registry.publish import flat_metrics

@@ -15,8 +15,9 @@ import torch
 
 from benchmarks.quality.lab import Lab
 from benchmarks.quality.models import ModelSpec, chosen, embed, model
-from fct import coders, comparison, picture, side
+from fct import comparison, side
 from fct.arrays import digests
+from fct.side import coders, picture
 
 PICTURE_EPOCHS = 4
 CODER = ("mean", "components", "step", "reach")  # a projection's buffers
@@ -28,7 +29,7 @@ Encode = Callable[[np.ndarray], np.ndarray]  # (N, C, S, S) uint8 → (N, P) int
 
 @dataclass(frozen=True)
 class SideSpec:
-    """``kinds``: one or more of fct.side's, sharing ``bytes``; ``bits`` of a code (a picture shares its bits out as it needs them)."""
+    """``kinds``: one or more of fct.side.kinds's, sharing ``bytes``; ``bits`` of a code (a picture shares its bits out as it needs them)."""
 
     kinds: tuple[str, ...]
     bytes: int

@@ -1,6 +1,6 @@
 """Embedders: networks that turn images into (φ, mid-level map).
 
-The mid-level map keeps the spatial layout; side-information can be a projection of it (:mod:`fct.side`).
+The mid-level map keeps the spatial layout; side-information can be a projection of it (:mod:`fct.side.kinds`).
 
 Legend: N images, C channels, S side of the square image in pixels, D dimensions of φ, c h w the map.
 """

@@ -8,10 +8,11 @@ import resource
 import numpy as np
 import pytest
 
-from fct import codes, tables
+from fct import tables
 from fct.arrays.digests import of_rows
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.gallery import Gallery, forward_origin, space_name
+from fct.side import codes
 
 PRINT = "a" * 64
 H = "0123456789abcdef" * 4

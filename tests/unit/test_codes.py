@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from fct import codes
 from fct.errors import BadInput
 from fct.settings import BITS
+from fct.side import codes
 
 
 def draw(rng, n, bits):

@@ -6,7 +6,7 @@ import torch
 from conftest import SIZE
 from test_making import EMBEDDER, SIDE
 
-from fct import codes, pairs, picture, preview
+from fct import pairs, preview
 from fct import program as programs
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json
@@ -17,6 +17,7 @@ from fct.errors import BadInput
 from fct.making import make_release
 from fct.pairs import convert, load_sample, write_pairs
 from fct.settings import EmbedSettings
+from fct.side import codes, picture
 
 SETTINGS = EmbedSettings(fitting=("train", "fitting"), pool=("pool",), views=3, pool_views=2, pool_recombined=1, preview=True, batch=16)
 

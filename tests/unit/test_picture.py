@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from fct import picture, preview
+from fct import preview
 from fct.errors import BadInput
+from fct.side import picture
 
 CPU = torch.device("cpu")
 

@@ -5,10 +5,11 @@ import oracles
 import pytest
 import torch
 
-from fct import codes, embedder, program, side
+from fct import embedder, program, side
 from fct.comparison import Thumbnail as Stored
 from fct.errors import BadInput
 from fct.settings import KINDS, SideSettings
+from fct.side import codes
 
 SETTINGS = SideSettings(
     ("simclr", "pca"), dims=6, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002

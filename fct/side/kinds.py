@@ -7,10 +7,10 @@ version had, without their labels:
                from its flattened feature map.
 ``vicreg``     the same encoder trained by VICReg (Bardes et al. 2022, arXiv 2105.04906).
 ``pca``        the embedder's own mid-level map, flattened.
-``picture``    the image itself: a PCA of its pixels, and a small network that draws it again (:mod:`fct.picture`).
+``picture``    the image itself: a PCA of its pixels, and a small network that draws it again (:mod:`fct.side.picture`).
 ``thumbnail``  the picture itself, small and grey, in few grey levels: what every learned kind has to beat.
 
-All but the last are projected by a PCA and stored as codes (:mod:`fct.codes`): of 8, 4, 2 or 1 bits each, or within a number of bytes
+All but the last are projected by a PCA and stored as codes (:mod:`fct.side.codes`): of 8, 4, 2 or 1 bits each, or within a number of bytes
 that the components share by their variance. ψ is int8 in that range.
 Legend: N images, C channels, S side in pixels, F flattened map, P dimensions of ψ.
 """
@@ -24,14 +24,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fct import picture as picture_of
-from fct.coders import Projection, Thumbnail, enlarge, fit_projection, fit_water_filled
 from fct.device import AUTO
 from fct.embedder import augment
 from fct.embedder.training import unit
 from fct.errors import BadInput
 from fct.settings import KINDS, SideSettings
-from fct.ssl import nt_xent, train_simclr, train_vicreg, vicreg
+from fct.side import picture as picture_of
+from fct.side.coders import Projection, Thumbnail, enlarge, fit_projection, fit_water_filled
+from fct.side.ssl import nt_xent, train_simclr, train_vicreg, vicreg
 
 __all__ = [
     "Program",

@@ -1,7 +1,7 @@
 """Side-information in few bits: step sizes that lose least, bits shared out over components, and codes packed into bytes.
 
 A code of b bits is an int8 number c in −2^(b−1) … 2^(b−1) − 1 (4 bits: −8 … 7) and stands for the middle of its cell, (c + ½)·step:
-with an even number of cells none of the few levels is lost, and one bit is a sign. Codes of 8 bits as :mod:`fct.side` makes them
+with an even number of cells none of the few levels is lost, and one bit is a sign. Codes of 8 bits as :mod:`fct.side.kinds` makes them
 are −127 … 127 around zero instead; they are packed and unpacked like any others.
 
 Legend: N images, P dimensions of ψ, b bits of a code.

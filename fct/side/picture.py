@@ -1,6 +1,6 @@
 """Side-information that is a picture: drawing the image again from its codes.
 
-Codes of the kind ``picture`` are a PCA of the image in few bits (:mod:`fct.side`). Turning them back is one matrix product, and what
+Codes of the kind ``picture`` are a PCA of the image in few bits (:mod:`fct.side.kinds`). Turning them back is one matrix product, and what
 comes out is blurred and ringing. A small convolutional network, trained when the release is made and on the release's own unlabelled
 images alone, takes most of that away: it halves the squared error at 64 and 128 bytes (docs/decisions/0006-picture.md).
 

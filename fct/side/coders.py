@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fct import codes
 from fct.errors import BadInput
+from fct.side import codes
 
 LEVELS = 127  # 8 bits: int8, symmetric
 
@@ -23,7 +23,7 @@ class Projection(nn.Module):
     """A flattened map → int8 codes: PCA, then one step size per dimension.
 
     ``reach``: 2^(bits − 1) of each dimension, or None for 8 bits, where a code is the nearest whole number of steps in −127 … 127;
-    see :mod:`fct.codes` for the others.
+    see :mod:`fct.side.codes` for the others.
     """
 
     mean: Tensor
@@ -55,10 +55,10 @@ def fit_projection(maps: np.ndarray, dims: int, bits: int | Sequence[int] = 8) -
     """PCA of (N, F) float maps to ``dims`` dimensions, and the step of each.
 
     8 bits: the 99.9th percentile just fits int8 (the error is below 0.1 % of the variance whatever the rule). Fewer: the step that
-    loses least (:func:`fct.codes.best_steps`), with clipping and rounding weighed against each other on these maps.
+    loses least (:func:`fct.side.codes.best_steps`), with clipping and rounding weighed against each other on these maps.
 
     Args:
-        bits: of every code, or of each of the ``dims`` codes, as :func:`fct.codes.bits_per_component` shares them out.
+        bits: of every code, or of each of the ``dims`` codes, as :func:`fct.side.codes.bits_per_component` shares them out.
 
     Raises:
         BadInput: fewer rows or columns than ``dims``, or bits that no code can have.
@@ -95,10 +95,10 @@ def _coded(mean: Tensor, components: Tensor, projected: Tensor, each: np.ndarray
 
 
 def fit_water_filled(maps: np.ndarray, total_bits: int, most_dims: int = 512) -> tuple[Projection, np.ndarray]:
-    """PCA whose components share ``total_bits`` by their variance (:func:`fct.codes.bits_per_component`): (projection, bits (P,)).
+    """PCA whose components share ``total_bits`` by their variance (:func:`fct.side.codes.bits_per_component`): (projection, bits (P,)).
 
     For equal bytes it keeps more of the map than any number of bits that all components have. P is what the bits are enough for, at
-    most ``most_dims``; :func:`fct.codes.pack` takes the bits as they are.
+    most ``most_dims``; :func:`fct.side.codes.pack` takes the bits as they are.
 
     Raises:
         BadInput: too few maps, or more bits than the components can take.
