@@ -23,13 +23,13 @@ import numpy as np
 import torch
 import yaml
 
-from fct import program as programs
 from fct.arrays import vectors
 from fct.arrays.files import write_json
 from fct.datasets.images import read_images
 from fct.datasets.manifest import Manifest, read_manifest
 from fct.device import pick
 from fct.embedder import augment
+from fct.program import programs
 from fct.release import Release, open_release
 
 ROOT = Path(__file__).parents[1]

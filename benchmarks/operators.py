@@ -1,8 +1,8 @@
-"""Make the list of operators that a release's program may call, ``fct/operators.txt``: ``python -m benchmarks.operators``.
+"""Make the list of operators that a release's program may call, ``fct/program/operators.txt``: ``python -m benchmarks.operators``.
 
 It is what these models call once torch.export has recorded them: the embedders of this project, torchvision's ResNet-18 and -50,
 EfficientNet-B0, MobileNetV3, ConvNeXt-T, RegNet, DenseNet, ViT-B/16 and Swin-T, and the towers written below as DINOv2, CLIP and SigLIP
-have them; then a few idioms of preprocessing and side-information. What breaks a rule of :func:`fct.graph.objection` stops the command.
+have them; then a few idioms of preprocessing and side-information. What breaks a rule of :func:`fct.program.graph.objection` stops the command.
 Each model is also read back and run, and its vectors are compared with the module's own.
 """
 
@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fct import embedder, graph, operators, side
+from fct import embedder, side
 from fct.errors import BadInput
+from fct.program import graph, operators
 from fct.settings import SideSettings
 
 OUT = operators.FILE

@@ -48,7 +48,7 @@ def h_beside_the_embedder(threads: int) -> dict[str, Any]:
     import torch
 
     from fct import forward
-    from fct import program as programs
+    from fct.program import programs
     from fct.release import open_release
 
     h, new = forward.load(ROOT / "build/forward"), open_release(ROOT / "build/releases/v2")

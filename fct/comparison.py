@@ -15,10 +15,10 @@ import torch
 from torch.nn import functional
 
 from fct import evaluation, forward
-from fct import program as programs
 from fct.arrays import vectors
 from fct.forward.settings import FitSettings, published
 from fct.pairs import Sample
+from fct.program import programs
 from fct.release import Release
 from fct.search.intervals import Bootstrap, rho
 

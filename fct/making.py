@@ -9,12 +9,12 @@ import torch
 
 from fct import device as devices
 from fct import evaluation, side
-from fct import program as programs
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.embedder.training import train_embedder
 from fct.errors import BadInput
 from fct.pairs import POPULATIONS, Sample
+from fct.program import programs
 from fct.release import Release, write
 from fct.settings import EmbedderSettings, SideSettings
 

@@ -23,13 +23,13 @@ import torch
 
 from fct import device as devices
 from fct import preview
-from fct import program as programs
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder, write_json
 from fct.datasets.images import read_images
 from fct.datasets.manifest import Manifest, read_manifest
 from fct.embedder import augment
 from fct.errors import BadInput
+from fct.program import programs
 from fct.release import Release
 from fct.search import copies
 from fct.settings import EmbedSettings

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from fct import program as programs
 from fct.errors import BadInput
+from fct.program import programs
 from fct.side import picture
 
 if TYPE_CHECKING:

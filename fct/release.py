@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # a release can be opened, and compared with its digests, wit
     import torch
     from torch import nn
 
-    from fct import program as programs
+    from fct.program import programs
     from fct.side import picture as pictures
 
 FORMAT = 1
@@ -96,7 +96,7 @@ class Release:
         return "adopted" in self.about
 
     def program(self, device: torch.device | None = None) -> programs.Embed:
-        """The exported program (φ, ψ): in this process where the release has served, else in a sealed one (:mod:`fct.sandbox`).
+        """The exported program (φ, ψ): in this process where the release has served, else in a sealed one (:mod:`fct.program.sandbox`).
 
         Raises:
             BadInput: the release was adopted without one, or its program holds what no program may. Altered: it is another one.
@@ -108,10 +108,10 @@ class Release:
             )
         path = self.folder / "program.pt2"
         if not self.approved(self.digest()):
-            from fct import sandbox
+            from fct.program import sandbox
 
             return sandbox.load(path, device)
-        from fct import program as programs
+        from fct.program import programs
 
         if digests.of_file(path) != self.about["files"]["program.pt2"]:  # the approval was for those bytes
             raise Altered("the program of a release that was approved was altered", where=path, todo="restore it")
@@ -195,7 +195,7 @@ def write(
     """
     import torch
 
-    from fct import program as programs
+    from fct.program import programs
     from fct.side import picture as pictures
 
     channels = {"L": 1, "RGB": 3}.get(mode)
@@ -353,7 +353,7 @@ def _ran(release: Release) -> list[str]:
     """What is wrong with a release whose files are whole: its program is loaded and run on two canaries."""
     import torch
 
-    from fct import program as programs
+    from fct.program import programs
 
     found = []
     try:

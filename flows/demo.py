@@ -19,12 +19,12 @@ import numpy as np
 
 from fct import children, comparison, forward, pairs, preview
 from fct import device as devices
-from fct import program as programs
 from fct.arrays.files import read_json, write_json
 from fct.datasets.images import read_image, read_images
 from fct.datasets.manifest import Manifest, read_manifest
 from fct.device import cores
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
+from fct.program import programs
 from fct.release import open_release
 from flows import reconcile
 from registry import decisions, facts, lock, promotion, report, running, serving

@@ -95,7 +95,7 @@ def device(workspace: Workspace) -> Iterator[Finding]:
 
 def sealing(workspace: Workspace) -> Iterator[Finding]:
     """What this machine keeps from the programs of releases that nobody has approved."""
-    from fct import sandbox
+    from fct.program import sandbox
 
     found = sandbox.in_force()
     kept = ", ".join(part for part, on in found.items() if on) or "nothing"

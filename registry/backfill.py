@@ -18,10 +18,10 @@ from tqdm import tqdm
 
 from fct import device as devices
 from fct import evaluation, pairs
-from fct import program as programs
 from fct.arrays import flaws, vectors
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, features_name
+from fct.program import programs
 from fct.release import Release
 from fct.search import metrics, order
 from registry import alarm, lock, names, rereading

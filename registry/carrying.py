@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from fct import device as devices
 from fct import forward, preview
-from fct import program as programs
 from fct.arrays import digests
 from fct.errors import NotPermitted
 from fct.gallery import NATIVE, Batch, features_name, forward_origin
+from fct.program import programs
 from registry import alarm, expectations, rereading
 from registry.revision import Revision
 from registry.workspace import Workspace

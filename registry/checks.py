@@ -16,7 +16,6 @@ import numpy as np
 from fct import backfilling, canary, evaluation, thresholds
 from fct import device as devices
 from fct import index as indexes
-from fct import program as programs
 from fct.arrays import vectors
 from fct.arrays.files import read_object
 from fct.canary import CanaryPromise, CanaryResult
@@ -25,6 +24,7 @@ from fct.errors import BadInput
 from fct.forward import Forward
 from fct.making import measure as measure_release
 from fct.pairs import Sample, load_sample
+from fct.program import programs
 from fct.release import Release
 from fct.search import coverage
 from fct.search.coverage import Coverage

@@ -13,10 +13,10 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import program as programs
 from fct.arrays import flaws
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery import Gallery, Ingested
+from fct.program import programs
 from fct.release import Release
 from registry import alarm, lock, rereading
 from registry.arrivals import Arrival, declared, find

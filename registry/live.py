@@ -19,10 +19,10 @@ import numpy as np
 
 from fct import device as devices
 from fct import forward, preview
-from fct import program as programs
 from fct.arrays import vectors
 from fct.arrays.files import read_json
 from fct.errors import FctError
+from fct.program import programs
 from fct.release import Release
 from registry import facts, names
 from registry.revision import still_theirs, verify

@@ -26,7 +26,6 @@ import torch
 from fct import adopted, children, evaluation, forward, pairs, preview
 from fct import device as devices
 from fct import index as indexes
-from fct import program as programs
 from fct.arrays import vectors
 from fct.datasets import manifest as manifests
 from fct.datasets.images import read_images
@@ -36,6 +35,7 @@ from fct.forward.fitting import fit_network, steps_of
 from fct.forward.rows import pairs_of
 from fct.forward.settings import CLOSED
 from fct.gallery import Gallery
+from fct.program import programs
 from fct.release import Release, open_release
 from fct.search import coverage
 from registry import checks, expectations

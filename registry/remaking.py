@@ -15,12 +15,12 @@ from tqdm import tqdm
 
 from fct import device as devices
 from fct import fragments
-from fct import program as programs
 from fct.arrays import flaws
 from fct.arrays.vectors import NOISE
 from fct.errors import BadInput
 from fct.forward import Forward
 from fct.gallery import Batch, features_name
+from fct.program import programs
 from fct.release import Release
 from registry import rereading
 from registry.arrivals import PART, Arrival, admitted

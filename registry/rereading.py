@@ -16,11 +16,11 @@ import numpy as np
 
 from fct import device as devices
 from fct import index as indexes
-from fct import program as programs
 from fct.arrays import digests
 from fct.arrays.vectors import differ
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
+from fct.program import programs
 from registry.arrivals import Arrival, admitted
 
 if TYPE_CHECKING:  # which checks what it carries with this module

@@ -20,7 +20,7 @@ from registry.revision import open_index
 from registry.workspace import Workspace
 
 if TYPE_CHECKING:
-    from fct import program as programs
+    from fct.program import programs
 
 FILTERS = ("label", "source", "origin", "native_version")
 Where = Mapping[str, str | Sequence[str]]
@@ -68,7 +68,7 @@ class Serving:
         if k < 1:
             raise BadInput("k is too small", wanted="at least 1", got=k)
         from fct import device as devices
-        from fct import program as programs
+        from fct.program import programs
 
         program = self.release.program() if self.program is None else self.program  # which says why there is none
         query, _ = programs.embed(program, images, device=devices.pick("cpu"))
@@ -195,7 +195,7 @@ def open_revision(
     shown = there & (items["role"][in_items] != "canary")
     program = beside.program if same and beside is not None else None
     if program is None and trace and not opened.adopted:
-        from fct import program as programs
+        from fct.program import programs
 
         program = programs.traced(opened.program(), opened.canaries()[1])
     return Serving(revision, opened, program, searcher, columns, shown, admitted(workspace))

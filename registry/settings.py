@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
-from fct import operators, sandbox
 from fct.datasets.settings import DataSettings
 from fct.errors import BadInput, FctError
 from fct.forward.settings import FitSettings
+from fct.program import operators, sandbox
 from fct.settings import EXACT_BELOW, EmbedderSettings, EmbedSettings, IndexSettings, SideSettings
 from registry.sources import place_of
 from registry.titles import GATES
@@ -221,8 +221,8 @@ class ProgramSettings:
     """What a release's program may do.
 
     Attributes:
-        operators: what it may call beside the list of :mod:`fct.operators`, as ``torch.ops.aten.erfinv.default``.
-        unapproved: of a release that has not served: ``sandbox`` runs it with what the kernel offers (:mod:`fct.sandbox`), ``refuse`` not
+        operators: what it may call beside the list of :mod:`fct.program.operators`, as ``torch.ops.aten.erfinv.default``.
+        unapproved: of a release that has not served: ``sandbox`` runs it with what the kernel offers (:mod:`fct.program.sandbox`), ``refuse`` not
             at all where that is not everything.
     """
 

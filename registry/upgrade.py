@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from fct import adopted, evaluation, forward, pairs, preview, sandbox
+from fct import adopted, evaluation, forward, pairs, preview
 from fct import device as devices
 from fct import index as indexes
-from fct import program as programs
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import features_name, space_name
+from fct.program import programs, sandbox
 from fct.release import Release
 from registry import alarm, checks, names, rereading, verdict
 from registry.carrying import Maker, carry, look_again

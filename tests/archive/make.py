@@ -88,10 +88,10 @@ def deliver(project: Project) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from fct import program as programs
     from fct.datasets.images import read_images
     from fct.datasets.manifest import read_manifest
     from fct.device import pick
+    from fct.program import programs
     from fct.release import open_release
 
     out = project.folder / "foreign"

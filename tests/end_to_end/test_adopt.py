@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fct import program as programs
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.device import pick
+from fct.program import programs
 from fct.release import open_release
 from registry.revision import latest
 from tests.end_to_end.conftest import Project

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from fct import audit, sandbox
+from fct import audit
+from fct.program import sandbox
 from registry import kept
 from registry.workspace import Workspace
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, having, tiny_images

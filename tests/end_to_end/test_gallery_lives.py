@@ -438,7 +438,7 @@ def test_a_backfill_goes_in_the_shipped_order_and_every_batch_is_a_revision(livi
     # the vectors are what the release computes from the images, to the last bit that it stores
     release = ws.releases.release(2)
     from fct.datasets.images import read_image
-    from fct.program import embed
+    from fct.program.programs import embed
 
     uris = dict(zip(*(ws.gallery.items()[name] for name in ("id", "image_uri")), strict=True))
     phi, _ = embed(

@@ -102,7 +102,7 @@ def test_without_a_server_the_steps_run_in_this_process_without_prefect(copy_of:
     assert ran.returncode == 0, ran.stderr
     assert [line for line in ran.stderr.splitlines() if line.startswith("tiny v1: ")] == [f"tiny v1: {step}" for step in STEPS]
     said = "Prefect's modules, and processes that were started: one, for the program that nobody has approved yet"
-    assert ran.stdout.splitlines()[-1] == "[] ['fct.sandbox.child']", said
+    assert ran.stdout.splitlines()[-1] == "[] ['fct.program.sandbox.child']", said
     assert status(project) == {"1": "passed"}
 
 

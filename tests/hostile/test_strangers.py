@@ -20,10 +20,12 @@ from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 from torch import nn
 
-from fct import graph, operators, pairs, program, release
+from fct import pairs, release
 from fct.arrays import columns, digests, vectors
 from fct.delivered import read_rows
 from fct.errors import BadInput, FctError
+from fct.program import graph, operators
+from fct.program import programs as program
 from fct.settings import EmbedSettings
 from flows import receiver, serve
 from flows.http import Refused

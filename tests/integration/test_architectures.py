@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from fct import embedder, release, side
-from fct import program as programs
+from fct.program import programs
 from registry.releases import Releases
 
 MARKS = {"small-vit": [pytest.mark.slow], "resnet50": [pytest.mark.long], "vit-b-16": [pytest.mark.long]}  # a minute of export, and more

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fct import graph, operators, program
 from fct.errors import BadInput
+from fct.program import graph, operators
+from fct.program import programs as program
 
 
 class Small(nn.Module):

@@ -7,7 +7,6 @@ from conftest import SIZE
 from test_making import EMBEDDER, SIDE
 
 from fct import pairs, preview
-from fct import program as programs
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json
 from fct.datasets.images import read_images
@@ -16,6 +15,7 @@ from fct.embedder import augment
 from fct.errors import BadInput
 from fct.making import make_release
 from fct.pairs import convert, load_sample, write_pairs
+from fct.program import programs
 from fct.settings import EmbedSettings
 from fct.side import codes, picture
 

@@ -11,8 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from fct import embedder, graph, program, side
+from fct import embedder, side
 from fct.errors import BadInput
+from fct.program import graph
+from fct.program import programs as program
 from fct.settings import SideSettings
 
 CPU = torch.device("cpu")

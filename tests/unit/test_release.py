@@ -11,7 +11,7 @@ from torch import nn
 from fct import release
 from fct.arrays import digests
 from fct.errors import Altered, BadInput, NotPermitted
-from fct.program import embed
+from fct.program.programs import embed
 
 
 class Engineers(nn.Module):
@@ -150,7 +150,7 @@ def test_what_it_says_in_words_does_not_decide_what_happened(folder):
 
 @pytest.mark.parametrize("images", [np.zeros((8, 1, 16, 16), np.float32), np.zeros((8, 16), np.uint8), np.zeros((8, 3, 16, 16), np.uint8)])
 def test_canaries_of_another_form_are_refused_and_a_fault_of_ours_is_not_called_theirs(folder, images, monkeypatch):
-    from fct import program
+    from fct.program import programs as program
 
     before = (folder / "canaries.safetensors").read_bytes()
     save_file({"images": images}, folder / "canaries.safetensors")

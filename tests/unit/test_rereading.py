@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from fct import audit, sandbox
-from fct import program as programs
+from fct import audit
 from fct.datasets.images import read_images
+from fct.program import programs, sandbox
 from fct.release import Release
 from registry import kept, rereading
 from registry.arrivals import declared

@@ -19,12 +19,12 @@ import pytest
 import torch
 from torch import nn
 
-from fct import program as programs
-from fct import release, sandbox
+from fct import release
 from fct.children import process_started
 from fct.errors import BadInput, NotPermitted
+from fct.program import programs, sandbox
+from fct.program.sandbox import wire
 from fct.release import Release
-from fct.sandbox import wire
 from tests.end_to_end.conftest import wait_for
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no such kernel")
@@ -218,7 +218,7 @@ def needs(way: str) -> None:
 
 ATTEMPTS = """
 import ctypes, json, os, resource, socket, subprocess, sys, threading
-from fct.sandbox import seal
+from fct.program.sandbox import seal
 target, port, hidden = sys.argv[1:]
 parent = os.getppid()
 here = os.open(".", os.O_RDONLY)  # opened before: ways in by another door
@@ -300,7 +300,7 @@ def test_without_landlock_a_program_runs_in_an_empty_root_and_gives_the_same_bit
 ) -> None:
     needs("namespaces")
     hidden, own = WAYS["namespaces"][0], programs.load(made.folder / "program.pt2")
-    start = f"import sys; from fct.sandbox import child, seal; {hidden}; child.main(sys.argv[1:])"
+    start = f"import sys; from fct.program.sandbox import child, seal; {hidden}; child.main(sys.argv[1:])"
     starter = tmp_path / "python"
     starter.write_text(f'#!/bin/sh\nshift 2\nexec {shlex.quote(sys.executable)} -c {shlex.quote(start)} "$@"\n')
     starter.chmod(0o700)
@@ -315,7 +315,7 @@ def test_without_landlock_a_program_runs_in_an_empty_root_and_gives_the_same_bit
 
 HELD = """
 import sys, time
-from fct import sandbox
+from fct.program import sandbox
 sandbox.in_force()
 print(sandbox._process()._child.pid, flush=True)
 time.sleep(3600)

@@ -5,9 +5,10 @@ import oracles
 import pytest
 import torch
 
-from fct import embedder, program, side
+from fct import embedder, side
 from fct.comparison import Thumbnail as Stored
 from fct.errors import BadInput
+from fct.program import programs as program
 from fct.settings import KINDS, SideSettings
 from fct.side import codes
 

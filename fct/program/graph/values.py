@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from fct.graph.rules import DTYPES, FORMATS, LAST, LAYOUTS, MOST, NUMBER, OPEN_ENDED, STRINGS, TENSOR
-from fct.graph.steps import Ref, Refused
+from fct.program.graph.rules import DTYPES, FORMATS, LAST, LAYOUTS, MOST, NUMBER, OPEN_ENDED, STRINGS, TENSOR
+from fct.program.graph.steps import Ref, Refused
 
 
 class Values:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from fct.errors import BadInput
-from fct.graph.steps import Step, run
+from fct.program.graph.steps import Step, run
 
 
 class Graph:

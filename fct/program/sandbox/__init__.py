@@ -1,7 +1,7 @@
 """Programs of releases that nobody has approved run in a process of their own, that can compute and nothing else.
 
 One process for the whole command. It gets the program's records and images by sockets and gives φ and ψ back; it has no secrets in its
-environment, opens no file, no connection and no other process (:mod:`fct.sandbox.seal`; what of that the kernel offers is said by
+environment, opens no file, no connection and no other process (:mod:`fct.program.sandbox.seal`; what of that the kernel offers is said by
 :func:`in_force`), and is ended where it takes too long or too much memory. What comes back is checked like any input.
 Once a release has served its digest is the proof, and its program runs in the process that asks.
 """
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fct.errors import BadInput, NotPermitted, OperationFailed, printable
-from fct.sandbox import wire
+from fct.program.sandbox import wire
 
 if TYPE_CHECKING:
     import torch
@@ -83,13 +83,13 @@ _opened: list[str] = []
 
 
 def load(path: str | Path, device: torch.device | None = None) -> Sealed:
-    """As :func:`fct.program.load`, but the program is read, checked and run in a process of its own.
+    """As :func:`fct.program.programs.load`, but the program is read, checked and run in a process of its own.
 
     Raises:
         BadInput: as there. NotPermitted: the kernel cannot seal a process, and params.yaml wants that. OperationFailed: none can be started.
     """
-    from fct import operators
-    from fct.program import checked_records
+    from fct.program import operators
+    from fct.program.programs import checked_records
 
     records = checked_records(Path(path))
     process = _process(gpu=device is not None and device.type == "cuda")
@@ -144,7 +144,7 @@ def _process(*, gpu: bool = False) -> _Process:
 
 
 class _Process:
-    """The other side: :mod:`fct.sandbox.child`, and a socket for each of its threads."""
+    """The other side: :mod:`fct.program.sandbox.child`, and a socket for each of its threads."""
 
     def __init__(self, gpu: bool) -> None:
         from fct.device import cores, memory
@@ -159,9 +159,9 @@ class _Process:
         try:
             numbers = [str(theirs.fileno()) for _, theirs in pairs]
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "fct.sandbox.child", *numbers],
+                [sys.executable, "-m", "fct.program.sandbox.child", *numbers],
                 env=environment,
-                cwd=Path(__file__).parents[2],
+                cwd=Path(__file__).parents[3],
                 stdin=subprocess.DEVNULL,
                 stdout=self._log,
                 stderr=self._log,

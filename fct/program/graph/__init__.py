@@ -12,9 +12,9 @@ specs, guards, examples) is not read. A graph that passes computes its outputs f
 Legend: N images, C channels, S side in pixels, D dimensions of φ, P of ψ.
 """
 
-from fct.graph.reading import MODEL, read
-from fct.graph.rules import IGNORED, objection, overload_of
-from fct.graph.running import Graph
-from fct.graph.steps import Refused, Step
+from fct.program.graph.reading import MODEL, read
+from fct.program.graph.rules import IGNORED, objection, overload_of
+from fct.program.graph.running import Graph
+from fct.program.graph.steps import Refused, Step
 
 __all__ = ["IGNORED", "MODEL", "Graph", "Refused", "Step", "objection", "overload_of", "read"]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fct.graph.rules import (
+from fct.program.graph.rules import (
     ARITHMETIC,
     AUTOCAST,
     BLOCKS,
@@ -23,8 +23,8 @@ from fct.graph.rules import (
     TENSORS,
     permitted,
 )
-from fct.graph.steps import Ref, Refused, Step, Sub, freed, places
-from fct.graph.values import Values, number_name, tensor_name
+from fct.program.graph.steps import Ref, Refused, Step, Sub, freed, places
+from fct.program.graph.values import Values, number_name, tensor_name
 
 MOST_STEPS = 100_000
 

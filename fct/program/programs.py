@@ -22,14 +22,14 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import graph
 from fct.arrays.files import whole_file
 from fct.arrays.vectors import differ
 from fct.errors import BadInput
-from fct.sandbox import Sealed
+from fct.program import graph
+from fct.program.sandbox import Sealed
 
 LARGEST_BATCH = 4096
-MOST_RECORDS, MOST_NAMES = 8192, 1 << 19  # of an archive; they go through a header of fct.sandbox.wire, together
+MOST_RECORDS, MOST_NAMES = 8192, 1 << 19  # of an archive; they go through a header of fct.program.sandbox.wire, together
 _JSON = re.compile(r"(models/[^/]+|data/(weights|constants)/[^/]+_config)\.json")
 _RAW = re.compile(r"data/(weights/weight|constants/tensor)_\d+")
 _PLAIN = {"archive_format", "archive_version", "byteorder", "version", ".data/version", ".data/serialization_id"}
@@ -114,7 +114,7 @@ def _refuse(path: Path, record: str, reason: str) -> BadInput:
 
 
 def load(path: str | Path, device: torch.device | None = None) -> Embed:
-    """The program of an archive whose every record is JSON or a raw tensor, and whose graph only computes (:mod:`fct.graph`).
+    """The program of an archive whose every record is JSON or a raw tensor, and whose graph only computes (:mod:`fct.program.graph`).
 
     Returns:
         a function (N, C, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8; N at most 4096.
@@ -198,7 +198,7 @@ class _Module(nn.Module):
 def traced(program: Embed, images: np.ndarray) -> Embed:
     """The same function without Python between its operators: some three times quicker for one image, and other threads go on meanwhile.
 
-    TorchScript records it on the first image, where it runs in this process (a :class:`fct.sandbox.Sealed` one does not). Sizes are
+    TorchScript records it on the first image, where it runs in this process (a :class:`fct.program.sandbox.Sealed` one does not). Sizes are
     constants of a recording, and sizes of a graph come from the shape of its images alone: so the recording runs where the shape is the
     recorded one, (1, C, S, S), and the program itself for all others. Where it cannot be recorded, or does not give the same bits for
     each of the (N, C, S, S) uint8 images, the program comes back as it is.

@@ -1,6 +1,6 @@
-"""The process that programs run in. It is started by :mod:`fct.sandbox` with the numbers of sockets, one for each of its threads.
+"""The process that programs run in. It is started by :mod:`fct.program.sandbox` with the numbers of sockets, one for each of its threads.
 
-python -m fct.sandbox.child FD …
+python -m fct.program.sandbox.child FD …
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from fct import graph, operators
-from fct.sandbox import seal, wire
+from fct.program import graph, operators
+from fct.program.sandbox import seal, wire
 
 LOOK_S = 0.5
 Answer = tuple[dict[str, Any], list[bytes]]  # a header, and φ and ψ

@@ -7,12 +7,12 @@ from typing import Any
 
 import torch
 
-from fct.graph.building import Builder
-from fct.graph.rules import NUMBER
-from fct.graph.running import Graph
-from fct.graph.steps import Refused, freed
-from fct.graph.tensors import json_of, tensors
-from fct.graph.values import Values, tensor_name
+from fct.program.graph.building import Builder
+from fct.program.graph.rules import NUMBER
+from fct.program.graph.running import Graph
+from fct.program.graph.steps import Refused, freed
+from fct.program.graph.tensors import json_of, tensors
+from fct.program.graph.values import Values, tensor_name
 
 MODEL = "models/model.json"
 WEIGHTS, CONSTANTS = ("data/weights/", "model_weights_config.json"), ("data/constants/", "model_constants_config.json")

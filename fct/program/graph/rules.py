@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fct import operators
 from fct.errors import BadInput
-from fct.graph.steps import Refused
+from fct.program import operators
+from fct.program.graph.steps import Refused
 
 DTYPES = {
     1: torch.uint8, 2: torch.int8, 3: torch.int16, 4: torch.int32, 5: torch.int64, 6: torch.float16, 7: torch.float32, 8: torch.float64,
@@ -41,7 +41,7 @@ IGNORED = frozenset(
         "torch.ops.aten.sym_constrain_range.default",
         "torch.ops.aten.sym_constrain_range_for_size.default",
     }
-)  # they compute nothing; :class:`fct.graph.running.Graph` looks at the input itself
+)  # they compute nothing; :class:`fct.program.graph.running.Graph` looks at the input itself
 
 MOST = 2**31  # of any number that an operator is given: products of two stay within 64 bits
 

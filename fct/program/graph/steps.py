@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Refused(Exception):
-    """What is wrong with a graph, and where; :func:`fct.program.load` makes it a BadInput."""
+    """What is wrong with a graph, and where; :func:`fct.program.programs.load` makes it a BadInput."""
 
     def __init__(self, what: str, got: object, todo: str | None = None):
         super().__init__(what, got)

@@ -18,7 +18,7 @@ def listed() -> frozenset[str]:
 
 
 def admit(names: Iterable[str]) -> None:
-    """Let programs of this process call just these besides, as far as :func:`fct.graph.objection` has nothing against them."""
+    """Let programs of this process call just these besides, as far as :func:`fct.program.graph.objection` has nothing against them."""
     global _admitted
     _admitted = frozenset(names)
 

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fct.graph.rules import DTYPES, MOST
-from fct.graph.steps import Refused
+from fct.program.graph.rules import DTYPES, MOST
+from fct.program.graph.steps import Refused
 
 MOST_DIMS = 16
 
