@@ -83,7 +83,7 @@ def quality() -> dict[str, Any]:
     """Top-1 and mAP of new/h(old) on the evaluation sample, both precisions, seed by seed."""
     from fct import evaluation
     from fct.pairs import load_sample
-    from fct.release import open_release
+    from fct.release.folder import open_release
     from registry.fitting import fit_pairs
     from registry.settings import read
 

@@ -19,7 +19,7 @@ from fct.arrays import vectors
 from fct.forward.settings import FitSettings, published
 from fct.pairs import Sample
 from fct.program import programs
-from fct.release import Release
+from fct.release.folder import Release
 from fct.search.intervals import Bootstrap, rho
 
 ROWS = {

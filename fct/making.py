@@ -15,7 +15,7 @@ from fct.embedder.training import train_embedder
 from fct.errors import BadInput
 from fct.pairs import POPULATIONS, Sample
 from fct.program import programs
-from fct.release import Release, write
+from fct.release.folder import Release, write
 from fct.settings import EmbedderSettings, SideSettings
 
 

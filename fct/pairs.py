@@ -22,7 +22,6 @@ import numpy as np
 import torch
 
 from fct import device as devices
-from fct import preview
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder, write_json
 from fct.datasets.images import read_images
@@ -30,7 +29,8 @@ from fct.datasets.manifest import Manifest, read_manifest
 from fct.embedder import augment
 from fct.errors import BadInput
 from fct.program import programs
-from fct.release import Release
+from fct.release import preview
+from fct.release.folder import Release
 from fct.search import copies
 from fct.settings import EmbedSettings
 

@@ -108,7 +108,7 @@ class EmbedSettings:
     """params.yaml, ``embed``: the splits that are fitting images (labelled) and pool (unlabelled), views of each, batch of a program.
 
     ``pool_recombined``: further views of the pool, of pictures put together from two (:func:`fct.embedder.augment.recombined`).
-    ``preview``: give h what the new embedder sees in ψ, where ψ is a picture (:mod:`fct.preview`).
+    ``preview``: give h what the new embedder sees in ψ, where ψ is a picture (:mod:`fct.release.preview`).
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fct import children, comparison, forward, pairs, preview
+from fct import children, comparison, forward, pairs
 from fct import device as devices
 from fct.arrays.files import read_json, write_json
 from fct.datasets.images import read_image, read_images
@@ -25,7 +25,8 @@ from fct.datasets.manifest import Manifest, read_manifest
 from fct.device import cores
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.program import programs
-from fct.release import open_release
+from fct.release import preview
+from fct.release.folder import open_release
 from flows import reconcile
 from registry import decisions, facts, lock, promotion, report, running, serving
 from registry.arrivals import GALLERY_SPLITS

@@ -22,7 +22,7 @@ from fct.arrays import flaws, vectors
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import BACKFILLED, features_name
 from fct.program import programs
-from fct.release import Release
+from fct.release.folder import Release
 from fct.search import metrics, order
 from registry import alarm, lock, names, rereading
 from registry.arrivals import Arrival, admitted

@@ -10,11 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import forward, preview
+from fct import forward
 from fct.arrays import digests
 from fct.errors import NotPermitted
 from fct.gallery import NATIVE, Batch, features_name, forward_origin
 from fct.program import programs
+from fct.release import preview
 from registry import alarm, expectations, rereading
 from registry.revision import Revision
 from registry.workspace import Workspace

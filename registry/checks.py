@@ -25,7 +25,7 @@ from fct.forward import Forward
 from fct.making import measure as measure_release
 from fct.pairs import Sample, load_sample
 from fct.program import programs
-from fct.release import Release
+from fct.release.folder import Release
 from fct.search import coverage
 from fct.search.coverage import Coverage
 from registry.fitting import is_closed

@@ -17,7 +17,7 @@ from fct.arrays import flaws
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery import Gallery, Ingested
 from fct.program import programs
-from fct.release import Release
+from fct.release.folder import Release
 from registry import alarm, lock, rereading
 from registry.arrivals import Arrival, declared, find
 from registry.carrying import carry, forwards_of, lacking

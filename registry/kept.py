@@ -15,7 +15,7 @@ from typing import Any
 
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import Altered, BadInput, FctError, NotPermitted
-from fct.release import FILES, Release, open_release
+from fct.release.folder import FILES, Release, open_release
 from registry.ledger import flush
 from registry.workspace import Workspace
 

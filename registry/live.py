@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from fct import device as devices
-from fct import forward, preview
+from fct import forward
 from fct.arrays import vectors
 from fct.arrays.files import read_json
 from fct.errors import FctError
 from fct.program import programs
-from fct.release import Release
+from fct.release import preview
+from fct.release.folder import Release
 from registry import facts, names
 from registry.revision import still_theirs, verify
 from registry.serving import Hit, Serving, Where, open_revision

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fct import adopted, children, evaluation, forward, pairs, preview
+from fct import adopted, children, evaluation, forward, pairs
 from fct import device as devices
 from fct import index as indexes
 from fct.arrays import vectors
@@ -36,7 +36,8 @@ from fct.forward.rows import pairs_of
 from fct.forward.settings import CLOSED
 from fct.gallery import Gallery
 from fct.program import programs
-from fct.release import Release, open_release
+from fct.release import preview
+from fct.release.folder import Release, open_release
 from fct.search import coverage
 from registry import checks, expectations
 from registry.upgrade import adopted_before

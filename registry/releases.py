@@ -22,7 +22,7 @@ from fct.errors import Altered, BadInput, NotPermitted, OperationFailed, Unreach
 from registry import sources
 
 if TYPE_CHECKING:
-    from fct.release import Release
+    from fct.release.folder import Release
 
 GALLERY_TAG = "fct.gallery"
 STATUS_TAG = "fct.status"
@@ -199,7 +199,7 @@ class Releases:
         Raises:
             BadInput: a piece of the contract is missing, by name. Unreachable: MLflow cannot be reached.
         """
-        from fct.release import open_release
+        from fct.release.folder import open_release
 
         release = open_release(folder)
         for version in self.versions():
@@ -221,7 +221,7 @@ class Releases:
 
     def would_become(self, folder: str | Path) -> int:
         """The number that :meth:`register` would give a release folder, after the same checks; nothing is written."""
-        from fct.release import open_release
+        from fct.release.folder import open_release
 
         digest = open_release(folder).digest()
         versions = self.versions()
@@ -288,7 +288,7 @@ class Releases:
         Raises:
             NotPermitted: they lie where nothing is fetched from. Missing: there are none. OperationFailed: they cannot be had now.
         """
-        from fct.release import FILES
+        from fct.release.folder import FILES
 
         source = sources.resolved(self.client, self.version(number).source)
         if source.startswith(f"{sources.PROXY}:") and not self.uri.startswith("http"):
@@ -364,7 +364,7 @@ class Releases:
         """
         from mlflow.exceptions import MlflowException
 
-        from fct.release import problems
+        from fct.release.folder import problems
 
         version = self.version(number)
         try:
@@ -381,7 +381,7 @@ class Releases:
         Raises:
             Altered: it is not the one that served or, where none of this number did, the one that was registered.
         """
-        from fct.release import open_release
+        from fct.release.folder import open_release
 
         if (served := self._served(number, check)) is not None:
             return served

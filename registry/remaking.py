@@ -21,7 +21,7 @@ from fct.errors import BadInput
 from fct.forward import Forward
 from fct.gallery import Batch, features_name
 from fct.program import programs
-from fct.release import Release
+from fct.release.folder import Release
 from registry import rereading
 from registry.arrivals import PART, Arrival, admitted
 from registry.backfill import asked

@@ -22,7 +22,7 @@ from fct.arrays import digests
 from fct.arrays.files import read_json, read_object
 from fct.errors import Altered, BadInput
 from fct.gallery import BACKFILLED, FEATURES, Gallery, SpaceRows, features_name
-from fct.release import Release
+from fct.release.folder import Release
 from fct.tables import TableState
 from registry import alarm, formats, kept, names
 from registry.ledger import Entry

@@ -12,7 +12,7 @@ from fct import evaluation, forward, pairs
 from fct import index as indexes
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
-from fct.release import open_release
+from fct.release.folder import open_release
 from registry import checks, verdict
 from registry.fitting import copies_of, fit_closed, is_closed
 from registry.settings import Settings

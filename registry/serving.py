@@ -12,7 +12,7 @@ from fct.datasets.images import read_file
 from fct.datasets.walk import Walk
 from fct.errors import BadInput, NotPermitted
 from fct.index import Searcher
-from fct.release import Release
+from fct.release.folder import Release
 from fct.tables import TableState
 from registry import kept
 from registry.arrivals import NOWHERE, admitted

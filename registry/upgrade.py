@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fct import adopted, evaluation, forward, pairs, preview
+from fct import adopted, evaluation, forward, pairs
 from fct import device as devices
 from fct import index as indexes
 from fct.arrays import digests, vectors
@@ -24,7 +24,8 @@ from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import features_name, space_name
 from fct.program import programs, sandbox
-from fct.release import Release
+from fct.release import preview
+from fct.release.folder import Release
 from registry import alarm, checks, names, rereading, verdict
 from registry.carrying import Maker, carry, look_again
 from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed

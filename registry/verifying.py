@@ -15,7 +15,7 @@ from fct import index as indexes
 from fct.arrays.files import read_json
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery import FEATURES, ITEMS
-from fct.release import Release
+from fct.release.folder import Release
 from registry import alarm, kept
 from registry.facts import void
 from registry.ledger import Entry

@@ -16,7 +16,7 @@ from registry.settings import Settings
 
 if TYPE_CHECKING:
     from fct.gallery import Gallery
-    from fct.release import Release
+    from fct.release.folder import Release
     from registry.ledger import Ledger
     from registry.releases import Releases
 

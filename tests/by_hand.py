@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from fct.gallery import forward_origin, space_name
-from fct.release import Release, write_adopted
+from fct.release.folder import Release, write_adopted
 from registry import kept
 from registry.revision import Revision, next_number, pin
 from registry.workspace import Workspace, open_workspace

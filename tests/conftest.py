@@ -24,7 +24,7 @@ from filelock import FileLock
 from PIL import Image
 
 if TYPE_CHECKING:
-    from fct.release import Release
+    from fct.release.folder import Release
 
 torch.set_num_threads(1)
 
@@ -104,7 +104,7 @@ def data(image_folder: Path, once: Once) -> Path:
 def v1(data: Path, once: Once) -> Release:
     """A small-cnn of one epoch on half of the known classes, with both kinds of side-information."""
     from fct.making import make_release
-    from fct.release import open_release
+    from fct.release.folder import open_release
     from fct.settings import EmbedderSettings, SideSettings
 
     embedder = EmbedderSettings(
@@ -124,7 +124,7 @@ def v1(data: Path, once: Once) -> Release:
 def v2(data: Path, once: Once) -> Release:
     """A small-cnn of two epochs on all known classes, 12 dimensions."""
     from fct.making import make_release
-    from fct.release import open_release
+    from fct.release.folder import open_release
     from fct.settings import EmbedderSettings, SideSettings
 
     embedder = EmbedderSettings(

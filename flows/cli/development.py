@@ -83,7 +83,7 @@ def embed(
     Example: fct embed --old build/releases/v1 --new build/releases/v2 --out build/embed
     """
     from fct.pairs import write_pairs
-    from fct.release import open_release
+    from fct.release.folder import open_release
     from registry.settings import read
 
     settings = read(params)

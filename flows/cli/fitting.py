@@ -55,7 +55,7 @@ def fit(
     from fct import forward
     from fct.arrays import given as places
     from fct.forward.storage import FILES
-    from fct.release import read_head
+    from fct.release.folder import read_head
 
     places.place(out, holds=FILES)  # before a fit of minutes, not after it
 

@@ -57,7 +57,7 @@ def try_(
     from fct import trial as trials
     from fct.arrays.files import whole_file
     from fct.arrays.given import place
-    from fct.release import read_head
+    from fct.release.folder import read_head
     from fct.search import copies
     from registry.report import trial as report
     from registry.report import trial_page

@@ -14,7 +14,7 @@ from fct import audit
 from fct.arrays.files import write_json
 from fct.errors import Damaged, NotPermitted, OperationFailed
 from fct.gallery import NATIVE
-from fct.release import Release, write_adopted
+from fct.release.folder import Release, write_adopted
 from fct.tables import TableState
 from registry import alarm, entering, kept, repairing, retention, revision, verifying
 from registry.carrying import carry

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from fct.errors import BadInput
-from fct.release import Release
+from fct.release.folder import Release
 from registry.arrivals import Arrival, find
 from registry.ingest import _readable
 

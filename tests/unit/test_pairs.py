@@ -6,7 +6,7 @@ import torch
 from conftest import SIZE
 from test_making import EMBEDDER, SIDE
 
-from fct import pairs, preview
+from fct import pairs
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json
 from fct.datasets.images import read_images
@@ -16,6 +16,7 @@ from fct.errors import BadInput
 from fct.making import make_release
 from fct.pairs import convert, load_sample, write_pairs
 from fct.program import programs
+from fct.release import preview
 from fct.settings import EmbedSettings
 from fct.side import codes, picture
 

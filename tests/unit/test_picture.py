@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from fct import preview
 from fct.errors import BadInput
+from fct.release import preview
 from fct.side import picture
 
 CPU = torch.device("cpu")

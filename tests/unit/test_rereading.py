@@ -12,7 +12,7 @@ import yaml
 from fct import audit
 from fct.datasets.images import read_images
 from fct.program import programs, sandbox
-from fct.release import Release
+from fct.release.folder import Release
 from registry import kept, rereading
 from registry.arrivals import declared
 from registry.workspace import Workspace, open_workspace

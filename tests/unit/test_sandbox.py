@@ -24,7 +24,7 @@ from fct.children import process_started
 from fct.errors import BadInput, NotPermitted
 from fct.program import programs, sandbox
 from fct.program.sandbox import wire
-from fct.release import Release
+from fct.release.folder import Release
 from tests.end_to_end.conftest import wait_for
 
 ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no such kernel")

@@ -19,7 +19,7 @@ from fct.program import programs
 from fct.side import picture
 
 if TYPE_CHECKING:
-    from fct.release import Release
+    from fct.release.folder import Release
 
 BLOCK = 512
 

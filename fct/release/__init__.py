@@ -1,0 +1,18 @@
+"""Release folders: everything that version n of an embedder is released with. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fct.release.folder import Release, open_release, problems, read_head, write, write_adopted
+
+__all__ = ["Release", "open_release", "problems", "read_head", "write", "write_adopted"]
+PLACES = dict.fromkeys(__all__, "folder")
+
+
+def __getattr__(name: str) -> Any:
+    if name in PLACES:
+        return getattr(import_module(f"fct.release.{PLACES[name]}"), name)
+    raise AttributeError(f"module 'fct.release' has no attribute {name!r}")
