@@ -321,9 +321,9 @@ def run(workspace: Workspace, *, host: str, port: int, candidate: bool, say: Cal
 
     import uvicorn
 
-    from fct import index
     from fct.device import use_threads
     from fct.errors import OperationFailed
+    from fct.gallery import index
 
     token = os.environ.get(running.TOKEN, "")
     if token and (len(token) < TOKEN_DIGITS or not token.isascii() or not token.isprintable() or " " in token):

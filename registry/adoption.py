@@ -18,7 +18,7 @@ from fct import adopted, release
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder
 from fct.errors import BadInput
-from fct.gallery import features_name
+from fct.gallery.gallery import features_name
 from fct.search import copies
 from registry import alarm, lock
 from registry.decisions import ledger_lock

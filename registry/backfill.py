@@ -20,7 +20,7 @@ from fct import device as devices
 from fct import evaluation, pairs
 from fct.arrays import flaws, vectors
 from fct.errors import BadInput, NotPermitted
-from fct.gallery import BACKFILLED, features_name
+from fct.gallery.gallery import BACKFILLED, features_name
 from fct.program import programs
 from fct.release.folder import Release
 from fct.search import metrics, order

@@ -13,7 +13,7 @@ from fct import device as devices
 from fct import forward
 from fct.arrays import digests
 from fct.errors import NotPermitted
-from fct.gallery import NATIVE, Batch, features_name, forward_origin
+from fct.gallery.gallery import NATIVE, Batch, features_name, forward_origin
 from fct.program import programs
 from fct.release import preview
 from registry import alarm, expectations, rereading

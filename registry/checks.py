@@ -13,15 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from fct import backfilling, canary, evaluation, thresholds
+from fct import backfilling, evaluation, thresholds
 from fct import device as devices
-from fct import index as indexes
 from fct.arrays import vectors
 from fct.arrays.files import read_object
-from fct.canary import CanaryPromise, CanaryResult
 from fct.datasets import manifest as manifests
 from fct.errors import BadInput
 from fct.forward import Forward
+from fct.gallery import canary
+from fct.gallery import index as indexes
+from fct.gallery.canary import CanaryPromise, CanaryResult
 from fct.making import measure as measure_release
 from fct.pairs import Sample, load_sample
 from fct.program import programs

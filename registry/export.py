@@ -16,7 +16,7 @@ import numpy as np
 from fct.arrays.files import whole_file
 from fct.arrays.vectors import normalise
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from fct.tables import TableState
+from fct.gallery.tables import TableState
 from registry import kept
 from registry.ledger import Entry
 from registry.revision import Revision, latest, still_theirs

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from fct import tables
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_file, whole_folder, write_json
 from fct.errors import BadInput
-from fct.gallery import Gallery
+from fct.gallery import tables
+from fct.gallery.gallery import Gallery
 from registry import traces
 from registry.debts import GONE
 from registry.report.review import plain

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fct.canary import CanaryResult
 from fct.evaluation import bootstrap
+from fct.gallery.canary import CanaryResult
 from fct.search.coverage import Coverage
 from fct.search.intervals import Estimate, difference, rho
 from registry import sample_gates

@@ -25,7 +25,6 @@ import torch
 
 from fct import adopted, children, evaluation, forward, pairs
 from fct import device as devices
-from fct import index as indexes
 from fct.arrays import vectors
 from fct.datasets import manifest as manifests
 from fct.datasets.images import read_images
@@ -34,7 +33,8 @@ from fct.errors import BadInput
 from fct.forward.fitting import fit_network, steps_of
 from fct.forward.rows import pairs_of
 from fct.forward.settings import CLOSED
-from fct.gallery import Gallery
+from fct.gallery import index as indexes
+from fct.gallery.gallery import Gallery
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release, open_release

@@ -19,8 +19,8 @@ from fct.arrays import digests, vectors
 from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
 from fct.forward import Forward
-from fct.gallery import Gallery
-from fct.tables import TableState
+from fct.gallery.gallery import Gallery
+from fct.gallery.tables import TableState
 from registry import alarm, approval, checks, formats, heads, kept, lock, names, rereading, seen
 from registry import revision as revisions
 from registry.carrying import Maker, carry, lacking

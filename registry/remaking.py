@@ -14,12 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import fragments
 from fct.arrays import flaws
 from fct.arrays.vectors import NOISE
 from fct.errors import BadInput
 from fct.forward import Forward
-from fct.gallery import Batch, features_name
+from fct.gallery import fragments
+from fct.gallery.gallery import Batch, features_name
 from fct.program import programs
 from fct.release.folder import Release
 from registry import rereading

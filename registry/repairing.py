@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from fct import fragments
 from fct.arrays import digests
 from fct.errors import BadInput, NotPermitted
 from fct.forward import Forward
-from fct.gallery import FEATURES, SPACE, features_name
+from fct.gallery import fragments
+from fct.gallery.gallery import FEATURES, SPACE, features_name
 from registry import kept
 from registry.carrying import carry, forwards_of
 from registry.entering import enter

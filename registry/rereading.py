@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fct import device as devices
-from fct import index as indexes
 from fct.arrays import digests
 from fct.arrays.vectors import differ
 from fct.errors import BadInput, NotPermitted
-from fct.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
+from fct.gallery import index as indexes
+from fct.gallery.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
 from fct.program import programs
 from registry.arrivals import Arrival, admitted
 

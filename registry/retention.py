@@ -19,10 +19,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fct import tables
 from fct.arrays.files import read_json
 from fct.errors import BadInput, OperationFailed
-from fct.gallery import SPACE
+from fct.gallery import tables
+from fct.gallery.gallery import SPACE
 from registry import alarm, lock, names
 from registry.decisions import ledger_lock
 from registry.entering import enter

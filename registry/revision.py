@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from fct import index as indexes
 from fct.arrays import digests
 from fct.arrays.files import read_json, read_object
 from fct.errors import Altered, BadInput
-from fct.gallery import BACKFILLED, FEATURES, Gallery, SpaceRows, features_name
+from fct.gallery import index as indexes
+from fct.gallery.gallery import BACKFILLED, FEATURES, Gallery, SpaceRows, features_name
+from fct.gallery.tables import TableState
 from fct.release.folder import Release
-from fct.tables import TableState
 from registry import alarm, formats, kept, names
 from registry.ledger import Entry
 from registry.steps import keyed

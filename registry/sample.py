@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fct import evaluation, forward, pairs
-from fct import index as indexes
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
+from fct.gallery import index as indexes
 from fct.release.folder import open_release
 from registry import checks, verdict
 from registry.fitting import copies_of, fit_closed, is_closed

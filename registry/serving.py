@@ -11,9 +11,9 @@ import numpy as np
 from fct.datasets.images import read_file
 from fct.datasets.walk import Walk
 from fct.errors import BadInput, NotPermitted
-from fct.index import Searcher
+from fct.gallery.index import Searcher
+from fct.gallery.tables import TableState
 from fct.release.folder import Release
-from fct.tables import TableState
 from registry import kept
 from registry.arrivals import NOWHERE, admitted
 from registry.revision import open_index

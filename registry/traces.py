@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fct import tables
 from fct.arrays.vectors import normalise
 from fct.errors import FctError
-from fct.gallery import Gallery
+from fct.gallery import tables
+from fct.gallery.gallery import Gallery
 
 SHORT = 6  # bytes; a shorter id is found by chance in any file
 SEARCHED = 200  # ids whose bytes are searched for; of more, a random part

@@ -16,13 +16,13 @@ import numpy as np
 
 from fct import adopted, evaluation, forward, pairs
 from fct import device as devices
-from fct import index as indexes
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
-from fct.gallery import features_name, space_name
+from fct.gallery import index as indexes
+from fct.gallery.gallery import features_name, space_name
 from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release

@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fct import forward, tables
-from fct import index as indexes
+from fct import forward
 from fct.arrays.files import read_json
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from fct.gallery import FEATURES, ITEMS
+from fct.gallery import index as indexes
+from fct.gallery import tables
+from fct.gallery.gallery import FEATURES, ITEMS
 from fct.release.folder import Release
 from registry import alarm, kept
 from registry.facts import void

@@ -15,7 +15,7 @@ from registry import settings as settings_module
 from registry.settings import Settings
 
 if TYPE_CHECKING:
-    from fct.gallery import Gallery
+    from fct.gallery.gallery import Gallery
     from fct.release.folder import Release
     from registry.ledger import Ledger
     from registry.releases import Releases
@@ -68,7 +68,7 @@ class Workspace:
 
     @cached_property
     def gallery(self) -> Gallery:
-        from fct.gallery import Gallery
+        from fct.gallery.gallery import Gallery
 
         return Gallery(self.folder / "gallery" / self.settings.model)
 

@@ -23,14 +23,14 @@ import torch
 from PIL import Image
 
 from fct import adopted, pairs
-from fct import index as indexes
 from fct.arrays import vectors
 from fct.datasets.items import Item
 from fct.datasets.manifest import write_manifest
 from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.transformation import Forward
 from fct.forward.uncertainty import Uncertainty
-from fct.gallery import Batch
+from fct.gallery import index as indexes
+from fct.gallery.gallery import Batch
 from fct.side import picture
 from registry import fitting
 from registry.carrying import Maker

@@ -103,9 +103,9 @@ def index(
 
     Example: fct index --vectors carried.npy --ids ids.npy --out index
     """
-    from fct import index as indexes
     from fct.arrays import digests
     from fct.arrays import vectors as files
+    from fct.gallery import index as indexes
     from registry.settings import read
 
     settings = read(params).index

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fct.gallery import NATIVE
+from fct.gallery.gallery import NATIVE
 from registry import lock
 from tests.end_to_end.conftest import Copies, Project, wait_for
 
@@ -60,7 +60,7 @@ def test_an_item_comes_again_while_an_upgrade_carries_its_batch(
 ) -> None:
     """No lock is held by an upgrade that a deletion or an ingest waits for: both may happen while h works on a batch, and when the batch is
     written the upgrade may be killed, before it looks at anything again."""
-    from fct.gallery import Gallery
+    from fct.gallery.gallery import Gallery
     from registry.carrying import Maker
     from registry.upgrade import Upgrade
 
@@ -100,7 +100,8 @@ def test_an_item_comes_again_while_an_upgrade_carries_its_batch(
 # Stops itself right before it writes into a table what it made from what it read.
 SLEEPER = """
 import os, signal, sys
-from fct import gallery, tables
+
+from fct.gallery import tables
 from registry import backfill, deletion, ingest
 from registry.workspace import open_workspace
 kind, *ids = sys.argv[1:]

@@ -44,7 +44,7 @@ def test_a_server_that_cannot_open_the_revision_after_a_deletion_does_not_show_t
 def test_an_export_that_sleeps_while_an_id_comes_again_shows_no_deleted_picture(
     copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fct.gallery import Gallery
+    from fct.gallery.gallery import Gallery
     from registry import export
 
     project, name = copy_serving(), "again.png"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fct import tables
+from fct.gallery import tables
 from registry import deletion
 from tests.end_to_end.conftest import Copies, Project
 from tests.hostile.test_came_again import did, pictured

@@ -391,7 +391,7 @@ def test_what_pillow_raises_at_a_damaged_picture_does_not_end_the_page(tmp_path:
 )
 def test_a_deletion_takes_the_id_that_was_named_and_no_other(one: str, tmp_path: Path) -> None:
     """Ids stand in a condition that Lance parses."""
-    from fct.gallery import Gallery
+    from fct.gallery.gallery import Gallery
 
     gallery, ids = Gallery(tmp_path), [one, "a", "b", "1"]
     phi, empty = np.random.default_rng(0).normal(size=(4, 4)).astype(np.float32), [""] * 4

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
-from fct import tables
+from fct.gallery import tables
 from registry.deletion import delete
 from registry.live import Live
 from registry.revision import latest

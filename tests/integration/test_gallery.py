@@ -8,10 +8,10 @@ import resource
 import numpy as np
 import pytest
 
-from fct import tables
 from fct.arrays.digests import of_rows
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
-from fct.gallery import Gallery, forward_origin, space_name
+from fct.gallery import tables
+from fct.gallery.gallery import Gallery, forward_origin, space_name
 from fct.side import codes
 
 PRINT = "a" * 64

@@ -13,9 +13,9 @@ import yaml
 from fct import audit
 from fct.arrays.files import write_json
 from fct.errors import Damaged, NotPermitted, OperationFailed
-from fct.gallery import NATIVE
+from fct.gallery.gallery import NATIVE
+from fct.gallery.tables import TableState
 from fct.release.folder import Release, write_adopted
-from fct.tables import TableState
 from registry import alarm, entering, kept, repairing, retention, revision, verifying
 from registry.carrying import carry
 from registry.workspace import Workspace, open_workspace

@@ -6,8 +6,8 @@ The world: images have latent vectors; the old and the new embedder are two rand
 import numpy as np
 import pytest
 
-from fct.canary import check, promise
 from fct.errors import BadInput
+from fct.gallery.canary import check, promise
 
 K, N, D = 48, 1500, 32
 SEEDS = range(5)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from fct.arrays import flaws, vectors
 from fct.errors import BadInput
-from fct.index import prepared
+from fct.gallery.index import prepared
 
 
 def rows(count: int = 40, dim: int = 6, dtype: str = "f8") -> np.ndarray:

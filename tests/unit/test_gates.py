@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct.canary import CanaryResult
+from fct.gallery.canary import CanaryResult
 from fct.search.coverage import Coverage
 from registry import gates, verdict
 from registry.gates import LiveChecks, Measurement, Rehearsal, decide, measure, more_queries, overall

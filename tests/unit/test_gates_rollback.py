@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fct import index as indexes
 from fct.errors import BadInput, NotPermitted
+from fct.gallery import index as indexes
 from fct.settings import IndexSettings
 from registry import rehearsal
 from registry.serving import Serving

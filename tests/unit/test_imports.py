@@ -21,7 +21,7 @@ sys.modules.update(dict.fromkeys(BLOCKED))
 
 import fct
 for found in pkgutil.walk_packages(fct.__path__, "fct."):
-    if found.name not in {"fct.gallery", "fct.tables", "fct.index", "fct.datasets.icons", "fct.datasets.sheet", "fct.datasets.stage"}:
+    if found.name not in {"fct.gallery.gallery", "fct.gallery.tables", "fct.gallery.index", "fct.datasets.icons", "fct.datasets.sheet", "fct.datasets.stage"}:
         importlib.import_module(found.name)
 assert callable(fct.fit) and callable(fct.load)
 assert not BLOCKED & {name.partition(".")[0] for name, module in sys.modules.items() if module is not None}

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fct import tables
 from fct.errors import FctError, LockHeld
-from fct.tables import TableState
+from fct.gallery import tables
+from fct.gallery.tables import TableState
 from registry import lock, names, retention, settings
 from registry.ledger import Entry
 from registry.revision import before

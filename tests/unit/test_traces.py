@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fct.gallery import Gallery
+from fct.gallery.gallery import Gallery
 from registry import traces
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fct.tables import arrays_of, lance_errors, open_table, path_of
+from fct.gallery.tables import arrays_of, lance_errors, open_table, path_of
 
 
 def referring(root: Path, name: str, files: Collection[str]) -> list[int]:

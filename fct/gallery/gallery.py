@@ -25,15 +25,15 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fct import tables
 from fct.arrays.digests import of_json
 from fct.arrays.vectors import check, differ
 from fct.errors import BadInput, OperationFailed
+from fct.gallery import tables
+from fct.gallery.tables import Chosen, TableState
 from fct.side import codes
-from fct.tables import Chosen, TableState
 
 if TYPE_CHECKING:
-    from fct.tables import Dataset, Rows
+    from fct.gallery.tables import Dataset, Rows
 
 ITEMS = "items"
 FEATURES = "features/"
@@ -539,7 +539,7 @@ class Gallery:
     def snapshot(
         self, table: str, at: int | None = None, recorded: Mapping[str, str] = MappingProxyType({}), *, content: bool = True
     ) -> TableState:
-        """Version, rows, content digest and file digests of a table, now or at a Lance version; as :func:`fct.tables.snapshot`."""
+        """Version, rows, content digest and file digests of a table, now or at a Lance version; as :func:`fct.gallery.tables.snapshot`."""
         return tables.snapshot(self.root, table, at, recorded, content=content)
 
     def compare(self, name: str, recorded: Mapping[str, str], ids: np.ndarray | None = None) -> None:
@@ -553,7 +553,7 @@ class Gallery:
             tables.compare(self.root, wanted, f"the table {name}")
 
     def files(self, name: str, ids: np.ndarray | None = None) -> list[str]:
-        """Files that a table refers to now, relative to the gallery; as :func:`fct.tables.files_of`."""
+        """Files that a table refers to now, relative to the gallery; as :func:`fct.gallery.tables.files_of`."""
         path = self.table_path(name)
         dataset = tables.open_table(self.root, name)
         with tables.lance_errors(path):
