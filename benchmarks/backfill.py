@@ -20,9 +20,9 @@ import numpy as np
 
 from benchmarks.serving import ROOT, project
 from fct import device as devices
-from fct import pairs
 from fct.datasets.images import read_images
 from fct.program import programs as program
+from fct.sample import pairs
 from fct.search import metrics, order
 from fct.search.intervals import Bootstrap, difference
 from registry import names

@@ -81,9 +81,9 @@ def steps(rounds: int) -> dict[str, Any]:
 
 def quality() -> dict[str, Any]:
     """Top-1 and mAP of new/h(old) on the evaluation sample, both precisions, seed by seed."""
-    from fct import evaluation
-    from fct.pairs import load_sample
     from fct.release.folder import open_release
+    from fct.sample import evaluation
+    from fct.sample.pairs import load_sample
     from registry.fitting import fit_pairs
     from registry.settings import read
 

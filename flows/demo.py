@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fct import children, comparison, forward, pairs
+from fct import children, forward
 from fct import device as devices
 from fct.arrays.files import read_json, write_json
 from fct.datasets.images import read_image, read_images
@@ -27,6 +27,7 @@ from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import open_release
+from fct.sample import comparison, pairs
 from flows import reconcile
 from registry import decisions, facts, lock, promotion, report, running, serving
 from registry.arrivals import GALLERY_SPLITS

@@ -1,7 +1,7 @@
 """``fct adopt``: a gallery whose vectors were computed elsewhere becomes release 1, or further items of it.
 
 Nothing is computed again. The release has no embedder: it is asked with vectors, and a later version, which has one, takes over by an
-upgrade from *given pairs* (:mod:`fct.adopted`).
+upgrade from *given pairs* (:mod:`fct.sample.adopted`).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from fct import adopted, release
+from fct import release
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder
 from fct.errors import BadInput
 from fct.gallery.gallery import features_name
+from fct.sample import adopted
 from fct.search import copies
 from registry import alarm, lock
 from registry.decisions import ledger_lock

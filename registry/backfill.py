@@ -17,12 +17,12 @@ import torch
 from tqdm import tqdm
 
 from fct import device as devices
-from fct import evaluation, pairs
 from fct.arrays import flaws, vectors
 from fct.errors import BadInput, NotPermitted
 from fct.gallery.gallery import BACKFILLED, features_name
 from fct.program import programs
 from fct.release.folder import Release
+from fct.sample import evaluation, pairs
 from fct.search import metrics, order
 from registry import alarm, lock, names, rereading
 from registry.arrivals import Arrival, admitted

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from fct import backfilling, evaluation, thresholds
 from fct import device as devices
 from fct.arrays import vectors
 from fct.arrays.files import read_object
@@ -23,10 +22,11 @@ from fct.forward import Forward
 from fct.gallery import canary
 from fct.gallery import index as indexes
 from fct.gallery.canary import CanaryPromise, CanaryResult
-from fct.making import measure as measure_release
-from fct.pairs import Sample, load_sample
 from fct.program import programs
 from fct.release.folder import Release
+from fct.sample import backfilling, evaluation, thresholds
+from fct.sample.making import measure as measure_release
+from fct.sample.pairs import Sample, load_sample
 from fct.search import coverage
 from fct.search.coverage import Coverage
 from registry.fitting import is_closed
@@ -157,14 +157,14 @@ def further(
     """What the gates of :mod:`registry.sample_gates` need beside the per-query values of an h.
 
     Args:
-        values: of :func:`fct.evaluation.measure`, R queries that count. carried: the sample's vectors (N, E) and σ (N,) by ``h``.
+        values: of :func:`fct.sample.evaluation.measure`, R queries that count. carried: the sample's vectors (N, E) and σ (N,) by ``h``.
         closed: the closed form on the same pairs; None where h is one itself.
         seen: the classes that the old release was trained on; None where nobody knows (it was adopted).
-        served: as for :func:`fct.evaluation.measure`.
+        served: as for :func:`fct.sample.evaluation.measure`.
 
     Returns:
         ``h_is_closed``; ``closed_top1``, ``closed_mAP`` (R,); ``seen_by_old`` (R,) bool, or ``seen_unknown``, and ``source`` (R,); ``curve_…`` of
-        :func:`fct.backfilling.sample_curves`; ``threshold_…`` of :class:`fct.thresholds.Shift`, each with its ``labels``. What could
+        :func:`fct.sample.backfilling.sample_curves`; ``threshold_…`` of :class:`fct.sample.thresholds.Shift`, each with its ``labels``. What could
         not be measured is left out.
     """
     rows = values["rows"]

@@ -18,7 +18,7 @@ CLOSED_FORM = "ridge"
 def fit_pairs(
     folder: Path, head: tuple[np.ndarray, np.ndarray] | None, settings: forward.FitSettings, *, seed: int, device: str, title: str
 ) -> forward.Forward:
-    """Fit h on a folder of pairs (:func:`fct.pairs.write_pairs`)."""
+    """Fit h on a folder of pairs (:func:`fct.sample.pairs.write_pairs`)."""
     fitting: dict[str, Any] = {
         name: vectors.load(folder / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")
     }

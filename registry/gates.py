@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fct.evaluation import bootstrap
 from fct.gallery.canary import CanaryResult
+from fct.sample.evaluation import bootstrap
 from fct.search.coverage import Coverage
 from fct.search.intervals import Estimate, difference, rho
 from registry import sample_gates
@@ -154,7 +154,7 @@ def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: Ga
     """All measurements of all gates, where there is one h or none.
 
     Args:
-        values: per-query values of :func:`fct.evaluation.measure` with those of :func:`registry.checks.further`; None for a first
+        values: per-query values of :func:`fct.sample.evaluation.measure` with those of :func:`registry.checks.further`; None for a first
             release, where there is nothing to compare.
         live: what was measured on the gallery.
     """

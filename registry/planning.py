@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fct import adopted, children, evaluation, forward, pairs
+from fct import children, forward
 from fct import device as devices
 from fct.arrays import vectors
 from fct.datasets import manifest as manifests
@@ -38,6 +38,7 @@ from fct.gallery.gallery import Gallery
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release, open_release
+from fct.sample import adopted, evaluation, pairs
 from fct.search import coverage
 from registry import checks, expectations
 from registry.upgrade import adopted_before

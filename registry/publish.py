@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from fct import evaluation, pairs
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_file, write_json
 from fct.datasets import manifest as manifests
 from fct.forward.judging import as_text
+from fct.sample import evaluation, pairs
 from registry import entering, report
 from registry.report.description import escape
 from registry.steps import once

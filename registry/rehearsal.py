@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from fct import pairs
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import FctError
+from fct.sample import pairs
 from registry.gates import Rehearsal
 from registry.serving import Serving, open_revision
 from registry.upgrade import Upgrade

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fct import evaluation, forward, pairs
+from fct import forward
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.gallery import index as indexes
 from fct.release.folder import open_release
+from fct.sample import evaluation, pairs
 from registry import checks, verdict
 from registry.fitting import copies_of, fit_closed, is_closed
 from registry.settings import Settings

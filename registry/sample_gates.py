@@ -1,6 +1,6 @@
 """Gates on the evaluation sample beyond recovery: flips, subgroups, the order of a backfill, the closed form, score thresholds.
 
-Each takes the per-query values of one h (:func:`fct.evaluation.measure` with the further values of :func:`registry.checks.further`)
+Each takes the per-query values of one h (:func:`fct.sample.evaluation.measure` with the further values of :func:`registry.checks.further`)
 and returns measurements. Legend: R queries that count, C of them that were asked for curves or thresholds, S steps of β.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fct.evaluation import bootstrap
+from fct.sample.evaluation import bootstrap
 from fct.search.intervals import Bootstrap, Estimate, difference
 from registry.measurement import Measurement, absent, of
 from registry.settings import GateSettings

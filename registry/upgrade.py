@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from fct import adopted, evaluation, forward, pairs
 from fct import device as devices
+from fct import forward
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.datasets.images import read_images
@@ -26,6 +26,7 @@ from fct.gallery.gallery import features_name, space_name
 from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release
+from fct.sample import adopted, evaluation, pairs
 from registry import alarm, checks, names, rereading, verdict
 from registry.carrying import Maker, carry, look_again
 from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed

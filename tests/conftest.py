@@ -103,8 +103,8 @@ def data(image_folder: Path, once: Once) -> Path:
 @pytest.fixture(scope="session")
 def v1(data: Path, once: Once) -> Release:
     """A small-cnn of one epoch on half of the known classes, with both kinds of side-information."""
-    from fct.making import make_release
     from fct.release.folder import open_release
+    from fct.sample.making import make_release
     from fct.settings import EmbedderSettings, SideSettings
 
     embedder = EmbedderSettings(
@@ -123,8 +123,8 @@ def v1(data: Path, once: Once) -> Release:
 @pytest.fixture(scope="session")
 def v2(data: Path, once: Once) -> Release:
     """A small-cnn of two epochs on all known classes, 12 dimensions."""
-    from fct.making import make_release
     from fct.release.folder import open_release
+    from fct.sample.making import make_release
     from fct.settings import EmbedderSettings, SideSettings
 
     embedder = EmbedderSettings(

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from fct import adopted, pairs
 from fct.arrays import vectors
 from fct.datasets.items import Item
 from fct.datasets.manifest import write_manifest
@@ -31,6 +30,7 @@ from fct.forward.transformation import Forward
 from fct.forward.uncertainty import Uncertainty
 from fct.gallery import index as indexes
 from fct.gallery.gallery import Batch
+from fct.sample import adopted, pairs
 from fct.side import picture
 from registry import fitting
 from registry.carrying import Maker
@@ -223,7 +223,7 @@ def evaluate(folder: Path) -> Numbers:
     found |= {
         f"{part}/{name}": value for part in ("v1", "v2", "mix") for name, value in files(upgrade.folder / f"evaluation-{part}").items()
     }
-    from fct import evaluation
+    from fct.sample import evaluation
 
     sample = pairs.load_sample(upgrade.pairs_folder(1) / "sample")
     far = replace(sample, old=sample.old + 1000, new=sample.new + 1000)

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from benchmarks.quality.lab import Lab
-from fct import embedder, making
+from fct import embedder
 from fct.embedder.training import train_embedder, unit
+from fct.sample import making
 from fct.settings import EmbedderSettings
 
 THIN = 10  # of a subgroup that is under-represented, one image in so many

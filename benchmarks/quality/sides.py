@@ -15,8 +15,9 @@ import torch
 
 from benchmarks.quality.lab import Lab
 from benchmarks.quality.models import ModelSpec, chosen, embed, model
-from fct import comparison, side
+from fct import side
 from fct.arrays import digests
+from fct.sample import comparison
 from fct.side import coders, picture
 
 PICTURE_EPOCHS = 4

@@ -21,7 +21,7 @@ from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.device import use_threads
 from fct.embedder.training import train_embedder
-from fct.making import measure
+from fct.sample.making import measure
 from registry.settings import read
 
 DATA, OUT = Path("build/data"), Path("build/releases/v3")

@@ -47,7 +47,7 @@ def train(
     Example: fct train v1 --data build/data --out build/releases/v1
     """
     from fct.errors import BadInput
-    from fct.making import make_release
+    from fct.sample.making import make_release
     from registry.settings import read
 
     settings = read(params)
@@ -82,8 +82,8 @@ def embed(
 
     Example: fct embed --old build/releases/v1 --new build/releases/v2 --out build/embed
     """
-    from fct.pairs import write_pairs
     from fct.release.folder import open_release
+    from fct.sample.pairs import write_pairs
     from registry.settings import read
 
     settings = read(params)

@@ -219,10 +219,10 @@ def _table(result: dict[str, Any]) -> list[str]:
 
 
 def _pairs(pairs: Path, transformed: Path | None, metric: str, out: Path | None, params: Path | None, json: bool) -> None:
-    from fct import evaluation
     from fct.arrays import vectors
     from fct.errors import BadInput
-    from fct.pairs import load_sample
+    from fct.sample import evaluation
+    from fct.sample.pairs import load_sample
     from registry.settings import read
 
     if transformed is None or out is None:

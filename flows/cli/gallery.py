@@ -103,7 +103,7 @@ def adopt(
 
     Example: fct adopt gallery.parquet --as v1 --pairs old.npy new.npy --labels labels.txt
     """
-    from fct import delivered
+    from fct.sample import delivered
     from registry.adoption import adopt as run
     from registry.arrivals import declared
 

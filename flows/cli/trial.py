@@ -54,10 +54,10 @@ def try_(
 
     Example: fct try --old old.npy --new new.npy --labels labels.npy
     """
-    from fct import trial as trials
     from fct.arrays.files import whole_file
     from fct.arrays.given import place
     from fct.release.folder import read_head
+    from fct.sample import trial as trials
     from fct.search import copies
     from registry.report import trial as report
     from registry.report import trial_page

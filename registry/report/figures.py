@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fct.evaluation import ROWS
+from fct.sample.evaluation import ROWS
 from registry.report.review import NAMES, POPULATIONS, interval, number
 
 if TYPE_CHECKING:

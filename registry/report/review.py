@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from fct.evaluation import ROWS
-from fct.pairs import Sample
+from fct.sample.evaluation import ROWS
+from fct.sample.pairs import Sample
 from fct.search import copies
 from registry.titles import TITLES
 
@@ -42,9 +42,9 @@ class Review:
 
     Args:
         verdict: ``model``, ``version``, ``from`` (None for a first release), ``outcome``, ``problems``, ``gates`` (measurements as
-            JSON), ``metrics`` (of :func:`fct.evaluation.summarise`, or one such for the name of each h, or empty), ``covers`` (name → digest
+            JSON), ``metrics`` (of :func:`fct.sample.evaluation.summarise`, or one such for the name of each h, or empty), ``covers`` (name → digest
             or list) and ``digest``.
-        values: per-query values of :func:`fct.evaluation.measure`; None for a first release.
+        values: per-query values of :func:`fct.sample.evaluation.measure`; None for a first release.
         sample: the evaluation sample; carried: (N, E) its rows transformed by h; both None for a first release.
         metric: ``cosine`` or ``l2``.
         sigma: (G,) uncertainty of the gallery rows, NaN where none is predicted. far: (G,) bool, beyond coverage.

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from fct import agreement
-from fct import trial as trials
-from fct.evaluation import as_json
+from fct.sample import agreement
+from fct.sample import trial as trials
+from fct.sample.evaluation import as_json
+from fct.sample.trial import Trial
 from fct.search import copies
 from fct.search.intervals import FEWEST, Estimate
-from fct.trial import Trial
 from registry.gates import more_queries
 from registry.report.review import INFINITE, interval, number
 

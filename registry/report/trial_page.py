@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from fct import agreement
-from fct import trial as trials
 from fct.datasets.walk import OUTSIDE, Walk, walk
 from fct.errors import BadInput
+from fct.sample import agreement
+from fct.sample import trial as trials
+from fct.sample.trial import Trial
 from fct.search.intervals import Estimate
-from fct.trial import Trial
 from registry.report import figures, page
 from registry.report import trial as words
 from registry.report.figures import CARRIED, GRID, INK, NEW, OLD, PAPER, SOFT, WARM

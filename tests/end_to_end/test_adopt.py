@@ -70,7 +70,7 @@ def to_serve(project: Project, version: str) -> None:
 
 @pytest.mark.slow
 def test_the_whole_life_of_an_adopted_gallery(copy_of: Callable[[], Project], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fct.adopted.CANARIES", 12)  # as many as the releases have of their own: they must not be mistaken for these
+    monkeypatch.setattr("fct.sample.adopted.CANARIES", 12)  # as many as the releases have of their own: they must not be mistaken for these
     project = copy_of()
     out = foreign(project)
     ran = project.fct(*adopting(out, "--json"))

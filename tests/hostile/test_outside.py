@@ -21,11 +21,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fct import delivered, release
+from fct import release
 from fct.datasets import images
 from fct.errors import BadInput, OperationFailed
 from fct.program import programs as program
 from fct.program import sandbox
+from fct.sample import delivered
 from registry import arrivals, look
 from registry.report import page, trial_page
 from tests.end_to_end.conftest import Copies

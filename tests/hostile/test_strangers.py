@@ -20,12 +20,13 @@ from fastapi.testclient import TestClient
 from safetensors.numpy import save_file
 from torch import nn
 
-from fct import pairs, release
+from fct import release
 from fct.arrays import columns, digests, vectors
-from fct.delivered import read_rows
 from fct.errors import BadInput, FctError
 from fct.program import graph, operators
 from fct.program import programs as program
+from fct.sample import pairs
+from fct.sample.delivered import read_rows
 from fct.settings import EmbedSettings
 from flows import receiver, serve
 from flows.http import Refused

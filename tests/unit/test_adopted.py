@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import adopted, delivered, pairs, release
+from fct import release
 from fct.arrays import vectors
 from fct.errors import BadInput
+from fct.sample import adopted, delivered, pairs
 
 
 def embedded(rows: int, seed: int, images: int = 0, dim: int = 16) -> np.ndarray:

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import adopted, evaluation, forward, pairs, trial
+from fct import forward
+from fct.sample import adopted, evaluation, pairs, trial
 from fct.search import copies
 from registry.fitting import copies_of, fit_pairs
 from registry.report.trial import done

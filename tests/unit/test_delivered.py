@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from fct import delivered
 from fct.errors import BadInput
+from fct.sample import delivered
 
 COUNT = 300
 PHI = np.random.default_rng(0).normal(size=(COUNT, 6)).astype(np.float32)

@@ -4,9 +4,9 @@ import numpy as np
 import oracles
 import pytest
 
-from fct import evaluation
 from fct.errors import BadInput
-from fct.pairs import Sample
+from fct.sample import evaluation
+from fct.sample.pairs import Sample
 
 
 def sample(seed=0, n=100):

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from gates_sample import SETTINGS
 
-from fct import backfilling, evaluation, forward, thresholds
-from fct.pairs import Sample
+from fct import forward
+from fct.sample import backfilling, evaluation, thresholds
+from fct.sample.pairs import Sample
 from registry import checks, fitting, sample_gates
 
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct import thresholds
-from fct.pairs import Sample
+from fct.sample import thresholds
+from fct.sample.pairs import Sample
 
 
 def sample(seed=0, n=40, classes=5):

@@ -29,9 +29,9 @@ assert not BLOCKED & {name.partition(".")[0] for name, module in sys.modules.ite
 import numpy as np
 import torch
 torch.set_num_threads(1)
-from fct import evaluation
+from fct.sample import evaluation
 from fct.forward import FitSettings
-from fct.pairs import Sample
+from fct.sample.pairs import Sample
 
 rng = np.random.default_rng(0)
 old, new = rng.normal(size=(60, 8)).astype("float32"), rng.normal(size=(60, 12)).astype("float32")

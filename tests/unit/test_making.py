@@ -9,8 +9,8 @@ from fct.arrays import digests
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput
-from fct.making import known_part, make_release, measure
 from fct.program import programs
+from fct.sample.making import known_part, make_release, measure
 from fct.search import metrics
 from fct.settings import EmbedderSettings, SideSettings
 

@@ -6,17 +6,17 @@ import torch
 from conftest import SIZE
 from test_making import EMBEDDER, SIDE
 
-from fct import pairs
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.embedder import augment
 from fct.errors import BadInput
-from fct.making import make_release
-from fct.pairs import convert, load_sample, write_pairs
 from fct.program import programs
 from fct.release import preview
+from fct.sample import pairs
+from fct.sample.making import make_release
+from fct.sample.pairs import convert, load_sample, write_pairs
 from fct.settings import EmbedSettings
 from fct.side import codes, picture
 

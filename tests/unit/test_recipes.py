@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from fct import evaluation
 from fct.arrays import digests
 from fct.arrays.files import write_json
 from fct.gallery.gallery import SPACE, space_name
+from fct.sample import evaluation
 from registry import steps
 from tests import recipes
 

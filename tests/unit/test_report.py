@@ -17,9 +17,9 @@ from gates_sample import SETTINGS, further
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from fct import evaluation
 from fct.errors import BadInput
-from fct.pairs import Sample
+from fct.sample import evaluation
+from fct.sample.pairs import Sample
 from registry import sample_gates
 from registry.gates import Measurement
 from registry.report import Review, figures, html, markdown, search_picture

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from fct import embedder, side
-from fct.comparison import Thumbnail as Stored
 from fct.errors import BadInput
 from fct.program import programs as program
+from fct.sample.comparison import Thumbnail as Stored
 from fct.settings import KINDS, SideSettings
 from fct.side import codes
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fct import agreement, splitting, trial
 from fct.errors import BadInput
 from fct.forward import FitSettings
-from fct.pairs import Sample
+from fct.sample import agreement, splitting, trial
+from fct.sample.pairs import Sample
 from fct.search.intervals import Estimate
 from registry.report import page, trial_page
 from registry.report import trial as words

@@ -14,12 +14,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from fct import evaluation, forward
+from fct import forward
 from fct.arrays import vectors
 from fct.forward.settings import FitSettings, published
-from fct.pairs import Sample
 from fct.program import programs
 from fct.release.folder import Release
+from fct.sample import evaluation
+from fct.sample.pairs import Sample
 from fct.search.intervals import Bootstrap, rho
 
 ROWS = {

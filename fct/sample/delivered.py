@@ -1,4 +1,4 @@
-"""What another system delivered, read: a gallery of vectors, and given pairs. What is done with them: :mod:`fct.adopted`.
+"""What another system delivered, read: a gallery of vectors, and given pairs. What is done with them: :mod:`fct.sample.adopted`.
 
 Legend: N rows, G given pairs, D old, P side, E new dimensions.
 """
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from fct.adopted import FEWEST, Given, Rows, given_pairs
 from fct.arrays import columns, flaws, looks, vectors
 from fct.arrays import texts as exact
 from fct.errors import BadInput
+from fct.sample.adopted import FEWEST, Given, Rows, given_pairs
 
 COLUMNS = ("vector", "id", "side", "label", "source", "image_uri")
 

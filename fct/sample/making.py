@@ -8,14 +8,15 @@ import numpy as np
 import torch
 
 from fct import device as devices
-from fct import evaluation, side
+from fct import side
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.embedder.training import train_embedder
 from fct.errors import BadInput
-from fct.pairs import POPULATIONS, Sample
 from fct.program import programs
 from fct.release.folder import Release, write
+from fct.sample import evaluation
+from fct.sample.pairs import POPULATIONS, Sample
 from fct.settings import EmbedderSettings, SideSettings
 
 

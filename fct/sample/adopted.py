@@ -2,7 +2,7 @@
 
 What an upgrade has instead of the old embedder is *given pairs*: rows of which the old vector, the new vector and the label are known.
 They are divided once, by seed and class, into fitting rows, evaluation sample and canaries; copies and given sources stay together. The files they become are those of
-:func:`fct.pairs.write_pairs`, so that everything after that step is the same.
+:func:`fct.sample.pairs.write_pairs`, so that everything after that step is the same.
 
 Legend: N rows, G given pairs, D old, P side, E new dimensions.
 """
@@ -17,9 +17,9 @@ import numpy as np
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder, write_json
 from fct.errors import BadInput
+from fct.sample.splitting import fill
 from fct.search import copies
 from fct.search.intervals import FEWEST as FEWEST_UNSEEN
-from fct.splitting import fill
 
 CANARIES = 64
 EVALUATED = 4000  # most rows of the evaluation sample
@@ -213,7 +213,7 @@ def stand_ins(phi: np.ndarray, psi: np.ndarray, seed: int) -> tuple[np.ndarray, 
 
 
 def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int, about: dict[str, object]) -> dict[str, int]:
-    """The step *embed* from given pairs, whole or not at all: ``fitting/``, ``pool/``, ``sample/``, ``canaries/`` as in :mod:`fct.pairs`.
+    """The step *embed* from given pairs, whole or not at all: ``fitting/``, ``pool/``, ``sample/``, ``canaries/`` as in :mod:`fct.sample.pairs`.
 
     Args:
         classes: of the new release's head, whose numbers the labels become; −1 where it has none of that name.
@@ -222,7 +222,7 @@ def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int,
     Returns:
         counts of rows by part.
     """
-    from fct.pairs import Sample
+    from fct.sample.pairs import Sample
 
     parts, numbers = divide(given.labels, seed, given.units), {name: number for number, name in enumerate(classes)}
     with whole_folder(out) as folder:
@@ -265,7 +265,7 @@ def write_first(
     Args:
         rows, canaries: ids (N,), phi (N, D), psi (N, P) of some items, and of the canaries.
     """
-    from fct.pairs import Sample
+    from fct.sample.pairs import Sample
 
     with whole_folder(out) as folder:
         ids, phi, psi = rows

@@ -18,17 +18,18 @@ from typing import Any
 
 import numpy as np
 
-from fct import backfilling, evaluation, forward
-from fct.agreement import agreement, neighbours
+from fct import forward
 from fct.arrays import digests, vectors
 from fct.arrays import given as seeds
 from fct.errors import BadInput
 from fct.forward import METHODS, FitSettings, Forward
 from fct.forward.settings import AUTO
-from fct.pairs import Sample
+from fct.sample import backfilling, evaluation
+from fct.sample.agreement import agreement, neighbours
+from fct.sample.pairs import Sample
+from fct.sample.splitting import Split, class_numbers, split, unsplit
 from fct.search import copies, metrics, order
 from fct.search.intervals import FEWEST, Bootstrap, Estimate, difference, rho
-from fct.splitting import Split, class_numbers, split, unsplit
 
 CURVE_QUERIES, RANDOM_ORDERS = 1000, 5
 ORDERS = ("shipped", "random", "oracle")
@@ -37,7 +38,7 @@ RETRIEVAL, AGREEMENT = ("top1", "mAP"), ("agreement",)
 
 @dataclass(frozen=True)
 class Backfill:
-    """Backfilling curves of :mod:`fct.backfilling`: per-query values (S, C) of ``shipped_mAP``, ``random_mAP`` (the mean of several random
+    """Backfilling curves of :mod:`fct.sample.backfilling`: per-query values (S, C) of ``shipped_mAP``, ``random_mAP`` (the mean of several random
     orders), ``oracle_mAP`` …, S equally spaced β with both ends; ``clusters`` (C,) what the bootstrap draws."""
 
     values: dict[str, np.ndarray]
@@ -135,7 +136,7 @@ def _measure(sample: Sample, carried: dict[str, np.ndarray], metric: str, labell
 def _agreement_curves(
     sample: Sample, carried: np.ndarray, sigma: np.ndarray, metric: str, rows: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
-    """What :func:`fct.backfilling.sample_curves` gives, for agreement with new/new."""
+    """What :func:`fct.sample.backfilling.sample_curves` gives, for agreement with new/new."""
     if not np.isfinite(sigma).all():
         return {}
     wanted = neighbours(sample, sample.new, sample.new, metric, rows)

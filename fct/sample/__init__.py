@@ -1,0 +1,1 @@
+"""What h is fitted and judged on, and what is measured there: pairs, trials, curves, thresholds."""
