@@ -23,7 +23,8 @@ from typing import Any
 from fct.errors import FctError
 from flows import crashed, services
 from registry import facts, lock, look, running
-from registry.revision import latest, verify
+from registry.history import latest
+from registry.revision import verify
 from registry.workspace import Workspace
 
 FINE, ATTENTION, WRONG = "fine", "attention", "wrong"

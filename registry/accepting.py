@@ -14,9 +14,10 @@ from fct.errors import BadInput, FctError
 from registry import kept, lock
 from registry.decisions import ledger_lock
 from registry.entering import enter
+from registry.history import Revision, latest, next_number
 from registry.ledger import Entry, stands
 from registry.mark import of_tag
-from registry.revision import Revision, latest, next_number, pin
+from registry.revision import pin
 from registry.rollback import current_of
 from registry.workspace import Workspace
 

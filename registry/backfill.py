@@ -29,9 +29,10 @@ from registry.arrivals import Arrival, admitted
 from registry.decisions import ledger_lock
 from registry.deletion import finish
 from registry.entering import enter
+from registry.history import Revision, next_number
 from registry.ledger import Entry
 from registry.promotion import ask_canaries, follow_later
-from registry.revision import Revision, next_number, pin
+from registry.revision import pin
 from registry.workspace import Workspace
 
 QUERIES = 1000  # of the evaluation sample, that the live gallery is asked

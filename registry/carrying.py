@@ -17,7 +17,7 @@ from fct.gallery.gallery import NATIVE, Batch, features_name, forward_origin
 from fct.program import programs
 from fct.release import preview
 from registry import alarm, expectations, rereading
-from registry.revision import Revision
+from registry.history import Revision
 from registry.workspace import Workspace
 
 

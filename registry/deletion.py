@@ -20,10 +20,11 @@ from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import alarm, debts, forgetting, kept, lock, traces
 from registry.decisions import ledger_lock
 from registry.entering import enter
+from registry.history import Revision, latest, next_number
 from registry.ledger import Entry
 from registry.promotion import follow_later
 from registry.retention import alone, drop
-from registry.revision import Revision, latest, masked, next_number, pin, verify
+from registry.revision import masked, pin, verify
 from registry.workspace import Workspace
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from fct.errors import OperationFailed
 from registry import alarm, kept, names
+from registry.history import Revision, latest
 from registry.ledger import Entry, flush
-from registry.revision import Revision, latest
 from registry.workspace import Workspace
 
 MADE = ("promote", "ingest", "backfill", "approve")  # from what is in the gallery

@@ -18,8 +18,9 @@ from fct.arrays.vectors import normalise
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.tables import TableState
 from registry import kept
+from registry.history import Revision, latest
 from registry.ledger import Entry
-from registry.revision import Revision, latest, still_theirs
+from registry.revision import still_theirs
 from registry.workspace import Workspace
 
 COLUMNS = ("label", "source", "image_uri", "origin", "native_version")

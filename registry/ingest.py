@@ -24,8 +24,9 @@ from registry.carrying import carry, forwards_of, lacking
 from registry.decisions import ledger_lock
 from registry.deletion import finish
 from registry.entering import enter
+from registry.history import Revision, before, latest, next_number
 from registry.ledger import Entry
-from registry.revision import Revision, before, latest, next_number, pin, states_of
+from registry.revision import pin, states_of
 from registry.workspace import Workspace
 
 Listed = list[tuple[str, str]]  # (id, why)

@@ -27,9 +27,10 @@ from registry.carrying import Maker, carry, lacking
 from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
 from registry.entering import enter
 from registry.facts import deleted, dropped, ignored, statuses, unjudged
+from registry.history import Revision, latest, next_number
 from registry.ledger import Entry, approved_verdict, decided
 from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
-from registry.revision import Revision, align, champion_rows, latest, next_number, open_index, pin, verify
+from registry.revision import align, champion_rows, open_index, pin, verify
 from registry.status import Status
 from registry.upgrade import Upgrade
 from registry.verdict import digest_of

@@ -26,7 +26,7 @@ from registry import rereading
 from registry.arrivals import PART, Arrival, admitted
 from registry.backfill import asked
 from registry.carrying import Maker
-from registry.revision import Revision
+from registry.history import Revision
 from registry.workspace import Workspace
 
 CARRIED = 0.1  # of a row's norm: h stretches the last bits, and a level of ψ, to less; another picture is further away

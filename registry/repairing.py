@@ -25,11 +25,12 @@ from fct.gallery.gallery import FEATURES, SPACE, features_name
 from registry import kept
 from registry.carrying import carry, forwards_of
 from registry.entering import enter
+from registry.history import Revision, next_number
 from registry.ledger import Entry
 from registry.promotion import ask_canaries, follow_later, read_back
 from registry.remaking import Features, Images, compare, from_images, write
 from registry.retention import alone, drop
-from registry.revision import Revision, masked, next_number, pin, states_of
+from registry.revision import masked, pin, states_of
 from registry.verifying import Damage, irreparable, served, verify_all, waiting
 from registry.workspace import Workspace
 

@@ -27,8 +27,8 @@ from registry import alarm, lock, names
 from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.facts import statuses
+from registry.history import Revision, before, latest
 from registry.ledger import Entry
-from registry.revision import Revision, before, latest
 from registry.status import Status
 from registry.workspace import Workspace
 

@@ -5,7 +5,7 @@ index, and, where rows were deleted since the index was built, masked: how many 
 also has its number ``revision`` and the digest of the ``verdict`` it was promoted by.
 
 Deleting, backfilling and double embedding change what earlier releases hold too. The ledger entry then lists their new revisions in its
-detail as ``earlier``, so that a rollback always finds what it may return to (:func:`latest`).
+detail as ``earlier``, so that a rollback always finds what it may return to (:func:`registry.history.latest`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,9 @@ from fct.gallery.gallery import BACKFILLED, FEATURES, Gallery, SpaceRows, featur
 from fct.gallery.tables import TableState
 from fct.release.folder import Release
 from registry import alarm, formats, kept, names
-from registry.ledger import Entry
+from registry.history import Revision, latest
 from registry.steps import keyed
 from registry.workspace import Workspace
-
-Revision = dict[str, Any]
-
 
 _KINDS: dict[str, type] = {
     "release": int,
@@ -59,41 +56,6 @@ def read(path: Path) -> Revision:
     for state in found["tables"].values():
         TableState.from_json(state)
     return found
-
-
-def latest(entries: list[Entry]) -> dict[int, Revision]:
-    """Release → the newest revision that the ledger knows of it, for every release that has served."""
-    found: dict[int, Revision] = {}
-    for entry in entries:
-        for revision in (entry.serving, *entry.detail.get("earlier", [])):
-            if revision is not None:
-                found[int(revision["release"])] = revision
-    return found
-
-
-def left_behind(entries: list[Entry]) -> set[int]:
-    """Releases that a deletion or a repair found damaged and gave no new revision: nobody can return to them while they are."""
-    left = set[int]()
-    for entry in entries:
-        for one in (entry.serving, *entry.detail.get("earlier", [])):
-            left -= {int(one["release"])} if one is not None else set()
-        left |= {int(one) for one in entry.detail.get("damaged", [])}
-    return left
-
-
-def next_number(entries: list[Entry], release: int) -> int:
-    """The number of the next revision of a release; numbers are never used twice."""
-    known = [one for entry in entries for one in (entry.serving, *entry.detail.get("earlier", [])) if one is not None]
-    return max((int(one["revision"]) for one in known if int(one["release"]) == release), default=0) + 1
-
-
-def before(entries: list[Entry], current: int) -> Revision | None:
-    """The last revision of the release that served before ``current`` was promoted: what a rollback returns to."""
-    promoted = max((e.number for e in entries if e.action == "promote" and e.serving and e.serving["release"] == current), default=None)
-    if promoted is None:
-        return None
-    earlier = [e.serving for e in entries if e.number < promoted and e.serving and e.serving["release"] != current]
-    return latest(entries)[int(earlier[-1]["release"])] if earlier and earlier[-1] else None
 
 
 def pin(workspace: Workspace, version: int, space: str, release: Release, forwards: dict[str, str], unfit: Iterable[str] = ()) -> Revision:

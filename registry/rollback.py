@@ -13,8 +13,9 @@ from fct.errors import BadInput, Damaged, NotPermitted
 from registry import alarm, kept, lock
 from registry.decisions import ledger_lock, unreadable_is_altered
 from registry.entering import enter
+from registry.history import Revision, before, left_behind, next_number
 from registry.ledger import Entry
-from registry.revision import Revision, before, left_behind, masked, next_number, pin, still_theirs, verify
+from registry.revision import masked, pin, still_theirs, verify
 from registry.workspace import Workspace
 
 

@@ -30,8 +30,9 @@ from fct.sample import adopted, evaluation, pairs
 from registry import alarm, checks, names, rereading, verdict
 from registry.carrying import Maker, carry, look_again
 from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed
+from registry.history import latest
 from registry.releases import STATUS_TAG
-from registry.revision import champion_rows, latest, open_index, pin
+from registry.revision import champion_rows, open_index, pin
 from registry.steps import RECIPES, once
 from registry.workspace import Workspace
 

@@ -19,8 +19,8 @@ from fct.gallery.gallery import FEATURES, ITEMS
 from fct.release.folder import Release
 from registry import alarm, kept
 from registry.facts import void
+from registry.history import Revision, latest, left_behind
 from registry.ledger import Entry
-from registry.revision import Revision, latest, left_behind
 from registry.workspace import Workspace
 
 TRIES = 5

@@ -95,7 +95,7 @@ class Workspace:
     def served(self, number: int, check: bool) -> Release | None:
         """The release of a version that has served, opened as the ledger names it, whatever MLflow says of it; None where it never served."""
         from registry import kept
-        from registry.revision import latest
+        from registry.history import latest
 
         revision = self.ledger.serving()
         if revision is None or revision["release"] != number:

@@ -29,7 +29,7 @@ def damage(project: Project, table: str, release: int | None = None) -> Path:
 
 
 def revision(ws: Workspace, release: int | None = None) -> dict[str, Any]:
-    from registry.revision import latest
+    from registry.history import latest
 
     serving = ws.ledger.serving()
     assert serving is not None

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from registry import lock
-from registry.revision import before, verify
+from registry.history import before
+from registry.revision import verify
 from registry.serving import open_serving
 from tests.end_to_end.conftest import Copies, Project, copied, having, wait_for
 

@@ -14,8 +14,8 @@ from fct.errors import FctError, LockHeld
 from fct.gallery import tables
 from fct.gallery.tables import TableState
 from registry import lock, names, retention, settings
+from registry.history import before
 from registry.ledger import Entry
-from registry.revision import before
 from registry.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[2]
