@@ -25,7 +25,7 @@ from fct.program import programs as program
 from fct.sample import pairs
 from fct.search import metrics, order
 from fct.search.intervals import Bootstrap, difference
-from registry import names
+from registry import kept, names
 from registry.backfill import backfill
 from registry.workspace import open_workspace
 
@@ -48,7 +48,7 @@ def measure(workspace: Any, fraction: float, orders: int) -> dict[str, Any]:
     """What ``fraction`` brings, in the shipped order and in random ones."""
     gallery, serving = workspace.gallery, workspace.ledger.serving()
     number, space = int(serving["release"]), serving["space"]
-    release = workspace.releases.release(number)
+    release = kept.opened(workspace, number)
     before, items = gallery.read_space(space), gallery.items()
     keep = np.isin(before.ids, gallery.item_ids(role="item"))
     ids, carried = before.ids[keep], before.vectors[keep]

@@ -29,7 +29,7 @@ from fct.release import preview
 from fct.release.folder import open_release
 from fct.sample import comparison, pairs
 from flows import reconcile
-from registry import decisions, facts, lock, promotion, report, running, serving
+from registry import decisions, facts, kept, lock, promotion, report, running, serving
 from registry.arrivals import GALLERY_SPLITS
 from registry.ingest import ingest
 from registry.revision import verify
@@ -128,7 +128,7 @@ def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[s
     device = devices.pick(settings.device)
     manifest = read_manifest(ws.data)
     rows = manifest.rows(*GALLERY_SPLITS)
-    first, new = ws.releases.release(old, check=False), ws.releases.release(version, check=False)
+    first, new = kept.opened(ws, old, check=False), kept.opened(ws, version, check=False)
     images = read_images(rows.files, new.size, new.mode, "audit: reading")
     program = new.program(device)
     programs.embed(program, images[:64], device=device)
@@ -282,7 +282,7 @@ def run(ws: Workspace, *, fresh: bool) -> int:
         served = ws.ledger.serving()
         if served is None:
             ingested = ingest(ws, ws.data, version=one, by=NAME, why="the gallery")
-            say(f"{ingested['added']} items in the gallery, each with φ and {ws.releases.release(one, check=False).side_bytes} bytes of ψ")
+            say(f"{ingested['added']} items in the gallery, each with φ and {kept.opened(ws, one, check=False).side_bytes} bytes of ψ")
             result = _upgrade(ws, one)
             if result["outcome"] not in ("passed", "approved"):
                 return _stop(ws, one, result)

@@ -22,7 +22,7 @@ from typing import Any
 
 from fct.errors import FctError
 from flows import crashed, services
-from registry import facts, lock, look, running
+from registry import facts, kept, lock, look, running
 from registry.history import latest
 from registry.revision import verify
 from registry.workspace import Workspace
@@ -297,7 +297,7 @@ def gallery(workspace: Workspace) -> Iterator[Finding]:
         number = int(name.split("/v", 1)[1].split("-")[0])
         info: Any = workspace.gallery.feature_info(number) if name.startswith("features/") else workspace.gallery.space_info(name)
         expected = versions.get(number) or (served[number]["fingerprint"] if number in served else None)
-        expected = expected or workspace.releases.release(number, check=False).fingerprint
+        expected = expected or kept.opened(workspace, number, check=False).fingerprint
         checked += 1
         if info.fingerprint != expected:
             wrong = True

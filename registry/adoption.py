@@ -21,7 +21,7 @@ from fct.errors import BadInput
 from fct.gallery.gallery import features_name
 from fct.sample import adopted
 from fct.search import copies
-from registry import alarm, lock
+from registry import alarm, kept, lock
 from registry.decisions import ledger_lock
 from registry.workspace import Workspace
 
@@ -63,7 +63,7 @@ def adopt(
     """
     releases, gallery, settings = workspace.releases, workspace.gallery, workspace.settings
     known = {one.number for one in releases.versions()}
-    opened = releases.release(version) if version in known else None
+    opened = kept.opened(workspace, version) if version in known else None
     _belongs(workspace, opened, rows, version=version, known=known, metric=metric)
     place = workspace.adopted_folder(version)
     pairs = adopted.load_given(place) if given is None and place.is_dir() else given
@@ -206,7 +206,7 @@ def _register(
         number = workspace.releases.register(folder, str(workspace.settings.workspace))
     if number != version:
         raise BadInput(f"somebody registered version {version} meanwhile", got=f"this one became {number}", todo="look at `fct status`")
-    return workspace.releases.release(number)
+    return kept.opened(workspace, number)
 
 
 def _write(

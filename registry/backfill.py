@@ -24,7 +24,7 @@ from fct.program import programs
 from fct.release.folder import Release
 from fct.sample import evaluation, pairs
 from fct.search import metrics, order
-from registry import alarm, lock, names, rereading
+from registry import alarm, kept, lock, names, rereading
 from registry.arrivals import Arrival, admitted
 from registry.decisions import ledger_lock
 from registry.deletion import finish
@@ -176,7 +176,7 @@ class _State:
 
     def __init__(self, workspace: Workspace, serving: Revision) -> None:
         self.workspace, self.number, self.space = workspace, int(serving["release"]), str(serving["space"])
-        self.gallery, self.release = workspace.gallery, workspace.releases.release(self.number)
+        self.gallery, self.release = workspace.gallery, kept.opened(workspace, self.number)
         self.device = devices.pick(workspace.settings.device)
         self.program: programs.Embed | None = None
         self.folder = workspace.upgrade_folder(self.number)

@@ -16,7 +16,7 @@ from fct.errors import NotPermitted
 from fct.gallery.gallery import NATIVE, Batch, features_name, forward_origin
 from fct.program import programs
 from fct.release import preview
-from registry import alarm, expectations, rereading
+from registry import alarm, expectations, kept, rereading
 from registry.history import Revision
 from registry.workspace import Workspace
 
@@ -39,7 +39,7 @@ class Maker:
 
     def __init__(self, workspace: Workspace, version: int, forwards: dict[int, forward.Forward]):
         self.workspace, self.version, self.forwards = workspace, version, forwards
-        self._new, self._device = workspace.releases.release(version, check=False), devices.pick(workspace.settings.device)
+        self._new, self._device = kept.opened(workspace, version, check=False), devices.pick(workspace.settings.device)
         self._look: programs.Embed | None = None
 
     def make(self, m: int, batch: Batch) -> tuple[np.ndarray, np.ndarray, str]:
@@ -49,7 +49,7 @@ class Maker:
         h = self.forwards[m]
         if self._look is None and h.side_dim > batch.psi.shape[1]:
             self._look = self._new.program(self._device)
-        old = self.workspace.releases.release(m, check=False)
+        old = kept.opened(self.workspace, m, check=False)
         side = preview.side_of(old, self._new, batch.psi, side_dim=h.side_dim, device=self._device, program=self._look)
         rows, sigma = h.transform(batch.phi, side if h.side_dim else None, device=self.workspace.settings.device)
         return rows, np.nan_to_num(sigma, nan=0.0), forward_origin(m, self.version)
@@ -86,7 +86,7 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
                 )
             alarm.compare(workspace, known, features_name(m), todo)
             info = gallery.feature_info(m)
-            old = workspace.releases.release(m, check=False)
+            old = kept.opened(workspace, m, check=False)
             for batch in gallery.features(m, ids=todo, batch_rows=settings.transform.batch_rows, skip_absent=True):
                 suite = expectations.check_batch(
                     f"features v{m}",

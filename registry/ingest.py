@@ -18,7 +18,7 @@ from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery, Ingested
 from fct.program import programs
 from fct.release.folder import Release
-from registry import alarm, lock, rereading
+from registry import alarm, kept, lock, rereading
 from registry.arrivals import Arrival, declared, find
 from registry.carrying import carry, forwards_of, lacking
 from registry.decisions import ledger_lock
@@ -84,7 +84,7 @@ def ingest(
     serving = ledger.serving()
     if serving is not None and number != serving["release"]:
         raise BadInput(f"release {serving['release']} serves, so new items are embedded by it", wanted=serving["release"], got=number)
-    release, twin = workspace.releases.release(number), _twin(workspace, ledger.entries(), number)
+    release, twin = kept.opened(workspace, number), _twin(workspace, ledger.entries(), number)
     count, parts, left = find(Path(place).absolute(), workspace.root, (*settings.data.roots, *roots))
     known = {} if "items" not in gallery.tables() else gallery.items()
     if serving is None and known and bool((known["native_version"] != number).any()):
@@ -180,14 +180,14 @@ def _twin(workspace: Workspace, entries: list[Entry], number: int) -> int | None
     ):
         return None
     twin = int(earlier["release"])
-    return None if workspace.releases.release(twin, check=False).adopted else twin
+    return None if kept.opened(workspace, twin, check=False).adopted else twin
 
 
 class _Embedder:
     """A release with its program, ready to embed."""
 
     def __init__(self, workspace: Workspace, version: int, device: torch.device) -> None:
-        self.version, self.release, self.device = version, workspace.releases.release(version), device
+        self.version, self.release, self.device = version, kept.opened(workspace, version), device
         self.program = self.release.program(device)
 
     def embed(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -327,5 +327,5 @@ def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Re
     if not lacking(workspace, number, there):
         return None
     carry(workspace, space, number, forwards_of(workspace, revision))
-    now = pin(workspace, number, space, workspace.releases.release(number, check=False), revision["forward"])
+    now = pin(workspace, number, space, kept.opened(workspace, number, check=False), revision["forward"])
     return now | {"revision": next_number(entries, number), "verdict": revision["verdict"]}

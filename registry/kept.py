@@ -13,9 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fct.arrays.files import read_json, whole_folder, write_json
+from fct.arrays.files import whole_folder
 from fct.errors import Altered, BadInput, FctError, NotPermitted
 from fct.release.folder import FILES, Release, open_release
+from registry import places
+from registry.history import latest
 from registry.ledger import flush
 from registry.workspace import Workspace
 
@@ -46,25 +48,16 @@ def keep(workspace: Workspace, release: Release) -> Release:
     return _opened(workspace, target, digest, check=False)
 
 
-def _note(workspace: Path, model: str, number: int) -> Path:
-    return workspace / "releases" / f"{model}-v{number}.json"
+def opened(workspace: Workspace, number: int, *, check: bool = True) -> Release:
+    """The release of a version: one that has served by the digest that the ledger names, whatever MLflow says of it; another one as registered.
 
-
-def remember(workspace: Path, model: str, number: int, folder: Path) -> None:
-    """Note the folder of a version, relative to the workspace where it is inside; on a full disk MLflow is asked again."""
-    inside = folder.is_relative_to(workspace)
-    said = {"folder": str(folder.relative_to(workspace) if inside else folder)}
-    note = _note(workspace, model, number)
-    with suppress(FctError):
-        if workspace.is_dir() and _read(note) != said:
-            write_json(note, said)
-
-
-def _read(note: Path) -> Any:
-    try:
-        return read_json(note)
-    except BadInput:
-        return None
+    Raises:
+        Altered: it is not the one that served or, where none of this number did, the one that was registered.
+    """
+    revision = workspace.ledger.serving()
+    if revision is None or revision["release"] != number:
+        revision = latest(workspace.ledger.entries()).get(number)
+    return workspace.releases.release(number, check=check) if revision is None else release(workspace, revision, check=check)
 
 
 def release(workspace: Workspace, revision: dict[str, Any], *, check: bool = True) -> Release:
@@ -96,8 +89,7 @@ def release(workspace: Workspace, revision: dict[str, Any], *, check: bool = Tru
 def _elsewhere(workspace: Workspace, revision: dict[str, Any], check: bool) -> Release:
     """The release where MLflow said, or says now, that its files are."""
     number, digest = int(revision["release"]), str(revision["release_digest"])
-    said = _read(_note(workspace.folder, workspace.settings.model, number))
-    folder = workspace.folder / str(said["folder"]) if isinstance(said, dict) and "folder" in said else None
+    folder = places.noted(workspace.folder, workspace.settings.model, number)
     if folder is None or not folder.is_dir():
         return _opened(workspace, workspace.releases.folder_of(number), digest, check)
     try:

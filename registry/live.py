@@ -25,7 +25,7 @@ from fct.errors import FctError
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
-from registry import facts, names
+from registry import facts, kept, names
 from registry.revision import still_theirs, verify
 from registry.serving import Hit, Serving, Where, open_revision
 from registry.status import Status
@@ -175,7 +175,7 @@ def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
         return Candidate(version, own.release, own.program or own.release.program(), without_deleted(workspace, own, now.serving), None)
     if there is not None and there.version == version and there.bridge is not None:
         return there
-    release = workspace.releases.release(version)  # first: without it the work of fitting would be for nothing
+    release = kept.opened(workspace, version)  # first: without it the work of fitting would be for nothing
     bridge = fit_bridge(workspace, version, now.serving)
     return None if bridge is None else Candidate(version, release, release.program(), None, bridge)
 
@@ -218,7 +218,7 @@ def fit_bridge(workspace: Workspace, version: int, serving: Serving) -> forward.
     if m != serves:
         h = forward.load(workspace.upgrade_folder(serves) / f"h-v{m}")
         psi = np.array(vectors.load(part / "psi.npy")[rows])
-        native = workspace.releases.release(m, check=False)
+        native = kept.opened(workspace, m, check=False)
         side = preview.side_of(native, serving.release, psi, side_dim=h.side_dim, device=devices.pick("cpu"))
         target = h.transform(target, side if h.side_dim else None)[0]
     return forward.bridge(np.array(new[rows]), target)

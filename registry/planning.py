@@ -40,7 +40,7 @@ from fct.release import preview
 from fct.release.folder import Release, open_release
 from fct.sample import adopted, evaluation, pairs
 from fct.search import coverage
-from registry import checks, expectations
+from registry import checks, expectations, kept
 from registry.upgrade import adopted_before
 from registry.workspace import Workspace
 
@@ -108,7 +108,7 @@ def plan(workspace: Workspace, what: int | Path | None = None, *, said: Callable
         if what is None and not known:
             raise BadInput("no version is registered", todo="give the folder of a release, or register one")
         number = known[-1] if what is None else what
-        new, name = releases.release(number), f"version {number}"
+        new, name = kept.opened(workspace, number), f"version {number}"
     adopted_before(workspace, number)
     natives = [m for m in gallery.native_versions() if m < number] or [m for m in gallery.native_versions() if m == number]
     found = Plan(name, number, {m: len(gallery.item_ids(native_version=m)) for m in natives})
@@ -152,7 +152,7 @@ class _Native:
     def __init__(self, workspace: Workspace, new: Release, m: int, place: Path, found: Plan) -> None:
         self.workspace, self.new, self.m, self.place, self.found = workspace, new, m, place, found
         self.settings, self.device = workspace.settings, devices.pick(workspace.settings.device)
-        self.old, self.info = workspace.releases.release(m, check=False), workspace.gallery.feature_info(m)
+        self.old, self.info = kept.opened(workspace, m, check=False), workspace.gallery.feature_info(m)
         self.rows, self.rng = found.rows[m], np.random.default_rng(0)
         self.counts = self._counts() if m != found.number else {}
         looks = self.settings.embed.preview and not self.old.adopted and self.old.picture() is not None

@@ -164,7 +164,7 @@ def _all_have_an_h(upgrade: Upgrade, base: Revision) -> None:
 def read_back(workspace: Workspace, version: int, revision: Revision, forwards: dict[int, Forward], delta: np.ndarray) -> None:
     """Rows of the delta and of the whole are what their features give, and what the index holds. NotPermitted where one is not."""
     state, maker = revision["tables"][revision["space"]], Maker(workspace, version, forwards)
-    searcher = open_index(workspace, revision, workspace.releases.release(version, check=False).metric)
+    searcher = open_index(workspace, revision, kept.opened(workspace, version, check=False).metric)
     ids = np.intersect1d(searcher.ids, workspace.gallery.space_ids(revision["space"]))
     for some, least in ((np.intersect1d(delta, ids), rereading.EACH), (ids, rereading.LEAST)):
         rereading.check(maker, revision["space"], rereading.chosen(some, state["content"], least), searcher)
@@ -178,7 +178,7 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
         promise = checks.read_promise(folder / "verdict" / "canaries.json")
         native = np.array(vectors.load(source / "canaries" / "new.npy"))
         ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
-    metric = workspace.releases.release(version, check=False).metric
+    metric = kept.opened(workspace, version, check=False).metric
     rows = workspace.gallery.read_space(revision["space"], at=revision["tables"][revision["space"]]["version"])
     margin = workspace.settings.validate.canary_margin
     result = checks.ask(promise, native, ids, rows.ids, rows.vectors, metric, margin)

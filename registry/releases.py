@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fct.arrays import digests
 from fct.arrays.files import whole_folder
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed, Unreachable
-from registry import sources
+from registry import places, sources
 
 if TYPE_CHECKING:
     from fct.release.folder import Release
@@ -93,7 +93,6 @@ class Releases:
         uri: of the tracking server or store. model: name of the registered model.
         folder: the workspace; artifacts of an embedded store go below it.
         artifact_roots: where artifacts may lie besides (:mod:`registry.sources`). approved: as of :class:`fct.release.Release`.
-        served: opens the release of a version that has served, as the ledger names it (:meth:`registry.workspace.Workspace.served`).
     """
 
     def __init__(
@@ -103,9 +102,8 @@ class Releases:
         folder: Path,
         artifact_roots: tuple[str, ...] = (),
         approved: Callable[[str], bool] = lambda _: False,
-        served: Callable[[int, bool], Release | None] = lambda *_: None,
     ):
-        self.uri, self.model, self.folder, self._approved, self._served = uri, model, folder, approved, served
+        self.uri, self.model, self.folder, self._approved = uri, model, folder, approved
         self._roots = sources.roots(uri, folder, artifact_roots)
         self._fetched: dict[int, str] = {}  # version → source whose files are in the cache
 
@@ -351,9 +349,7 @@ class Releases:
         return Path(error)
 
     def _found(self, number: int, folder: Path) -> Path:
-        from registry import kept
-
-        kept.remember(self.folder, self.model, number, folder)
+        places.remember(self.folder, self.model, number, folder)
         return folder
 
     def contract_problems(self, number: int) -> list[str]:
@@ -376,15 +372,13 @@ class Releases:
         return problems(folder)  # a full disk or a store's bad moment says nothing about the release, and is raised
 
     def release(self, number: int, *, check: bool = True) -> Release:
-        """Open the release of a version: one that has served from where :mod:`registry.kept` finds the digest that the ledger names.
+        """Open the release of a version as it was registered. One that has served is opened by :func:`registry.kept.opened`.
 
         Raises:
-            Altered: it is not the one that served or, where none of this number did, the one that was registered.
+            Altered: it is not the one that was registered.
         """
         from fct.release.folder import open_release
 
-        if (served := self._served(number, check)) is not None:
-            return served
         version = self.version(number)
         folder = self.folder_of(number)
         release = open_release(folder, check=check, run=False)

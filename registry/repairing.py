@@ -146,7 +146,7 @@ class _Work:
             return
         for release, revision in self.released.items():
             try:
-                self.workspace.releases.release(release, check=False)  # before anything is changed: MLflow may be away
+                kept.opened(self.workspace, release, check=False)  # before anything is changed: MLflow may be away
                 self.forwards[release] = forwards_of(self.workspace, revision)
             except (BadInput, NotPermitted) as error:
                 if self._touched(revision):
@@ -197,7 +197,7 @@ class _Work:
         todo = np.setdiff1d(np.union1d(native, later), self._whole(features_name(m))["id"])
         if not len(todo):
             return
-        images = Images(self.workspace, m, self.workspace.releases.release(m), roots)
+        images = Images(self.workspace, m, kept.opened(self.workspace, m), roots)
         made = from_images(images, m, todo)
         whole = {number: one for number, one in self.released.items() if number in self.forwards and number not in self.lost}
         compare(self.workspace, made, whole, self.forwards, self.fragments)

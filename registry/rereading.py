@@ -21,6 +21,7 @@ from fct.errors import BadInput, NotPermitted
 from fct.gallery import index as indexes
 from fct.gallery.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
 from fct.program import programs
+from registry import kept
 from registry.arrivals import Arrival, admitted
 
 if TYPE_CHECKING:  # which checks what it carries with this module
@@ -168,7 +169,7 @@ def check_images(workspace: Workspace, count: int, seed: int | None = None) -> I
     mine = np.flatnonzero(items["role"] == "item")
     drawn = np.sort(np.random.default_rng(seed).permutation(mine)[:count])
     for m in np.unique(items["native_version"][drawn]).tolist():
-        release = workspace.releases.release(m)
+        release = kept.opened(workspace, m)
         rows = drawn[items["native_version"][drawn] == m]
         if release.adopted:
             found.unreadable += [(one, f"version {m} was adopted without its embedder") for one in items["id"][rows].tolist()]

@@ -27,7 +27,7 @@ from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
-from registry import alarm, checks, names, rereading, verdict
+from registry import alarm, checks, kept, names, rereading, verdict
 from registry.carrying import Maker, carry, look_again
 from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed
 from registry.history import latest
@@ -59,7 +59,7 @@ class Upgrade:
 
     @cached_property
     def new(self) -> Release:
-        return self.workspace.releases.release(self.version, check=False)
+        return kept.opened(self.workspace, self.version, check=False)
 
     @cached_property
     def champion(self) -> int | None:
@@ -76,7 +76,7 @@ class Upgrade:
         return [m for m in self.workspace.gallery.native_versions() if m < self.version]
 
     def release_of(self, version: int) -> Release:
-        return self.workspace.releases.release(version, check=False)
+        return kept.opened(self.workspace, version, check=False)
 
     @cached_property
     def _gone(self) -> frozenset[str]:
@@ -548,7 +548,7 @@ def adopted_before(workspace: Workspace, version: int) -> None:
     serving = workspace.ledger.serving()
     champion = None if serving is None else int(serving["release"])
     for m in workspace.gallery.native_versions():
-        if m < version and champion not in (None, m) and workspace.releases.release(m, check=False).adopted:
+        if m < version and champion not in (None, m) and kept.opened(workspace, m, check=False).adopted:
             raise BadInput(
                 f"the gallery was adopted as version {m} and is served by version {champion} now: given pairs lead one version on, not two",
                 todo=f"roll back to version {m} and adopt pairs that lead to version {version}; or begin a gallery of version {champion}'s own with `fct ingest`",

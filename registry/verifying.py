@@ -142,7 +142,7 @@ def irreparable(workspace: Workspace, table: str, file: str) -> bool:
 
 def _release(workspace: Workspace, number: int) -> Release:
     revision = latest(workspace.ledger.entries()).get(number)
-    return workspace.releases.release(number) if revision is None else kept.release(workspace, revision, check=False)
+    return kept.opened(workspace, number) if revision is None else kept.release(workspace, revision, check=False)
 
 
 def _beside_tables(workspace: Workspace, revision: Revision, *, later: bool) -> Iterator[Damage]:

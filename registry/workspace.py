@@ -16,7 +16,6 @@ from registry.settings import Settings
 
 if TYPE_CHECKING:
     from fct.gallery.gallery import Gallery
-    from fct.release.folder import Release
     from registry.ledger import Ledger
     from registry.releases import Releases
 
@@ -92,16 +91,6 @@ class Workspace:
             return True
         return any(entry.serving is not None and entry.serving.get("release_digest") == digest for entry in self.ledger.entries())
 
-    def served(self, number: int, check: bool) -> Release | None:
-        """The release of a version that has served, opened as the ledger names it, whatever MLflow says of it; None where it never served."""
-        from registry import kept
-        from registry.history import latest
-
-        revision = self.ledger.serving()
-        if revision is None or revision["release"] != number:
-            revision = latest(self.ledger.entries()).get(number)
-        return None if revision is None else kept.release(self, revision, check=check)
-
     @property
     def releases(self) -> Releases:
         """The door to MLflow; another one when its server came or went meanwhile."""
@@ -110,7 +99,7 @@ class Workspace:
         uri, found = self.tracking_uri, self.__dict__.get("_releases")
         if found is None or found.uri != uri:
             found = self.__dict__["_releases"] = Releases(
-                uri, self.settings.model, self.folder, self.settings.registry.artifact_roots, self.has_served, self.served
+                uri, self.settings.model, self.folder, self.settings.registry.artifact_roots, self.has_served
             )
         return found  # type: ignore[no-any-return]
 

@@ -82,12 +82,13 @@ def lines(workspace: Any) -> Iterator[tuple[str, str]]:
     """What has to stay as it is: name, digest."""
     from fct import forward
     from fct.arrays import digests
+    from registry import kept
 
     model = workspace.settings.model
     for name in sorted(workspace.gallery.tables()):
         yield f"{model} table {name}", workspace.gallery.snapshot(name).content
     for number in sorted(version.number for version in workspace.releases.versions()):
-        yield f"{model} release {number}", workspace.releases.release(number).digest()
+        yield f"{model} release {number}", kept.opened(workspace, number).digest()
     for folder in sorted(path.parent for path in (workspace.folder / "upgrades").glob(f"{model}-v*/*/weights.safetensors")):
         yield f"{model} {folder.relative_to(workspace.folder)}", forward.load(folder).digest
     for path in sorted((workspace.folder / "upgrades").glob(f"{model}-v*/verdict/verdict.json")):

@@ -114,7 +114,7 @@ def test_rollback_and_search_need_no_mlflow_and_refuse_what_was_altered(promoted
     store, away = promoted.folder / "workspace/mlflow.db", promoted.folder / "away.db"
     workspace = promoted.workspace()
     release, untouched = workspace.releases.folder_of(1) / "program.pt2", promoted.folder / "untouched"
-    own = kept.place(workspace, workspace.releases.release(1, check=False).digest()) / "program.pt2"
+    own = kept.place(workspace, kept.opened(workspace, 1, check=False).digest()) / "program.pt2"
     shutil.copy(release, untouched)
     store.rename(away)
     try:

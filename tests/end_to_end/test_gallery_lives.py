@@ -13,7 +13,7 @@ import torch
 
 from fct.arrays.files import read_json
 from fct.errors import BadInput
-from registry import traces
+from registry import kept, traces
 from registry.live import Live
 from registry.serving import Serving, open_revision, open_serving
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, copied, having, wait_for
@@ -436,7 +436,7 @@ def test_a_backfill_goes_in_the_shipped_order_and_every_batch_is_a_revision(livi
     now = ws.gallery.read_space(space)
     assert set(now.ids[now.origin == "backfilled"]) == set(ranked)
     # the vectors are what the release computes from the images, to the last bit that it stores
-    release = ws.releases.release(2)
+    release = kept.opened(ws, 2)
     from fct.datasets.images import read_image
     from fct.program.programs import embed
 

@@ -16,7 +16,7 @@ from fct.errors import Damaged, NotPermitted, OperationFailed
 from fct.gallery.gallery import NATIVE
 from fct.gallery.tables import TableState
 from fct.release.folder import Release, write_adopted
-from registry import alarm, entering, kept, repairing, retention, revision, verifying
+from registry import alarm, entering, kept, places, repairing, retention, revision, verifying
 from registry.carrying import carry
 from registry.workspace import Workspace, open_workspace
 
@@ -46,7 +46,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     ws = open_workspace(folder / "params.yaml")
     release = write_adopted(ws.folder / "kept", dim=DIM, side_bits=[], metric="cosine", normalised=False, content="c", canary_ids=[])
-    kept.remember(ws.folder, "tiny", 1, release.folder)
+    places.remember(ws.folder, "tiny", 1, release.folder)
     ws.gallery.create_space(SPACE, DIM, release.fingerprint, {})
     add(ws, release, 0, 64)
     write_json(ws.upgrade_folder(1) / "verdict" / "verdict.json", {"digest": "v"})

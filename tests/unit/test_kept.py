@@ -9,7 +9,7 @@ import pytest
 
 from fct.arrays.files import write_json
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed
-from registry import debts, kept
+from registry import debts, kept, places
 from registry.deletion import delete
 from registry.history import latest
 from registry.ledger import REPORTS, Entry, owed
@@ -77,7 +77,7 @@ def test_a_kept_release_that_was_altered_is_refused_and_had_anew_where_it_still_
     with pytest.raises(NotPermitted, match="release"):
         verify(workspace, revision)
     again = by_hand.release_of(tmp_path / "store", 2)
-    kept.remember(workspace.folder, "tiny", 2, again.folder)
+    places.remember(workspace.folder, "tiny", 2, again.folder)
     assert kept.release(workspace, revision).folder == place and (place / "release.json").read_text() == text
     shutil.rmtree(again.folder)
     verify(workspace, revision)
@@ -87,7 +87,7 @@ def test_a_release_that_earlier_code_promoted_is_kept_when_it_is_opened(workspac
     revision = workspace.ledger.serving() or {}
     place, note = kept.place(workspace, revision["release_digest"]), workspace.folder / "releases" / "tiny-v2.json"
     shutil.move(place, tmp_path / "store")
-    kept.remember(workspace.folder, "tiny", 2, tmp_path / "store")
+    places.remember(workspace.folder, "tiny", 2, tmp_path / "store")
     assert kept.release(workspace, revision).folder == place
     note.unlink()
     shutil.rmtree(tmp_path / "store")
@@ -96,7 +96,7 @@ def test_a_release_that_earlier_code_promoted_is_kept_when_it_is_opened(workspac
 
 def test_a_release_that_never_served_is_not_kept(workspace: Workspace, tmp_path: Path) -> None:
     third = by_hand.release_of(tmp_path / "third", 3)
-    kept.remember(workspace.folder, "tiny", 3, third.folder)
+    places.remember(workspace.folder, "tiny", 3, third.folder)
     revision = {"release": 3, "release_digest": third.digest()}
     assert kept.release(workspace, revision).folder == third.folder and not kept.place(workspace, third.digest()).exists()
 
@@ -104,7 +104,7 @@ def test_a_release_that_never_served_is_not_kept(workspace: Workspace, tmp_path:
 def test_what_has_served_is_opened_as_the_ledger_names_it_and_no_other_takes_its_place(workspace: Workspace, tmp_path: Path) -> None:
     """Not as MLflow says, whatever its tags are; the ledger itself takes no revision of another release under the same number."""
     for version, revision in latest(workspace.ledger.entries()).items():
-        assert workspace.releases.release(version).digest() == revision["release_digest"]
+        assert kept.opened(workspace, version).digest() == revision["release_digest"]
     serving, other = workspace.ledger.serving() or {}, by_hand.release_of(tmp_path / "other", 3)
     with pytest.raises(Altered, match="not the one that has served"):
         pin(workspace, 2, serving["space"], other, serving["forward"])

@@ -13,7 +13,7 @@ from fct import audit
 from fct.datasets.images import read_images
 from fct.program import programs, sandbox
 from fct.release.folder import Release
-from registry import kept, rereading
+from registry import places, rereading
 from registry.arrivals import declared
 from registry.workspace import Workspace, open_workspace
 
@@ -32,7 +32,7 @@ def gallery_of(folder: Path, v1: Release, images: list[Path], order: list[int]) 
     phi, psi = programs.embed(v1.program(), pixels, device=torch.device("cpu"))
     ids, empty = [path.name + path.parent.name for path in images], [""] * len(images)
     ws.gallery.ingest(1, v1.fingerprint, ids, phi[order], psi[order], empty, empty, list(map(str, images)), psi_bits=v1.side_bits)
-    kept.remember(ws.folder, "tiny", 1, v1.folder)
+    places.remember(ws.folder, "tiny", 1, v1.folder)
     serving = {"release": 1, "revision": 1, "release_digest": v1.digest(), "tables": {}, "index": {}}
     roots = sorted({one for image in images for one in declared(image)})
     first = ws.ledger.append(None, action="ingest", by="ana", why="", model="tiny", serving=None, detail={"roots": roots})
