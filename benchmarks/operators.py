@@ -25,7 +25,7 @@ from torch.nn import functional
 from fct import embedder, side
 from fct.errors import BadInput
 from fct.program import graph, operators
-from fct.settings import SideSettings
+from fct.side.settings import SideSettings
 
 OUT = operators.FILE
 HEAD = "# Operators that a release's program may call; made by `python -m benchmarks.operators`, which says from what.\n"

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, get_type_hints
 
 from fct.datasets.settings import DataSettings
+from fct.embedder.settings import EmbedderSettings
 from fct.errors import BadInput, FctError
 from fct.forward.settings import FitSettings
+from fct.gallery.settings import EXACT_BELOW, IndexSettings
 from fct.program import operators, sandbox
-from fct.settings import EXACT_BELOW, EmbedderSettings, EmbedSettings, IndexSettings, SideSettings
+from fct.sample.settings import EmbedSettings
+from fct.side.settings import SideSettings
 from registry.sources import place_of
 from registry.titles import GATES
 

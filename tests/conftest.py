@@ -103,9 +103,10 @@ def data(image_folder: Path, once: Once) -> Path:
 @pytest.fixture(scope="session")
 def v1(data: Path, once: Once) -> Release:
     """A small-cnn of one epoch on half of the known classes, with both kinds of side-information."""
+    from fct.embedder.settings import EmbedderSettings
     from fct.release.folder import open_release
     from fct.sample.making import make_release
-    from fct.settings import EmbedderSettings, SideSettings
+    from fct.side.settings import SideSettings
 
     embedder = EmbedderSettings(
         "small-cnn", dim=8, classes=0.5, epochs=1, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1
@@ -123,9 +124,10 @@ def v1(data: Path, once: Once) -> Release:
 @pytest.fixture(scope="session")
 def v2(data: Path, once: Once) -> Release:
     """A small-cnn of two epochs on all known classes, 12 dimensions."""
+    from fct.embedder.settings import EmbedderSettings
     from fct.release.folder import open_release
     from fct.sample.making import make_release
-    from fct.settings import EmbedderSettings, SideSettings
+    from fct.side.settings import SideSettings
 
     embedder = EmbedderSettings(
         "small-cnn", dim=12, classes=1.0, epochs=2, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1

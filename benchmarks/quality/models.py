@@ -14,9 +14,9 @@ from torch import nn
 
 from benchmarks.quality.lab import Lab
 from fct import embedder
+from fct.embedder.settings import EmbedderSettings
 from fct.embedder.training import train_embedder, unit
 from fct.sample import making
-from fct.settings import EmbedderSettings
 
 THIN = 10  # of a subgroup that is under-represented, one image in so many
 

@@ -17,8 +17,8 @@ from fct import device as devices
 from fct import embedder
 from fct.embedder import augment, losses
 from fct.embedder.losses import Influence
+from fct.embedder.settings import EmbedderSettings
 from fct.errors import BadInput
-from fct.settings import EmbedderSettings
 
 
 def batches(rows: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:

@@ -21,7 +21,7 @@ from fct.arrays.digests import of_file, of_json
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.arrays.vectors import check, normalise
 from fct.errors import Altered, BadInput
-from fct.settings import EXACT_BELOW, IndexSettings
+from fct.gallery.settings import EXACT_BELOW, IndexSettings
 
 METRICS = ("cosine", "l2")
 TIE = 1e-5  # of the scale of the scores

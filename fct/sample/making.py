@@ -11,13 +11,14 @@ from fct import device as devices
 from fct import side
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
+from fct.embedder.settings import EmbedderSettings
 from fct.embedder.training import train_embedder
 from fct.errors import BadInput
 from fct.program import programs
 from fct.release.folder import Release, write
 from fct.sample import evaluation
 from fct.sample.pairs import POPULATIONS, Sample
-from fct.settings import EmbedderSettings, SideSettings
+from fct.side.settings import SideSettings
 
 
 def known_part(classes: list[str], share: float) -> list[str]:

@@ -31,8 +31,8 @@ from fct.errors import BadInput
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
+from fct.sample.settings import EmbedSettings
 from fct.search import copies
-from fct.settings import EmbedSettings
 
 SEEN_ALONE = 16  # images of a part that are embedded once more
 POPULATIONS = {"known": "validation", "unseen": "validation_unseen"}

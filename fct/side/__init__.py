@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fct.side.kinds import Program, fit_drawer, layout, prepare
+    from fct.side.settings import SideSettings
 
-__all__ = ["Program", "fit_drawer", "layout", "prepare"]
-PLACES = dict.fromkeys(__all__, "kinds")
+__all__ = ["Program", "SideSettings", "fit_drawer", "layout", "prepare"]
+PLACES = dict.fromkeys(__all__, "kinds") | {"SideSettings": "settings"}
 
 
 def __getattr__(name: str) -> Any:

@@ -28,9 +28,9 @@ from fct.device import AUTO
 from fct.embedder import augment
 from fct.embedder.training import unit
 from fct.errors import BadInput
-from fct.settings import KINDS, SideSettings
 from fct.side import picture as picture_of
 from fct.side.coders import Projection, Thumbnail, enlarge, fit_projection, fit_water_filled
+from fct.side.settings import KINDS, SideSettings
 from fct.side.ssl import nt_xent, train_simclr, train_vicreg, vicreg
 
 __all__ = [

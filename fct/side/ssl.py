@@ -19,7 +19,7 @@ from fct.embedder.networks import _Block, _conv
 from fct.embedder.training import batches, unit
 
 if TYPE_CHECKING:
-    from fct.settings import SideSettings
+    from fct.side.settings import SideSettings
 
 GRID = 4
 

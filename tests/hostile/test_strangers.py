@@ -27,7 +27,7 @@ from fct.program import graph, operators
 from fct.program import programs as program
 from fct.sample import pairs
 from fct.sample.delivered import read_rows
-from fct.settings import EmbedSettings
+from fct.sample.settings import EmbedSettings
 from flows import receiver, serve
 from flows.http import Refused
 from registry import approval, arrivals, mark, sources

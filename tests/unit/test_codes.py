@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from fct.errors import BadInput
-from fct.settings import BITS
 from fct.side import codes
+from fct.side.settings import BITS
 
 
 def draw(rng, n, bits):

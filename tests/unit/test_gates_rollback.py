@@ -7,7 +7,7 @@ import pytest
 
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import index as indexes
-from fct.settings import IndexSettings
+from fct.gallery.settings import IndexSettings
 from registry import rehearsal
 from registry.serving import Serving
 

@@ -3,7 +3,7 @@ import pytest
 
 from fct.errors import BadInput, NotPermitted
 from fct.gallery.index import Searcher, build, open_index, recall, save
-from fct.settings import IndexSettings
+from fct.gallery.settings import IndexSettings
 
 SMALL = {"kind": "auto", "flat_below": 1000, "hnsw_m": 16, "ef_construction": 100, "ef_search": 64}
 SMALL |= {"ivf_lists": 16, "ivf_probes": 4, "device": "auto", "seed": 0}

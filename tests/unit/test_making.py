@@ -8,11 +8,12 @@ from conftest import SIZE
 from fct.arrays import digests
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
+from fct.embedder.settings import EmbedderSettings
 from fct.errors import BadInput
 from fct.program import programs
 from fct.sample.making import known_part, make_release, measure
 from fct.search import metrics
-from fct.settings import EmbedderSettings, SideSettings
+from fct.side.settings import SideSettings
 
 EMBEDDER = EmbedderSettings("small-cnn", dim=8, classes=0.5, epochs=1, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1)
 SIDE = SideSettings(

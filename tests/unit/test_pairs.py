@@ -17,7 +17,7 @@ from fct.release import preview
 from fct.sample import pairs
 from fct.sample.making import make_release
 from fct.sample.pairs import convert, load_sample, write_pairs
-from fct.settings import EmbedSettings
+from fct.sample.settings import EmbedSettings
 from fct.side import codes, picture
 
 SETTINGS = EmbedSettings(fitting=("train", "fitting"), pool=("pool",), views=3, pool_views=2, pool_recombined=1, preview=True, batch=16)

@@ -15,7 +15,7 @@ from fct import embedder, side
 from fct.errors import BadInput
 from fct.program import graph
 from fct.program import programs as program
-from fct.settings import SideSettings
+from fct.side.settings import SideSettings
 
 CPU = torch.device("cpu")
 SIDE = SideSettings(("pca",), dims=4, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002)

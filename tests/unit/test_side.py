@@ -9,8 +9,8 @@ from fct import embedder, side
 from fct.errors import BadInput
 from fct.program import programs as program
 from fct.sample.comparison import Thumbnail as Stored
-from fct.settings import KINDS, SideSettings
 from fct.side import codes
+from fct.side.settings import KINDS, SideSettings
 
 SETTINGS = SideSettings(
     ("simclr", "pca"), dims=6, simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002

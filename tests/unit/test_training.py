@@ -6,9 +6,9 @@ import torch
 
 from fct import embedder
 from fct.embedder.losses import ARC_SCALE
+from fct.embedder.settings import EmbedderSettings
 from fct.embedder.training import batches, train_embedder, unit
 from fct.errors import BadInput
-from fct.settings import EmbedderSettings
 
 SETTINGS = EmbedderSettings("small-cnn", dim=6, classes=1.0, epochs=2, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1)
 CPU = torch.device("cpu")
