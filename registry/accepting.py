@@ -12,7 +12,6 @@ from typing import Any
 
 from fct.errors import BadInput, FctError
 from registry import kept, lock
-from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.history import Revision, latest, next_number
 from registry.ledger import Entry, stands
@@ -36,7 +35,7 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
     """
     ledger = workspace.ledger
     lease = workspace.settings.promote.lock_lease_s
-    with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: accept the ledger's head", lease_s=lease) as held:
+    with lock.wait(workspace.locks, workspace.ledger_lock, f"{by}: accept the ledger's head", lease_s=lease) as held:
         entries, lost = ledger.all_there(), set(ledger.lost())
         if entries and lost:
             with suppress(Exception):  # MLflow is away: what its tag names is missed at the next look, and accepted then

@@ -22,7 +22,6 @@ from fct.gallery.gallery import features_name
 from fct.sample import adopted
 from fct.search import copies
 from registry import alarm, kept, lock
-from registry.decisions import ledger_lock
 from registry.workspace import Workspace
 
 ROWS = 16_384  # a commit
@@ -95,7 +94,7 @@ def adopt(
                 given.save(part)
     from registry.ingest import record
 
-    with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
+    with lock.wait(workspace.locks, workspace.ledger_lock, f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
         entry = record(workspace.fenced(held.check), added, version, None, by=by, why=why, check=held.check, roots=[*roots])
     return said | {"added": added, "unchanged": unchanged, "conflicts": conflicts, "entry": None if entry is None else entry.number}
 

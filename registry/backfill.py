@@ -26,7 +26,6 @@ from fct.sample import evaluation, pairs
 from fct.search import metrics, order
 from registry import alarm, kept, lock, names, rereading
 from registry.arrivals import Arrival, admitted
-from registry.decisions import ledger_lock
 from registry.deletion import finish
 from registry.entering import enter
 from registry.history import Revision, next_number
@@ -250,7 +249,7 @@ class _State:
         """The batch into the space, the index built anew, the canaries asked, one ledger entry. None where nothing changed."""
         workspace, ledger = self.workspace, self.workspace.ledger
         lease = workspace.settings.promote.lock_lease_s
-        with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: backfill", lease_s=lease) as held:
+        with lock.wait(workspace.locks, workspace.ledger_lock, f"{by}: backfill", lease_s=lease) as held:
             finish(workspace.fenced(held.check), by=by, check=held.check)
             head, entries = ledger.head(), ledger.entries()
             serving = None if head is None else head.serving

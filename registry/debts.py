@@ -15,7 +15,6 @@ from typing import Any
 from fct.arrays.files import read_json, whole_file
 from fct.errors import BadInput, LockHeld, OperationFailed
 from registry import lock
-from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.ledger import REPORTS, owed
 from registry.report.review import plain
@@ -56,7 +55,7 @@ def pay(workspace: Workspace) -> list[str]:
     if since is None:
         return []
     try:
-        with lock.hold(workspace.locks, ledger_lock(workspace), "reconcile: reports", lease_s=workspace.settings.promote.lock_lease_s):
+        with lock.hold(workspace.locks, workspace.ledger_lock, "reconcile: reports", lease_s=workspace.settings.promote.lock_lease_s):
             problem = settle(workspace, by="registry", why="MLflow answers again")
     except LockHeld:
         return []

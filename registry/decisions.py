@@ -157,7 +157,7 @@ def _approved(workspace: Workspace, version: int, verdict: dict[str, Any]) -> di
 @contextmanager
 def deciding(workspace: Workspace, holder: str) -> Iterator[None]:
     """Hold the ledger's lock while a decision is written in both places, the tag and the ledger, so that nobody reads one without the other."""
-    with lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=workspace.settings.promote.lock_lease_s):
+    with lock.hold(workspace.locks, workspace.ledger_lock, holder, lease_s=workspace.settings.promote.lock_lease_s):
         yield
 
 
@@ -165,8 +165,3 @@ def _decide(workspace: Workspace, action: str, by: str, why: str, detail: dict[s
     """A person's word in the ledger. It changes nothing that serves."""
     head = workspace.ledger.head()
     return enter(workspace, head, action=action, by=by, why=why, serving=head.serving if head else None, detail=detail)
-
-
-def ledger_lock(workspace: Workspace) -> str:
-    """Name of the lock for writers of the ledger: promote, rollback, ingest. An upgrade does not hold it, so ingest never waits for one."""
-    return f"{workspace.settings.model}-ledger"

@@ -18,7 +18,6 @@ import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import alarm, debts, forgetting, kept, lock, traces
-from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.history import Revision, latest, next_number
 from registry.ledger import Entry
@@ -62,7 +61,7 @@ def delete(
     with ExitStack() as held:
         held.enter_context(alarm.sounding(workspace))
         mine = held.enter_context(
-            alone(workspace, holder) if purge else lock.wait(workspace.locks, ledger_lock(workspace), holder, lease_s=lease)
+            alone(workspace, holder) if purge else lock.wait(workspace.locks, workspace.ledger_lock, holder, lease_s=lease)
         )
         wanted = traces.of(gallery, names) if purge else traces.Traces(names)
         head, entries = workspace.ledger.head(), workspace.ledger.entries()

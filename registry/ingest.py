@@ -21,7 +21,6 @@ from fct.release.folder import Release
 from registry import alarm, kept, lock, rereading
 from registry.arrivals import Arrival, declared, find
 from registry.carrying import carry, forwards_of, lacking
-from registry.decisions import ledger_lock
 from registry.deletion import finish
 from registry.entering import enter
 from registry.history import Revision, before, latest, next_number
@@ -116,7 +115,7 @@ def ingest(
                 bar.update(len(part))
     if len(broken) == count:
         raise BadInput(f"none of {count} images can be read", got=f"{broken[0][0]}: {broken[0][1]}", where=place)
-    with lock.wait(workspace.locks, ledger_lock(workspace), f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
+    with lock.wait(workspace.locks, workspace.ledger_lock, f"{by}: ingest", lease_s=settings.promote.lock_lease_s) as held:
         entry = record(
             workspace.fenced(held.check),
             added,

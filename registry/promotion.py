@@ -24,7 +24,7 @@ from fct.gallery.tables import TableState
 from registry import alarm, approval, checks, formats, heads, kept, lock, names, rereading, seen
 from registry import revision as revisions
 from registry.carrying import Maker, carry, lacking
-from registry.decisions import ledger_lock, read_verdict, record, unreadable_is_altered
+from registry.decisions import read_verdict, record, unreadable_is_altered
 from registry.entering import enter
 from registry.facts import deleted, dropped, ignored, statuses, unjudged
 from registry.history import Revision, latest, next_number
@@ -301,7 +301,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
     holder, lease = f"{by or approved.by}: promote {version}", settings.promote.lock_lease_s
     with (
         lock.hold(workspace.locks, settings.model, holder, lease_s=lease),
-        lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=lease) as held,
+        lock.hold(workspace.locks, workspace.ledger_lock, holder, lease_s=lease) as held,
     ):
         workspace = workspace.fenced(held.check)
         finish(workspace, by=by or approved.by, check=held.check)

@@ -24,7 +24,6 @@ from fct.errors import BadInput, OperationFailed
 from fct.gallery import tables
 from fct.gallery.gallery import SPACE
 from registry import alarm, lock, names
-from registry.decisions import ledger_lock
 from registry.entering import enter
 from registry.facts import statuses
 from registry.history import Revision, before, latest
@@ -160,7 +159,7 @@ def alone(workspace: Workspace, holder: str) -> Iterator[lock.Held]:
         for name in (model, f"{model}-ingest", f"{model}-backfill"):
             stack.enter_context(lock.hold(workspace.locks, name, holder, lease_s=workspace.settings.promote.lock_lease_s))
         yield stack.enter_context(
-            lock.hold(workspace.locks, ledger_lock(workspace), holder, lease_s=workspace.settings.promote.lock_lease_s)
+            lock.hold(workspace.locks, workspace.ledger_lock, holder, lease_s=workspace.settings.promote.lock_lease_s)
         )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from fct.errors import BadInput, Damaged, NotPermitted
 from registry import alarm, kept, lock
-from registry.decisions import ledger_lock, unreadable_is_altered
+from registry.decisions import unreadable_is_altered
 from registry.entering import enter
 from registry.history import Revision, before, left_behind, next_number
 from registry.ledger import Entry
@@ -112,7 +112,7 @@ def rollback(workspace: Workspace, *, by: str, why: str, leave: int | None = Non
         BadInput: nothing served before, or ``leave`` does not serve. NotPermitted: a file of it was altered since, or items would be missing.
     """
     ledger, settings = workspace.ledger, workspace.settings
-    with lock.hold(workspace.locks, ledger_lock(workspace), f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
+    with lock.hold(workspace.locks, workspace.ledger_lock, f"{by}: rollback", lease_s=settings.promote.lock_lease_s) as held:
         entries = ledger.entries()
         if (already := done(entries, leave)) is not None:
             return already, False

@@ -107,6 +107,11 @@ class Workspace:
     def locks(self) -> Path:
         return self.folder / "locks"
 
+    @property
+    def ledger_lock(self) -> str:
+        """Name of the lock for writers of the ledger: promote, rollback, ingest. An upgrade does not hold it, so ingest never waits for one."""
+        return f"{self.settings.model}-ledger"
+
     def upgrade_folder(self, version: int) -> Path:
         return self.folder / "upgrades" / f"{self.settings.model}-v{version}"
 

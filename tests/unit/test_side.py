@@ -9,7 +9,7 @@ from fct import embedder, side
 from fct.errors import BadInput
 from fct.program import programs as program
 from fct.sample.comparison import Thumbnail as Stored
-from fct.side import codes
+from fct.side import codes, ssl
 from fct.side.settings import KINDS, SideSettings
 
 SETTINGS = SideSettings(
@@ -74,7 +74,7 @@ def test_vicregs_own_weights_are_25_25_1():
     assert float(found) == pytest.approx(naive_vicreg(first, second, 25, 25, 1), rel=1e-9)
 
 
-@pytest.mark.parametrize("train", [side.train_simclr, side.train_vicreg])
+@pytest.mark.parametrize("train", [ssl.train_simclr, ssl.train_vicreg])
 def test_an_encoder_learns_to_tell_images_apart_whatever_the_view(train):
     patterns = np.kron(np.random.default_rng(0).integers(0, 2, (16, 1, 4, 4)), np.ones((4, 4))).astype(np.uint8) * 255
     settings = replace(SETTINGS, simclr_epochs=40, simclr_batch=16, simclr_learning_rate=0.01)
