@@ -29,7 +29,7 @@ from fct.release import preview
 from fct.release.folder import open_release
 from fct.sample import comparison, pairs
 from flows import reconcile
-from registry import decisions, facts, kept, lock, promotion, report, running, serving
+from registry import before_serving, decisions, facts, kept, lock, promotion, report, running, serving
 from registry.arrivals import GALLERY_SPLITS
 from registry.ingest import ingest
 from registry.revision import verify
@@ -353,7 +353,7 @@ def _again(ws: Workspace, recorded: dict[str, Any], out: Path) -> int:
         say("Version 2 does not serve any more; `fct status` says what does, `make demo FRESH=1` starts over.")
     else:
         verify(ws, serving_now)
-        promotion.ask_canaries(ws, serving_now["release"], serving_now)
+        before_serving.ask_canaries(ws, serving_now["release"], serving_now)
         say(
             f"Verified: release {serving_now['release']}.{serving_now['revision']}, every file of its tables, index and program, and the canaries."
         )

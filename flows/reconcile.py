@@ -11,7 +11,7 @@ from typing import Any
 
 from fct.arrays.files import disk_errors
 from fct.errors import FctError, LockHeld, OperationFailed
-from registry import alarm, debts, decisions, facts, heads, lock, look, promotion, seen
+from registry import alarm, debts, decisions, facts, follow, heads, lock, look, promotion, seen
 from registry.status import Status
 from registry.workspace import Workspace
 
@@ -100,7 +100,7 @@ def _look(workspace: Workspace, start: Callable[[Workspace, int], Result], resul
                 failed = failed or problem
     if ours:
         results += [{"version": None, "outcome": "forgotten", "problems": [said]} for said in debts.pay(workspace)]
-        for sentence in promotion.follow(workspace, notes):
+        for sentence in follow.follow(workspace, notes):
             results.append({"version": None, "outcome": "corrected", "problems": [sentence]})
     return failed
 

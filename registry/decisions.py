@@ -11,27 +11,14 @@ from typing import Any
 
 from fct.arrays import digests
 from fct.arrays.files import read_object
-from fct.errors import Altered, BadInput, LockHeld, NotPermitted
+from fct.errors import Altered, LockHeld, NotPermitted
 from registry import alarm, approval, formats, lock, seen
 from registry.entering import enter
 from registry.facts import dropped, readable_verdict, unjudged, unpublished, void
+from registry.formats import unreadable_is_altered
 from registry.ledger import Entry, approved_verdict, decided
 from registry.verdict import digest_of
 from registry.workspace import Workspace
-
-
-@contextmanager
-def unreadable_is_altered(what: str) -> Iterator[None]:
-    """What could be read when it was approved and cannot be read now was altered, and is no bad input of the user's.
-
-    For what reads such files, and nothing else: any other error is a fault of ours, and stays one.
-    """
-    try:
-        yield
-    except BadInput as error:
-        if error.code == "newer-format":
-            raise
-        raise Altered(f"{what} was altered or deleted since it was measured: {error}") from error
 
 
 def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:

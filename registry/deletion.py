@@ -19,9 +19,9 @@ import numpy as np
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import alarm, debts, forgetting, kept, lock, traces
 from registry.entering import enter
+from registry.follow import follow_later
 from registry.history import Revision, latest, next_number
 from registry.ledger import Entry
-from registry.promotion import follow_later
 from registry.retention import alone, drop
 from registry.revision import masked, pin, verify
 from registry.workspace import Workspace

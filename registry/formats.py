@@ -6,11 +6,12 @@ written (:mod:`fct.release`, :mod:`fct.forward.storage`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fct.errors import BadInput
+from fct.errors import Altered, BadInput
 
 ENTRY = 3  # of the ledger
 COVERING = 3  # format of an entry *approve* from which on it names the digest of candidate.json
@@ -35,3 +36,17 @@ def readable(kind: str, value: Mapping[str, Any], newest: int, where: str | Path
             code="newer-format",
         )
     return found
+
+
+@contextmanager
+def unreadable_is_altered(what: str) -> Iterator[None]:
+    """What could be read when it was approved and cannot be read now was altered, and is no bad input of the user's.
+
+    For what reads such files, and nothing else: any other error is a fault of ours, and stays one.
+    """
+    try:
+        yield
+    except BadInput as error:
+        if error.code == "newer-format":
+            raise
+        raise Altered(f"{what} was altered or deleted since it was measured: {error}") from error

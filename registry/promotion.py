@@ -6,31 +6,29 @@ leaves the old entry or the new one, each whole.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
-from fct.arrays import digests, vectors
+from fct.arrays import digests
 from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
-from fct.forward import Forward
 from fct.gallery.gallery import Gallery
 from fct.gallery.tables import TableState
-from registry import alarm, approval, checks, formats, heads, kept, lock, names, rereading, seen
+from registry import alarm, approval, checks, formats, heads, kept, lock, names
 from registry import revision as revisions
-from registry.carrying import Maker, carry, lacking
-from registry.decisions import read_verdict, record, unreadable_is_altered
+from registry.before_serving import ask_canaries, read_back
+from registry.carrying import carry, lacking
+from registry.decisions import read_verdict, record
 from registry.entering import enter
-from registry.facts import deleted, dropped, ignored, statuses, unjudged
+from registry.facts import dropped, statuses, unjudged
+from registry.follow import follow_later
+from registry.formats import unreadable_is_altered
 from registry.history import Revision, latest, next_number
 from registry.ledger import Entry, approved_verdict, decided
-from registry.releases import CHAMPION, NOTE_TAG, STATUS_TAG
-from registry.revision import align, champion_rows, open_index, pin, verify
+from registry.revision import champion_rows, pin, verify
 from registry.status import Status
 from registry.upgrade import Upgrade
 from registry.verdict import digest_of
@@ -159,44 +157,6 @@ def _all_have_an_h(upgrade: Upgrade, base: Revision) -> None:
                 f"{len(ids)} items native to version {m} arrived since the verdict, and no h from there was judged",
                 todo=f"measure again with `fct upgrade {upgrade.version}`",
             )
-
-
-def read_back(workspace: Workspace, version: int, revision: Revision, forwards: dict[int, Forward], delta: np.ndarray) -> None:
-    """Rows of the delta and of the whole are what their features give, and what the index holds. NotPermitted where one is not."""
-    state, maker = revision["tables"][revision["space"]], Maker(workspace, version, forwards)
-    searcher = open_index(workspace, revision, kept.opened(workspace, version, check=False).metric)
-    ids = np.intersect1d(searcher.ids, workspace.gallery.space_ids(revision["space"]))
-    for some, least in ((np.intersect1d(delta, ids), rereading.EACH), (ids, rereading.LEAST)):
-        rereading.check(maker, revision["space"], rereading.chosen(some, state["content"], least), searcher)
-
-
-def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -> str:
-    """Ask the canaries in the table and through the index as served. NotPermitted when they fail; returns what they said."""
-    folder = workspace.upgrade_folder(version)
-    source = names.step(workspace, version, f"pairs-v{min(map(int, revision['forward']), default=version)}")
-    with unreadable_is_altered(f"the candidate {version}"):
-        promise = checks.read_promise(folder / "verdict" / "canaries.json")
-        native = np.array(vectors.load(source / "canaries" / "new.npy"))
-        ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
-    metric = kept.opened(workspace, version, check=False).metric
-    rows = workspace.gallery.read_space(revision["space"], at=revision["tables"][revision["space"]]["version"])
-    margin = workspace.settings.validate.canary_margin
-    result = checks.ask(promise, native, ids, rows.ids, rows.vectors, metric, margin)
-    if not result.passed:
-        raise NotPermitted(
-            f"the canaries say that the space is wrong: {result.why}",
-            where=revision["space"],
-            todo="nothing was promoted; run the upgrade again",
-        )
-    searcher = open_index(workspace, revision, metric)
-    found = float(checks.indexes.recall(searcher, align(searcher, rows), native, 10).mean())
-    if found < workspace.settings.validate.index_recall:
-        raise NotPermitted(
-            f"the index finds {found:.3f} of what exact search finds for the canaries",
-            wanted=f"at least {workspace.settings.validate.index_recall}",
-            todo="nothing was promoted; build the index anew",
-        )
-    return result.why
 
 
 def _allowed(workspace: Workspace, version: int, *, entered: bool) -> tuple[dict[str, Any], approval.Approval, int | None]:
@@ -358,41 +318,3 @@ def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade
                 f"the candidate is not the one its verdict covers: its {name} differs",
                 todo=f"measure again with `fct upgrade {upgrade.version}`",
             )
-
-
-def follow_later(workspace: Workspace) -> None:
-    """The entry is written, so what serves is decided; MLflow may follow later."""
-    try:
-        if workspace.releases.nothing_there:
-            raise OperationFailed("its store is gone", where=workspace.releases.file)  # to write there would begin an empty one
-        follow(workspace)
-    except Exception as error:
-        print(f"done; MLflow will follow at the next `fct reconcile --once` ({error})", file=sys.stderr)
-
-
-def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})) -> list[str]:
-    """Let MLflow show what the ledger says: alias and status tags, and notes. Returns what it corrected, for people.
-
-    Args:
-        notes: version → why an approval could not be carried out; shown like decisions that do not count.
-    """
-    said = []
-    heads.tell(workspace)
-    serving, silent = workspace.ledger.serving(), ignored(workspace) | {version: text[:1000] for version, text in notes.items()}
-    champion = workspace.releases.champion()
-    if serving is not None and champion != serving["release"] and not deleted(workspace):
-        workspace.releases.follow(int(serving["release"]))
-        said.append(f"the alias {CHAMPION} pointed at {champion}, the ledger serves {serving['release']}")
-    for version, status in statuses(workspace).items():
-        tags = workspace.releases.version(version).tags
-        if tags.get(STATUS_TAG) != status.value:
-            workspace.releases.mark(version, status.value)
-            said.append(f"version {version} is now {status.value}")
-        if tags.get(NOTE_TAG) != silent.get(version):
-            if version in silent:
-                workspace.releases.tag(version, NOTE_TAG, silent[version])
-                said.append(f"version {version}: {silent[version]}")
-            else:
-                workspace.releases.untag(version, NOTE_TAG)
-    seen.ask(workspace.releases)
-    return said

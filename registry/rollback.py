@@ -11,8 +11,8 @@ import numpy as np
 
 from fct.errors import BadInput, Damaged, NotPermitted
 from registry import alarm, kept, lock
-from registry.decisions import unreadable_is_altered
 from registry.entering import enter
+from registry.formats import unreadable_is_altered
 from registry.history import Revision, before, left_behind, next_number
 from registry.ledger import Entry
 from registry.revision import masked, pin, still_theirs, verify

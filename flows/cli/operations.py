@@ -112,7 +112,7 @@ def upgrade(version: Version, dry_run: DryRun = False, params: Params = DEFAULT,
     Example: fct upgrade 2
     """
     from flows import reconcile as looking
-    from registry import promotion
+    from registry import follow
 
     ws = opened(params)
     ws.releases.version(version)
@@ -120,7 +120,7 @@ def upgrade(version: Version, dry_run: DryRun = False, params: Params = DEFAULT,
         gallery.plan(str(version), params, json)
         return
     result = {"version": version} | looking.here(ws, version)
-    promotion.follow(ws)
+    follow.follow(ws)
     if json:
         give(result, True, "")
     _report(ws, [result])

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from fct.arrays.files import read_object
 from fct.errors import CODES, Altered, BadInput, FctError, LockHeld, NotPermitted, OperationFailed
 from registry import checks, revision
-from registry.decisions import unreadable_is_altered
-from registry.formats import readable
+from registry.formats import readable, unreadable_is_altered
 
 ROOT = Path(__file__).parents[2]
 

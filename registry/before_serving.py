@@ -1,0 +1,55 @@
+"""What is asked of a space before it serves, and again after each change of its rows: canaries, and rows read back and made again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fct.arrays import vectors
+from fct.errors import NotPermitted
+from fct.forward import Forward
+from registry import checks, kept, names, rereading
+from registry.carrying import Maker
+from registry.formats import unreadable_is_altered
+from registry.history import Revision
+from registry.revision import align, open_index
+from registry.workspace import Workspace
+
+
+def read_back(workspace: Workspace, version: int, revision: Revision, forwards: dict[int, Forward], delta: np.ndarray) -> None:
+    """Rows of the delta and of the whole are what their features give, and what the index holds. NotPermitted where one is not."""
+    state, maker = revision["tables"][revision["space"]], Maker(workspace, version, forwards)
+    searcher = open_index(workspace, revision, kept.opened(workspace, version, check=False).metric)
+    ids = np.intersect1d(searcher.ids, workspace.gallery.space_ids(revision["space"]))
+    for some, least in ((np.intersect1d(delta, ids), rereading.EACH), (ids, rereading.LEAST)):
+        rereading.check(maker, revision["space"], rereading.chosen(some, state["content"], least), searcher)
+
+
+def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -> str:
+    """Ask the canaries in the table and through the index as served. NotPermitted when they fail; returns what they said."""
+    folder = workspace.upgrade_folder(version)
+    source = names.step(workspace, version, f"pairs-v{min(map(int, revision['forward']), default=version)}")
+    with unreadable_is_altered(f"the candidate {version}"):
+        promise = checks.read_promise(folder / "verdict" / "canaries.json")
+        native = np.array(vectors.load(source / "canaries" / "new.npy"))
+        ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
+    metric = kept.opened(workspace, version, check=False).metric
+    rows = workspace.gallery.read_space(revision["space"], at=revision["tables"][revision["space"]]["version"])
+    margin = workspace.settings.validate.canary_margin
+    result = checks.ask(promise, native, ids, rows.ids, rows.vectors, metric, margin)
+    if not result.passed:
+        raise NotPermitted(
+            f"the canaries say that the space is wrong: {result.why}",
+            where=revision["space"],
+            todo="nothing was promoted; run the upgrade again",
+        )
+    searcher = open_index(workspace, revision, metric)
+    found = float(checks.indexes.recall(searcher, align(searcher, rows), native, 10).mean())
+    if found < workspace.settings.validate.index_recall:
+        raise NotPermitted(
+            f"the index finds {found:.3f} of what exact search finds for the canaries",
+            wanted=f"at least {workspace.settings.validate.index_recall}",
+            todo="nothing was promoted; build the index anew",
+        )
+    return result.why
