@@ -25,12 +25,12 @@ from fct.release.folder import Release
 from fct.sample import evaluation, pairs
 from fct.search import metrics, order
 from registry import alarm, kept, lock, names, rereading
-from registry.arrivals import Arrival, admitted
 from registry.before_serving import ask_canaries
 from registry.deletion import finish
 from registry.entering import enter
 from registry.follow import follow_later
 from registry.history import Revision, next_number
+from registry.images import Arrival, admitted
 from registry.ledger import Entry
 from registry.revision import pin
 from registry.workspace import Workspace

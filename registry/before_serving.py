@@ -10,9 +10,9 @@ from fct.arrays import vectors
 from fct.errors import NotPermitted
 from fct.forward import Forward
 from registry import checks, kept, names, rereading
-from registry.carrying import Maker
 from registry.formats import unreadable_is_altered
 from registry.history import Revision
+from registry.maker import Maker
 from registry.revision import align, open_index
 from registry.workspace import Workspace
 

@@ -29,9 +29,8 @@ from fct.sample.making import measure as measure_release
 from fct.sample.pairs import Sample, load_sample
 from fct.search import coverage
 from fct.search.coverage import Coverage
-from registry.fitting import is_closed
+from registry.gate_settings import GateSettings
 from registry.gates import LiveChecks
-from registry.settings import GateSettings, Settings
 
 CANARY_DEPTH = 5
 QUERIES = 500
@@ -168,7 +167,7 @@ def further(
         not be measured is left out.
     """
     rows = values["rows"]
-    out: dict[str, np.ndarray] = {"h_is_closed": np.array(is_closed(h)), "source": sample.sources[rows]}
+    out: dict[str, np.ndarray] = {"h_is_closed": np.array(h.closed), "source": sample.sources[rows]}
     if seen is None:
         out["seen_unknown"] = np.array(True)
     else:
@@ -204,8 +203,9 @@ def measure(
     searcher: indexes.Searcher,
     new: Release,
     data: Path,
-    settings: Settings,
+    settings: GateSettings,
     *,
+    device: str,
     space_fingerprint: str,
     labels: np.ndarray | None = None,
 ) -> tuple[LiveChecks, dict[str, Any], dict[int, Coverage]]:
@@ -214,7 +214,7 @@ def measure(
     Args:
         natives: native version → what its h is judged on.
         ids: (M,) sorted ids of the space; rows: (M, E) their vectors. searcher: the index of them.
-        data: folder with the evaluation sample's images, for new/new.
+        data: folder with the evaluation sample's images, for new/new. device: ``auto``, ``cpu`` or ``cuda``, for the new embedder.
         space_fingerprint: of the embedder that the space says its vectors belong to. labels: (M,) of the rows, where they are known.
 
     Returns:
@@ -229,14 +229,14 @@ def measure(
     else:
         native = np.array(vectors.load(first.pairs / "canaries" / "new.npy"))
         promise = canary.promise(native, native, sample.new, metric=new.metric, k=CANARY_DEPTH)
-    result = ask(promise, native, canary_ids, ids, rows, new.metric, settings.validate.canary_margin)
+    result = ask(promise, native, canary_ids, ids, rows, new.metric, settings.canary_margin)
     coverage_of = {m: covered(c.pairs, c.phi, c.psi) for m, c in natives.items() if c.h is not None and len(c.phi)}
-    device = devices.pick(settings.device)
+    on = devices.pick(device)
     measured, fingerprint = {}, new.fingerprint
     if not new.adopted:
         fingerprint = programs.fingerprint(new.folder / "program.pt2", new.about["preprocessing"])
         if (data / manifests.FILE).exists():  # given pairs need no images
-            measured = measure_release(new.program(device), data, size=new.size, mode=new.mode, device=device, metric=new.metric)
+            measured = measure_release(new.program(on), data, size=new.size, mode=new.mode, device=on, metric=new.metric)
     aligned = rows[np.searchsorted(ids, searcher.ids)]
     intact = fingerprint == new.fingerprint == space_fingerprint
     recall, exact = index_recall(searcher, aligned, sample, None if labels is None else labels[np.searchsorted(ids, searcher.ids)])

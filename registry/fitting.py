@@ -44,8 +44,3 @@ def fit_closed(folder: Path, settings: forward.FitSettings, *, seed: int) -> for
 def copies_of(folder: Path) -> Any:
     """What a folder of pairs says of copies, part by part: their share, and of images how many were kept from h because of them."""
     return read_json(folder / "pairs.json").get("copies", "not known: these pairs were made by earlier code")
-
-
-def is_closed(h: forward.Forward) -> bool:
-    """Whether h is a closed form itself."""
-    return h.network is None

@@ -20,8 +20,8 @@ from fct.sample.evaluation import bootstrap
 from fct.search.coverage import Coverage
 from fct.search.intervals import Estimate, difference, rho
 from registry import sample_gates
+from registry.gate_settings import GateSettings
 from registry.measurement import Measurement, absent, below, holm, of
-from registry.settings import GateSettings
 from registry.titles import GATES
 
 FIRST = "a first release: there is no champion to compare with"

@@ -19,11 +19,12 @@ from fct.gallery.gallery import Gallery, Ingested
 from fct.program import programs
 from fct.release.folder import Release
 from registry import alarm, kept, lock, rereading
-from registry.arrivals import Arrival, declared, find
+from registry.arrivals import declared, find
 from registry.carrying import carry, forwards_of, lacking
 from registry.deletion import finish
 from registry.entering import enter
 from registry.history import Revision, before, latest, next_number
+from registry.images import Arrival
 from registry.ledger import Entry
 from registry.revision import pin, states_of
 from registry.workspace import Workspace

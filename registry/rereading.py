@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,11 +21,9 @@ from fct.gallery import index as indexes
 from fct.gallery.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
 from fct.program import programs
 from registry import kept
-from registry.arrivals import Arrival, admitted
-
-if TYPE_CHECKING:  # which checks what it carries with this module
-    from registry.carrying import Maker
-    from registry.workspace import Workspace
+from registry.images import Arrival, admitted
+from registry.maker import Maker
+from registry.workspace import Workspace
 
 EACH = 8  # rows of each block of so many:
 BLOCK = 1024

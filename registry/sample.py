@@ -15,7 +15,7 @@ from fct.gallery import index as indexes
 from fct.release.folder import open_release
 from fct.sample import evaluation, pairs
 from registry import checks, verdict
-from registry.fitting import copies_of, fit_closed, is_closed
+from registry.fitting import copies_of, fit_closed
 from registry.settings import Settings
 
 
@@ -45,11 +45,19 @@ def validate_sample(
     psi = np.array(vectors.load(pairs_folder / "sample" / "psi.npy"))
     natives = {1: checks.Carried(pairs_folder, h, sample.old, psi)}
     live, canaries, _ = checks.measure(
-        natives, ids[order], rows[order], searcher, release, data, settings, space_fingerprint=release.fingerprint
+        natives,
+        ids[order],
+        rows[order],
+        searcher,
+        release,
+        data,
+        settings.validate,
+        device=settings.device,
+        space_fingerprint=release.fingerprint,
     )
     values = evaluation.load(evaluated)
     carried = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
-    closed = None if is_closed(h) else fit_closed(pairs_folder, settings.fit, seed=settings.seed)
+    closed = None if h.closed else fit_closed(pairs_folder, settings.fit, seed=settings.seed)
     seed, seen = settings.evaluate.seed, read_json(pairs_folder / "pairs.json")["old_classes"]
     values |= checks.further(values, sample, h, carried, closed, release.metric, settings.validate, seed=seed, seen=seen)
     covers = {

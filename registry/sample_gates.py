@@ -13,8 +13,8 @@ import numpy as np
 
 from fct.sample.evaluation import bootstrap
 from fct.search.intervals import Bootstrap, Estimate, difference
+from registry.gate_settings import GateSettings
 from registry.measurement import Measurement, absent, of
-from registry.settings import GateSettings
 
 Values = dict[str, np.ndarray]
 ROUNDING = 1e-9  # one query lost is 1/C only up to the last bits of two means

@@ -15,7 +15,7 @@ from fct.gallery.index import Searcher
 from fct.gallery.tables import TableState
 from fct.release.folder import Release
 from registry import kept
-from registry.arrivals import NOWHERE, admitted
+from registry.images import NOWHERE, admitted
 from registry.revision import open_index
 from registry.workspace import Workspace
 
@@ -45,7 +45,7 @@ class Serving:
         program: None where it is loaded with the first image, or cannot be: a release that was adopted without its embedder is asked with vectors.
         columns: of the N rows of the index, in its order: id, label, source, image_uri, origin (N,) str, native_version (N,) int.
         shown: (N,) bool, the rows that may be answers: no canary, and not deleted since the index was built.
-        walked: which image files may be read (:func:`registry.arrivals.admitted`).
+        walked: which image files may be read (:func:`registry.images.admitted`).
     """
 
     revision: dict[str, Any]

@@ -28,9 +28,10 @@ from fct.release import preview
 from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
 from registry import alarm, checks, kept, names, rereading, verdict
-from registry.carrying import Maker, carry, look_again
-from registry.fitting import copies_of, fit_closed, fit_pairs, is_closed
+from registry.carrying import carry, look_again
+from registry.fitting import copies_of, fit_closed, fit_pairs
 from registry.history import latest
+from registry.maker import Maker
 from registry.releases import STATUS_TAG
 from registry.revision import champion_rows, open_index, pin
 from registry.steps import RECIPES, once
@@ -323,7 +324,7 @@ class Upgrade:
         for m, h in self.forwards().items():
             sample = pairs.load_sample(self.pairs_folder(m) / "sample")
             target = self.step(f"evaluation-v{m}")
-            closed = None if is_closed(h) else forward.load(self.closed_folder(m))
+            closed = None if h.closed else forward.load(self.closed_folder(m))
             seen, bounds = self._seen(m), settings.validate
             inputs = {
                 "h": h.digest,
@@ -455,7 +456,8 @@ class Upgrade:
             searcher,
             self.new,
             ws.data,
-            settings,
+            settings.validate,
+            device=settings.device,
             space_fingerprint=fingerprint,
             labels=self._labels(rows.ids),
         )

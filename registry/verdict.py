@@ -11,8 +11,8 @@ from registry import formats
 if TYPE_CHECKING:  # to compare digests needs none of it
     import numpy as np
 
+    from registry.gate_settings import GateSettings
     from registry.gates import LiveChecks, Measurement
-    from registry.settings import GateSettings
 
 
 def reach(

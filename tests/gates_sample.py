@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from registry.settings import GateSettings
+from registry.gate_settings import GateSettings
 
 RAW = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["validate"]
 SETTINGS = GateSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in RAW.items()})

@@ -33,7 +33,7 @@ from fct.gallery.gallery import Batch
 from fct.sample import adopted, pairs
 from fct.side import picture
 from registry import fitting
-from registry.carrying import Maker
+from registry.maker import Maker
 from registry.publish import flat_metrics
 from registry.settings import read
 from registry.steps import RECIPES

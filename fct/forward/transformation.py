@@ -108,6 +108,11 @@ class Forward:
             yield rows, carried, sigma
 
     @property
+    def closed(self) -> bool:
+        """Whether it is a closed form: nothing of it was learned by gradient descent."""
+        return self.network is None
+
+    @property
     def digest(self) -> str:
         """SHA-256 of method, dimensions and every weight: who carried a vector over."""
         named = {name: digests.of_array(np.ascontiguousarray(value.numpy())) for name, value in self.tensors().items()}

@@ -27,7 +27,8 @@ from fct.errors import BadInput, OperationFailed
 from fct.program import programs as program
 from fct.program import sandbox
 from fct.sample import delivered
-from registry import arrivals, look
+from registry import look
+from registry.images import Arrival
 from registry.report import page, trial_page
 from tests.end_to_end.conftest import Copies
 
@@ -239,7 +240,7 @@ def test_a_file_that_became_a_pipe_does_not_hang_who_reads_it_again(tmp_path: Pa
 
     def read() -> None:
         try:
-            arrivals.Arrival("one", "", "", str(tmp_path / "one.png")).read(16, "L")
+            Arrival("one", "", "", str(tmp_path / "one.png")).read(16, "L")
         except BadInput as error:
             done.append(str(error))
 

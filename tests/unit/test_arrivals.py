@@ -14,7 +14,8 @@ from PIL import Image
 
 from fct.errors import BadInput
 from fct.release.folder import Release
-from registry.arrivals import Arrival, find
+from registry.arrivals import find
+from registry.images import Arrival
 from registry.ingest import _readable
 
 

@@ -9,7 +9,7 @@ from gates_sample import SETTINGS
 from fct import forward
 from fct.sample import backfilling, evaluation, thresholds
 from fct.sample.pairs import Sample
-from registry import checks, fitting, sample_gates
+from registry import checks, sample_gates
 
 
 def made(seed=0, n=150, classes=10):
@@ -120,7 +120,7 @@ def test_without_uncertainty_no_curve_is_drawn(fitted):
 
 def test_a_closed_form_says_that_it_is_one(fitted):
     _, learned, closed = fitted
-    assert fitting.is_closed(closed) and not fitting.is_closed(learned)
+    assert closed.closed and not learned.closed
     _, found = measured(fitted, closed, closed=False)
     assert found["h_is_closed"] and not any(name.startswith("closed_") for name in found)
     assert sample_gates.beats_linear(measured(fitted)[0] | found, SETTINGS, 0)[0].answered
