@@ -11,7 +11,8 @@ from typing import Any
 
 from fct.arrays.files import disk_errors
 from fct.errors import FctError, LockHeld, OperationFailed
-from registry import alarm, debts, decisions, facts, follow, heads, lock, look, promotion, seen
+from registry import alarm, debts, decisions, facts, follow, heads, lock, look, promotion
+from registry.mlflow import seen
 from registry.status import Status
 from registry.workspace import Workspace
 

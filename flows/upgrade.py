@@ -18,7 +18,7 @@ from fct import audit
 from fct.errors import BadInput, NotPermitted, Unreachable
 from flows import services
 from registry import alarm, lock, publish
-from registry.releases import Missing
+from registry.mlflow.releases import Missing
 from registry.upgrade import Upgrade
 from registry.workspace import Workspace
 

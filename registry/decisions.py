@@ -12,11 +12,12 @@ from typing import Any
 from fct.arrays import digests
 from fct.arrays.files import read_object
 from fct.errors import Altered, LockHeld, NotPermitted
-from registry import alarm, approval, formats, lock, seen
+from registry import alarm, approval, formats, lock
 from registry.entering import enter
 from registry.facts import dropped, readable_verdict, unjudged, unpublished, void
 from registry.formats import unreadable_is_altered
 from registry.ledger import Entry, approved_verdict, decided
+from registry.mlflow import seen
 from registry.verdict import digest_of
 from registry.workspace import Workspace
 

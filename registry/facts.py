@@ -10,7 +10,7 @@ from fct.arrays.files import read_json
 from fct.errors import BadInput, NotPermitted
 from registry import approval, names
 from registry.ledger import Entry, approved_verdict, decided
-from registry.releases import Version
+from registry.mlflow.releases import Version
 from registry.status import Facts, Status, derive
 from registry.verdict import digest_of
 from registry.workspace import Workspace

@@ -16,9 +16,9 @@ from typing import Any
 from fct.arrays.files import whole_folder
 from fct.errors import Altered, BadInput, FctError, NotPermitted
 from fct.release.folder import FILES, Release, open_release
-from registry import places
 from registry.history import latest
 from registry.ledger import flush
+from registry.mlflow import places
 from registry.workspace import Workspace
 
 
@@ -68,7 +68,7 @@ def release(workspace: Workspace, revision: dict[str, Any], *, check: bool = Tru
             were, before the verdict.
 
     Raises:
-        Altered: a file was altered or is missing. As :meth:`registry.releases.Releases.release` where MLflow must be asked.
+        Altered: a file was altered or is missing. As :meth:`registry.mlflow.releases.Releases.release` where MLflow must be asked.
     """
     digest = str(revision["release_digest"])
     if not place(workspace, digest).is_dir():

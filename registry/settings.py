@@ -18,7 +18,7 @@ from fct.program import operators, sandbox
 from fct.sample.settings import EmbedSettings
 from fct.side.settings import SideSettings
 from registry.gate_settings import GateSettings
-from registry.sources import place_of
+from registry.mlflow.sources import place_of
 
 _FORBID: dict[str, object] = {"extra": "forbid"}
 # Keys that came later, and what a params.yaml without them means: nobody's project stops for a new setting.

@@ -32,7 +32,7 @@ from registry.carrying import carry, look_again
 from registry.fitting import copies_of, fit_closed, fit_pairs
 from registry.history import latest
 from registry.maker import Maker
-from registry.releases import STATUS_TAG
+from registry.mlflow.releases import STATUS_TAG
 from registry.revision import champion_rows, open_index, pin
 from registry.steps import RECIPES, once
 from registry.workspace import Workspace

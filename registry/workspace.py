@@ -17,7 +17,7 @@ from registry.settings import Settings
 if TYPE_CHECKING:
     from fct.gallery.gallery import Gallery
     from registry.ledger import Ledger
-    from registry.releases import Releases
+    from registry.mlflow.releases import Releases
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -94,7 +94,7 @@ class Workspace:
     @property
     def releases(self) -> Releases:
         """The door to MLflow; another one when its server came or went meanwhile."""
-        from registry.releases import Releases
+        from registry.mlflow.releases import Releases
 
         uri, found = self.tracking_uri, self.__dict__.get("_releases")
         if found is None or found.uri != uri:

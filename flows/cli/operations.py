@@ -27,7 +27,7 @@ def register(
 
     Example: fct register build/releases/v2
     """
-    from registry import seen
+    from registry.mlflow import seen
 
     ws = workspace(params)
     number = ws.releases.would_become(folder) if dry_run else ws.releases.register(folder, str(ws.settings.workspace))

@@ -42,7 +42,8 @@ def status(
         _verify(params, images, json)
         return
     from fct.errors import OperationFailed
-    from registry import alarm, facts, heads, ledger, look, running, seen
+    from registry import alarm, facts, heads, ledger, look, running
+    from registry.mlflow import seen
     from registry.status import next_step
 
     ws = workspace(params)

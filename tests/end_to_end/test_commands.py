@@ -16,7 +16,8 @@ import pytest
 import yaml
 
 from fct.arrays.files import read_json, write_json
-from registry import kept, running, seen
+from registry import kept, running
+from registry.mlflow import seen
 from tests.end_to_end.conftest import Project
 from tests.unit.test_imports import imported
 

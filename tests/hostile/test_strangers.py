@@ -30,8 +30,9 @@ from fct.sample.delivered import read_rows
 from fct.sample.settings import EmbedSettings
 from flows import receiver, serve
 from flows.http import Refused
-from registry import approval, arrivals, mark, sources
+from registry import approval, arrivals, mark
 from registry.live import Live
+from registry.mlflow import sources
 from tests import by_hand
 
 Records = dict[str, bytes]

@@ -10,7 +10,7 @@ import torch
 
 from fct import embedder, release, side
 from fct.program import programs
-from registry.releases import Releases
+from registry.mlflow.releases import Releases
 
 MARKS = {"small-vit": [pytest.mark.slow], "resnet50": [pytest.mark.long], "vit-b-16": [pytest.mark.long]}  # a minute of export, and more
 

@@ -47,7 +47,7 @@ def plan(workspace: Workspace, name: str, code: str = ANSWER, port: int | None =
 def small(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """The parts are small HTTP servers, MLflow takes no webhook."""
     monkeypatch.setattr(services, "plans", lambda ws: [plan(ws, "mlflow"), plan(ws, "receiver")])
-    monkeypatch.setattr("registry.releases.Releases.webhook", lambda *_: "w")
+    monkeypatch.setattr("registry.mlflow.releases.Releases.webhook", lambda *_: "w")
     yield workspace
     services.down(workspace, lambda _: None)
 
@@ -81,7 +81,7 @@ def test_what_a_killed_leader_leaves_behind_is_ended_and_does_not_keep_up_from_s
 ) -> None:
     child = f"import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {ANSWER!r}, sys.argv[1]]); time.sleep(600)"
     monkeypatch.setattr(services, "plans", lambda ws: [plan(ws, "mlflow", child), plan(ws, "receiver")])
-    monkeypatch.setattr("registry.releases.Releases.webhook", lambda *_: "w")
+    monkeypatch.setattr("registry.mlflow.releases.Releases.webhook", lambda *_: "w")
     first = services.up(workspace, lambda _: None)["mlflow"]
     subprocess.run(["kill", "-9", str(first.pid)], check=True)
     while running.parts(workspace.folder)["mlflow"].alive():

@@ -9,11 +9,12 @@ import pytest
 
 from fct.arrays.files import write_json
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed
-from registry import debts, kept, places
+from registry import debts, kept
 from registry.deletion import delete
 from registry.history import latest
 from registry.ledger import REPORTS, Entry, owed
 from registry.live import Live
+from registry.mlflow import places
 from registry.revision import pin, verify
 from registry.rollback import rollback
 from registry.serving import open_serving

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fct.errors import BadInput
-from registry.releases import plain_name
+from registry.mlflow.releases import plain_name
 from registry.settings import ADDED, read
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fct.errors import NotPermitted, OperationFailed
-from registry import releases as doors
-from registry import sources
-from registry.releases import Releases
+from registry.mlflow import releases as doors
+from registry.mlflow import sources
+from registry.mlflow.releases import Releases
 
 BUCKET = "s3://ours/models"
 
@@ -184,7 +184,7 @@ def test_what_a_version_names_in_vain_is_its_problem_and_a_fault_of_ours_is_not(
     def fails(*_: object) -> None:
         raise TypeError("ours")
 
-    monkeypatch.setattr("registry.releases._tree", fails)
+    monkeypatch.setattr("registry.mlflow.releases._tree", fails)
     monkeypatch.setattr("mlflow.artifacts.download_artifacts", lambda dst_path, **_: dst_path)
     with pytest.raises(TypeError, match="ours"):
         registry.contract_problems(number)

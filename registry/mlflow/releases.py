@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from fct.arrays import digests
 from fct.arrays.files import whole_folder
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed, Unreachable
-from registry import places, sources
+from registry.mlflow import places, sources
 
 if TYPE_CHECKING:
     from fct.release.folder import Release
@@ -92,7 +92,7 @@ class Releases:
     Args:
         uri: of the tracking server or store. model: name of the registered model.
         folder: the workspace; artifacts of an embedded store go below it.
-        artifact_roots: where artifacts may lie besides (:mod:`registry.sources`). approved: as of :class:`fct.release.Release`.
+        artifact_roots: where artifacts may lie besides (:mod:`registry.mlflow.sources`). approved: as of :class:`fct.release.Release`.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Releases:
 
     @property
     def copy(self) -> Path:
-        """Where :mod:`registry.seen` keeps what MLflow said last."""
+        """Where :mod:`registry.mlflow.seen` keeps what MLflow said last."""
         return self.folder / "seen" / f"{self.model}.json"
 
     @property
