@@ -29,10 +29,11 @@ from fct.release import preview
 from fct.release.folder import open_release
 from fct.sample import comparison, pairs
 from flows import reconcile
-from registry import before_serving, decisions, facts, kept, lock, promotion, report, running, serving
+from registry import before_serving, decisions, facts, lock, promotion, report, running
 from registry.arrivals import GALLERY_SPLITS
 from registry.ingest import ingest
-from registry.revision import verify
+from registry.revisions import kept, serving
+from registry.revisions.revision import verify
 from registry.upgrade import Upgrade
 from registry.workspace import Workspace
 

@@ -22,9 +22,10 @@ from typing import Any
 
 from fct.errors import FctError
 from flows import crashed, services
-from registry import facts, kept, lock, look, running
-from registry.history import latest
-from registry.revision import verify
+from registry import facts, lock, look, running
+from registry.revisions import kept
+from registry.revisions.history import latest
+from registry.revisions.revision import verify
 from registry.workspace import Workspace
 
 FINE, ATTENTION, WRONG = "fine", "attention", "wrong"

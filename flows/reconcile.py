@@ -11,8 +11,9 @@ from typing import Any
 
 from fct.arrays.files import disk_errors
 from fct.errors import FctError, LockHeld, OperationFailed
-from registry import alarm, debts, decisions, facts, follow, heads, lock, look, promotion
+from registry import debts, decisions, facts, follow, lock, look, promotion
 from registry.mlflow import seen
+from registry.revisions import alarm, heads
 from registry.status import Status
 from registry.workspace import Workspace
 

@@ -31,7 +31,7 @@ from fct.errors import BadInput, FctError
 from flows.http import TOKEN_DIGITS, Door, Places, Refused, answer_refusals, body_of, is_loopback, problem
 from registry import live, running
 from registry.live import Candidate, Live, Now
-from registry.serving import FILTERS, Hit, Serving
+from registry.revisions.serving import FILTERS, Hit, Serving
 from registry.workspace import Workspace
 
 MOST_BYTES = 16 * 1024**2  # of an uploaded image

@@ -17,8 +17,9 @@ from typing import Any
 from fct import audit
 from fct.errors import BadInput, NotPermitted, Unreachable
 from flows import services
-from registry import alarm, lock, publish
+from registry import lock, publish
 from registry.mlflow.releases import Missing
+from registry.revisions import alarm
 from registry.upgrade import Upgrade
 from registry.workspace import Workspace
 

@@ -11,12 +11,13 @@ from dataclasses import asdict
 from typing import Any
 
 from fct.errors import BadInput, FctError
-from registry import kept, lock
-from registry.entering import enter
-from registry.history import Revision, latest, next_number
+from registry import lock
 from registry.ledger import Entry, stands
 from registry.mark import of_tag
-from registry.revision import pin
+from registry.revisions import kept
+from registry.revisions.entering import enter
+from registry.revisions.history import Revision, latest, next_number
+from registry.revisions.revision import pin
 from registry.rollback import current_of
 from registry.workspace import Workspace
 

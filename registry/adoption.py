@@ -21,7 +21,8 @@ from fct.errors import BadInput
 from fct.gallery.gallery import features_name
 from fct.sample import adopted
 from fct.search import copies
-from registry import alarm, kept, lock
+from registry import lock
+from registry.revisions import alarm, kept
 from registry.workspace import Workspace
 
 ROWS = 16_384  # a commit

@@ -24,15 +24,16 @@ from fct.program import programs
 from fct.release.folder import Release
 from fct.sample import evaluation, pairs
 from fct.search import metrics, order
-from registry import alarm, kept, lock, names, rereading
+from registry import lock, rereading
 from registry.before_serving import ask_canaries
 from registry.deletion import finish
-from registry.entering import enter
 from registry.follow import follow_later
-from registry.history import Revision, next_number
 from registry.images import Arrival, admitted
 from registry.ledger import Entry
-from registry.revision import pin
+from registry.revisions import alarm, kept, names
+from registry.revisions.entering import enter
+from registry.revisions.history import Revision, next_number
+from registry.revisions.revision import pin
 from registry.workspace import Workspace
 
 QUERIES = 1000  # of the evaluation sample, that the live gallery is asked
@@ -80,7 +81,7 @@ def backfill(
 
     Raises:
         BadInput: nothing serves, no limit, a limit out of range, or mAP is to be reached and the gallery has no labels.
-        NotPermitted: the canaries say that a batch is wrong, or files are damaged (:mod:`registry.alarm`); what served goes on serving.
+        NotPermitted: the canaries say that a batch is wrong, or files are damaged (:mod:`registry.revisions.alarm`); what served goes on serving.
     """
     serving = workspace.ledger.serving()
     if serving is None:

@@ -9,11 +9,12 @@ import numpy as np
 from fct.arrays import vectors
 from fct.errors import NotPermitted
 from fct.forward import Forward
-from registry import checks, kept, names, rereading
+from registry import checks, rereading
 from registry.formats import unreadable_is_altered
-from registry.history import Revision
 from registry.maker import Maker
-from registry.revision import align, open_index
+from registry.revisions import kept, names
+from registry.revisions.history import Revision
+from registry.revisions.revision import align, open_index
 from registry.workspace import Workspace
 
 

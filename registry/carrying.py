@@ -13,9 +13,10 @@ from fct import forward
 from fct.arrays import digests
 from fct.errors import NotPermitted
 from fct.gallery.gallery import features_name
-from registry import alarm, expectations, kept, rereading
-from registry.history import Revision
+from registry import expectations, rereading
 from registry.maker import Maker
+from registry.revisions import alarm, kept
+from registry.revisions.history import Revision
 from registry.workspace import Workspace
 
 

@@ -15,9 +15,9 @@ from typing import Any
 from fct.arrays.files import read_json, whole_file
 from fct.errors import BadInput, LockHeld, OperationFailed
 from registry import lock
-from registry.entering import enter
 from registry.ledger import REPORTS, owed
 from registry.report.review import plain
+from registry.revisions.entering import enter
 from registry.workspace import Workspace
 
 SENTENCE = "Reports in MLflow may still name some of them: that is owed, as the ledger says, and `fct reconcile --once` does it when MLflow answers"

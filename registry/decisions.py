@@ -12,12 +12,13 @@ from typing import Any
 from fct.arrays import digests
 from fct.arrays.files import read_object
 from fct.errors import Altered, LockHeld, NotPermitted
-from registry import alarm, approval, formats, lock
-from registry.entering import enter
+from registry import approval, formats, lock
 from registry.facts import dropped, readable_verdict, unjudged, unpublished, void
 from registry.formats import unreadable_is_altered
 from registry.ledger import Entry, approved_verdict, decided
 from registry.mlflow import seen
+from registry.revisions import alarm
+from registry.revisions.entering import enter
 from registry.verdict import digest_of
 from registry.workspace import Workspace
 
@@ -44,7 +45,7 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: b
     """Approve exactly the verdict that was reached: sets the tag ``fct.approve`` and records it in the ledger.
 
     Raises:
-        NotPermitted: there is no verdict, it is not passed or was never put before people, or files are damaged (:mod:`registry.alarm`).
+        NotPermitted: there is no verdict, it is not passed or was never put before people, or files are damaged (:mod:`registry.revisions.alarm`).
     """
     workspace.releases.version(version)
     approvers = workspace.settings.promote.approvers

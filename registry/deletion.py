@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from registry import alarm, debts, forgetting, kept, lock, traces
-from registry.entering import enter
+from registry import debts, forgetting, lock, traces
 from registry.follow import follow_later
-from registry.history import Revision, latest, next_number
 from registry.ledger import Entry
 from registry.retention import alone, drop
-from registry.revision import masked, pin, verify
+from registry.revisions import alarm, kept
+from registry.revisions.entering import enter
+from registry.revisions.history import Revision, latest, next_number
+from registry.revisions.revision import masked, pin, verify
 from registry.workspace import Workspace
 
 

@@ -17,10 +17,10 @@ from fct.arrays.files import whole_file
 from fct.arrays.vectors import normalise
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.tables import TableState
-from registry import kept
-from registry.history import Revision, latest
 from registry.ledger import Entry
-from registry.revision import still_theirs
+from registry.revisions import kept
+from registry.revisions.history import Revision, latest
+from registry.revisions.revision import still_theirs
 from registry.workspace import Workspace
 
 COLUMNS = ("label", "source", "image_uri", "origin", "native_version")

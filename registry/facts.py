@@ -8,9 +8,10 @@ from typing import Any
 from fct.arrays import digests
 from fct.arrays.files import read_json
 from fct.errors import BadInput, NotPermitted
-from registry import approval, names
+from registry import approval
 from registry.ledger import Entry, approved_verdict, decided
 from registry.mlflow.releases import Version
+from registry.revisions import names
 from registry.status import Facts, Status, derive
 from registry.verdict import digest_of
 from registry.workspace import Workspace

@@ -17,8 +17,8 @@ from fct.gallery import tables
 from fct.gallery.gallery import Gallery
 from registry import traces
 from registry.debts import GONE
-from registry.history import Revision
 from registry.report.review import plain
+from registry.revisions.history import Revision
 from registry.workspace import Workspace
 
 

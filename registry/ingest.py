@@ -18,15 +18,16 @@ from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery, Ingested
 from fct.program import programs
 from fct.release.folder import Release
-from registry import alarm, kept, lock, rereading
+from registry import lock, rereading
 from registry.arrivals import declared, find
 from registry.carrying import carry, forwards_of, lacking
 from registry.deletion import finish
-from registry.entering import enter
-from registry.history import Revision, before, latest, next_number
 from registry.images import Arrival
 from registry.ledger import Entry
-from registry.revision import pin, states_of
+from registry.revisions import alarm, kept
+from registry.revisions.entering import enter
+from registry.revisions.history import Revision, before, latest, next_number
+from registry.revisions.revision import pin, states_of
 from registry.workspace import Workspace
 
 Listed = list[tuple[str, str]]  # (id, why)
@@ -76,7 +77,7 @@ def ingest(
         entry: number of the ledger entry, None where nothing changed; serves: whether a release serves, so that they are found.
 
     Raises:
-        BadInput: no images, none that can be read, or a release that does not serve. NotPermitted: files are damaged (:mod:`registry.alarm`).
+        BadInput: no images, none that can be read, or a release that does not serve. NotPermitted: files are damaged (:mod:`registry.revisions.alarm`).
         OperationFailed: ``version`` was named, and somebody rolled back from it meanwhile.
     """
     ledger, gallery, settings = workspace.ledger, workspace.gallery, workspace.settings

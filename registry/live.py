@@ -25,9 +25,10 @@ from fct.errors import FctError
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
-from registry import facts, kept, names
-from registry.revision import still_theirs, verify
-from registry.serving import Hit, Serving, Where, open_revision
+from registry import facts
+from registry.revisions import kept, names
+from registry.revisions.revision import still_theirs, verify
+from registry.revisions.serving import Hit, Serving, Where, open_revision
 from registry.status import Status
 from registry.steps import marker
 from registry.workspace import Workspace

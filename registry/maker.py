@@ -9,7 +9,7 @@ from fct import forward
 from fct.gallery.gallery import NATIVE, Batch, forward_origin
 from fct.program import programs
 from fct.release import preview
-from registry import kept
+from registry.revisions import kept
 from registry.workspace import Workspace
 
 

@@ -40,7 +40,8 @@ from fct.release import preview
 from fct.release.folder import Release, open_release
 from fct.sample import adopted, evaluation, pairs
 from fct.search import coverage
-from registry import checks, expectations, kept
+from registry import checks, expectations
+from registry.revisions import kept
 from registry.upgrade import adopted_before
 from registry.workspace import Workspace
 

@@ -17,18 +17,19 @@ from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery
 from fct.gallery.tables import TableState
-from registry import alarm, approval, checks, formats, heads, kept, lock, names
-from registry import revision as revisions
+from registry import approval, checks, formats, lock
 from registry.before_serving import ask_canaries, read_back
 from registry.carrying import carry, lacking
 from registry.decisions import read_verdict, record
-from registry.entering import enter
 from registry.facts import dropped, statuses, unjudged
 from registry.follow import follow_later
 from registry.formats import unreadable_is_altered
-from registry.history import Revision, latest, next_number
 from registry.ledger import Entry, approved_verdict, decided
-from registry.revision import champion_rows, pin, verify
+from registry.revisions import alarm, heads, kept, names
+from registry.revisions import revision as revisions
+from registry.revisions.entering import enter
+from registry.revisions.history import Revision, latest, next_number
+from registry.revisions.revision import champion_rows, pin, verify
 from registry.status import Status
 from registry.upgrade import Upgrade
 from registry.verdict import digest_of

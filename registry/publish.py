@@ -13,8 +13,9 @@ from fct.arrays.files import read_json, whole_file, write_json
 from fct.datasets import manifest as manifests
 from fct.forward.judging import as_text
 from fct.sample import evaluation, pairs
-from registry import entering, report
+from registry import report
 from registry.report.description import escape
+from registry.revisions import entering
 from registry.steps import once
 from registry.upgrade import Upgrade
 

@@ -18,7 +18,7 @@ from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import FctError
 from fct.sample import pairs
 from registry.gates import Rehearsal
-from registry.serving import Serving, open_revision
+from registry.revisions.serving import Serving, open_revision
 from registry.upgrade import Upgrade
 
 QUERIES = 200

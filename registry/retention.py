@@ -6,7 +6,7 @@ features and items, always. What goes: spaces, indexes, pairs and measurements o
 nothing kept refers to, and that no reader has pinned by a tag of Lance's.
 
 What goes is listed, written into the ledger by name, and then removed by that list alone (:func:`drop`). Names are used once
-(:mod:`registry.names`), so whoever sleeps in between removes what nobody needs.
+(:mod:`registry.revisions.names`), so whoever sleeps in between removes what nobody needs.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from fct.arrays.files import read_json
 from fct.errors import BadInput, OperationFailed
 from fct.gallery import tables
 from fct.gallery.gallery import SPACE
-from registry import alarm, lock, names
-from registry.entering import enter
+from registry import lock
 from registry.facts import statuses
-from registry.history import Revision, before, latest
 from registry.ledger import Entry
+from registry.revisions import alarm, names
+from registry.revisions.entering import enter
+from registry.revisions.history import Revision, before, latest
 from registry.status import Status
 from registry.workspace import Workspace
 
@@ -168,7 +169,7 @@ def collect(workspace: Workspace, *, by: str, why: str = "") -> Going:
 
     Raises:
         LockHeld: somebody works on the gallery. Overtaken: somebody wrote to the ledger meanwhile; nothing was dropped.
-        NotPermitted: files are damaged (:mod:`registry.alarm`), and what would go may be what they are restored from.
+        NotPermitted: files are damaged (:mod:`registry.revisions.alarm`), and what would go may be what they are restored from.
     """
     with alone(workspace, f"{by}: gc") as held:
         alarm.refuse(workspace)

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, Damaged, NotPermitted
-from registry import alarm, kept, lock
-from registry.entering import enter
+from registry import lock
 from registry.formats import unreadable_is_altered
-from registry.history import Revision, before, left_behind, next_number
 from registry.ledger import Entry
-from registry.revision import masked, pin, still_theirs, verify
+from registry.revisions import alarm, kept
+from registry.revisions.entering import enter
+from registry.revisions.history import Revision, before, left_behind, next_number
+from registry.revisions.revision import masked, pin, still_theirs, verify
 from registry.workspace import Workspace
 
 

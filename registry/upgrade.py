@@ -27,13 +27,14 @@ from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
-from registry import alarm, checks, kept, names, rereading, verdict
+from registry import checks, rereading, verdict
 from registry.carrying import carry, look_again
 from registry.fitting import copies_of, fit_closed, fit_pairs
-from registry.history import latest
 from registry.maker import Maker
 from registry.mlflow.releases import STATUS_TAG
-from registry.revision import champion_rows, open_index, pin
+from registry.revisions import alarm, kept, names
+from registry.revisions.history import latest
+from registry.revisions.revision import champion_rows, open_index, pin
 from registry.steps import RECIPES, once
 from registry.workspace import Workspace
 

@@ -1,6 +1,6 @@
 """``fct status --verify``: every file that the ledger, or a candidate that waits, names is read and compared with its digest.
 
-What differs raises the alarm (:mod:`registry.alarm`), and the sentence says what helps. Where everything is equal the alarm is over.
+What differs raises the alarm (:mod:`registry.revisions.alarm`), and the sentence says what helps. Where everything is equal the alarm is over.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from fct.gallery import index as indexes
 from fct.gallery import tables
 from fct.gallery.gallery import FEATURES, ITEMS
 from fct.release.folder import Release
-from registry import alarm, kept
 from registry.facts import void
-from registry.history import Revision, latest, left_behind
 from registry.ledger import Entry
+from registry.revisions import alarm, kept
+from registry.revisions.history import Revision, latest, left_behind
 from registry.workspace import Workspace
 
 TRIES = 5

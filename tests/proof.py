@@ -82,7 +82,7 @@ def lines(workspace: Any) -> Iterator[tuple[str, str]]:
     """What has to stay as it is: name, digest."""
     from fct import forward
     from fct.arrays import digests
-    from registry import kept
+    from registry.revisions import kept
 
     model = workspace.settings.model
     for name in sorted(workspace.gallery.tables()):

@@ -66,7 +66,7 @@ def _vector(path: Path) -> Any:
 def _here(ws: Any, image: Path | None, id: str | None, query: Any, fingerprint: str | None, k: int, release: int | None) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from registry.serving import open_serving
+    from registry.revisions.serving import open_serving
 
     serving = open_serving(ws, release)
     if image is not None:

@@ -42,8 +42,9 @@ def status(
         _verify(params, images, json)
         return
     from fct.errors import OperationFailed
-    from registry import alarm, facts, heads, ledger, look, running
+    from registry import facts, ledger, look, running
     from registry.mlflow import seen
+    from registry.revisions import alarm, heads
     from registry.status import next_step
 
     ws = workspace(params)

@@ -372,7 +372,7 @@ class Releases:
         return problems(folder)  # a full disk or a store's bad moment says nothing about the release, and is raised
 
     def release(self, number: int, *, check: bool = True) -> Release:
-        """Open the release of a version as it was registered. One that has served is opened by :func:`registry.kept.opened`.
+        """Open the release of a version as it was registered. One that has served is opened by :func:`registry.revisions.kept.opened`.
 
         Raises:
             Altered: it is not the one that was registered.

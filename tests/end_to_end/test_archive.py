@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from registry import kept
+from registry.revisions import kept
 from tests.archive import ARCHIVES, taken_out
 from tests.archive.make import MOST_BYTES, SHOP
 from tests.end_to_end.conftest import Project

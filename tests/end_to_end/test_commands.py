@@ -16,8 +16,9 @@ import pytest
 import yaml
 
 from fct.arrays.files import read_json, write_json
-from registry import kept, running
+from registry import running
 from registry.mlflow import seen
+from registry.revisions import kept
 from tests.end_to_end.conftest import Project
 from tests.unit.test_imports import imported
 

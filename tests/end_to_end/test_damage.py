@@ -14,7 +14,7 @@ import pytest
 
 from fct import audit
 from fct.program import sandbox
-from registry import kept
+from registry.revisions import kept
 from registry.workspace import Workspace
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, having, tiny_images
 from tests.end_to_end.test_life import altered

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.serving import open_serving
+from registry.revisions.serving import open_serving
 from tests.end_to_end.conftest import Project, copied
 from tests.end_to_end.test_gallery_lives import answers, pictures, queries
 

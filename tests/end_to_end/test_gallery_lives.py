@@ -13,9 +13,10 @@ import torch
 
 from fct.arrays.files import read_json
 from fct.errors import BadInput
-from registry import kept, traces
+from registry import traces
 from registry.live import Live
-from registry.serving import Serving, open_revision, open_serving
+from registry.revisions import kept
+from registry.revisions.serving import Serving, open_revision, open_serving
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, copied, having, wait_for
 
 

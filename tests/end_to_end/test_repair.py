@@ -29,7 +29,7 @@ def damage(project: Project, table: str, release: int | None = None) -> Path:
 
 
 def revision(ws: Workspace, release: int | None = None) -> dict[str, Any]:
-    from registry.history import latest
+    from registry.revisions.history import latest
 
     serving = ws.ledger.serving()
     assert serving is not None
@@ -37,7 +37,7 @@ def revision(ws: Workspace, release: int | None = None) -> dict[str, Any]:
 
 
 def answers(ws: Workspace) -> list[list[tuple[str, float]]]:
-    from registry.serving import open_serving
+    from registry.revisions.serving import open_serving
 
     serving = open_serving(ws)
     rows = ws.gallery.space_rows(serving.revision["space"], serving.searcher.ids[:20])

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from registry import lock
-from registry.history import before
-from registry.revision import verify
-from registry.serving import open_serving
+from registry.revisions.history import before
+from registry.revisions.revision import verify
+from registry.revisions.serving import open_serving
 from tests.end_to_end.conftest import Copies, Project, copied, having, wait_for
 
 pytestmark = pytest.mark.slow

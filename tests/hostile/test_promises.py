@@ -14,8 +14,8 @@ import yaml
 
 from fct.gallery import tables
 from registry.deletion import delete
-from registry.history import latest
 from registry.live import Live
+from registry.revisions.history import latest
 from registry.workspace import Workspace
 from tests.end_to_end.conftest import Copies, Project, having
 

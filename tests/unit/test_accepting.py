@@ -9,7 +9,7 @@ import pytest
 from fct.errors import BadInput, NotPermitted
 from registry.accepting import accept
 from registry.deletion import delete
-from registry.serving import open_serving
+from registry.revisions.serving import open_serving
 from tests import by_hand
 
 

@@ -16,9 +16,10 @@ from fct.errors import Damaged, NotPermitted, OperationFailed
 from fct.gallery.gallery import NATIVE
 from fct.gallery.tables import TableState
 from fct.release.folder import Release, write_adopted
-from registry import alarm, entering, kept, repairing, retention, revision, verifying
+from registry import repairing, retention, verifying
 from registry.carrying import carry
 from registry.mlflow import places
+from registry.revisions import alarm, entering, kept, revision
 from registry.workspace import Workspace, open_workspace
 
 PRINT = "a" * 64

@@ -9,15 +9,16 @@ import pytest
 
 from fct.arrays.files import write_json
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed
-from registry import debts, kept
+from registry import debts
 from registry.deletion import delete
-from registry.history import latest
 from registry.ledger import REPORTS, Entry, owed
 from registry.live import Live
 from registry.mlflow import places
-from registry.revision import pin, verify
+from registry.revisions import kept
+from registry.revisions.history import latest
+from registry.revisions.revision import pin, verify
+from registry.revisions.serving import open_serving
 from registry.rollback import rollback
-from registry.serving import open_serving
 from registry.workspace import Workspace
 from tests import by_hand
 

@@ -13,9 +13,10 @@ import pytest
 from fct.errors import FctError, LockHeld
 from fct.gallery import tables
 from fct.gallery.tables import TableState
-from registry import lock, names, retention, settings
-from registry.history import before
+from registry import lock, retention, settings
 from registry.ledger import Entry
+from registry.revisions import names
+from registry.revisions.history import before
 from registry.workspace import Workspace
 
 REPOSITORY = Path(__file__).parents[2]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from registry.history import before, latest, next_number
 from registry.ledger import Entry
 from registry.retention import _kept_releases
+from registry.revisions.history import before, latest, next_number
 
 
 def made(release: int, revision: int) -> dict[str, Any]:

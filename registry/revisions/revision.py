@@ -5,7 +5,7 @@ index, and, where rows were deleted since the index was built, masked: how many 
 also has its number ``revision`` and the digest of the ``verdict`` it was promoted by.
 
 Deleting, backfilling and double embedding change what earlier releases hold too. The ledger entry then lists their new revisions in its
-detail as ``earlier``, so that a rollback always finds what it may return to (:func:`registry.history.latest`).
+detail as ``earlier``, so that a rollback always finds what it may return to (:func:`registry.revisions.history.latest`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from fct.gallery import index as indexes
 from fct.gallery.gallery import BACKFILLED, FEATURES, Gallery, SpaceRows, features_name
 from fct.gallery.tables import TableState
 from fct.release.folder import Release
-from registry import alarm, formats, kept, names
-from registry.history import Revision, latest
+from registry import formats
+from registry.revisions import alarm, kept, names
+from registry.revisions.history import Revision, latest
 from registry.steps import keyed
 from registry.workspace import Workspace
 

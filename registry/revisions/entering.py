@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fct.errors import OperationFailed
-from registry import alarm, kept, names
-from registry.history import Revision, latest
 from registry.ledger import Entry, flush
+from registry.revisions import alarm, kept, names
+from registry.revisions.history import Revision, latest
 from registry.workspace import Workspace
 
 MADE = ("promote", "ingest", "backfill", "approve")  # from what is in the gallery
@@ -26,7 +26,7 @@ def enter(
     """Flush what an entry names and none before it did, then append it after ``head``.
 
     Raises:
-        NotPermitted: files are damaged (:mod:`registry.alarm`), and the entry would be made from them. As :meth:`registry.ledger.Ledger.append`.
+        NotPermitted: files are damaged (:mod:`registry.revisions.alarm`), and the entry would be made from them. As :meth:`registry.ledger.Ledger.append`.
     """
     if action in MADE:
         alarm.refuse(workspace)
