@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from fct.search.intervals import Estimate
-from registry.gate_settings import GateSettings
-from registry.gates import decide, worst_class, worst_groups
 from registry.settings import read
+from registry.verdicts.gates import decide, worst_class, worst_groups
+from registry.verdicts.settings import GateSettings
 
 OUT = Path(__file__).parent / "results/worst_class.json"
 GROUPS, MANY, EACH, MOVES = 26, 200, 32, 0.09

@@ -13,10 +13,11 @@ from fct import forward
 from fct.arrays import digests
 from fct.errors import NotPermitted
 from fct.gallery.gallery import features_name
-from registry import expectations, rereading
+from registry import rereading
 from registry.maker import Maker
 from registry.revisions import alarm, kept
 from registry.revisions.history import Revision
+from registry.verdicts import expectations
 from registry.workspace import Workspace
 
 

@@ -19,7 +19,7 @@ from registry.ledger import Entry, approved_verdict, decided
 from registry.mlflow import seen
 from registry.revisions import alarm
 from registry.revisions.entering import enter
-from registry.verdict import digest_of
+from registry.verdicts.verdict import digest_of
 from registry.workspace import Workspace
 
 

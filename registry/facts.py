@@ -13,7 +13,7 @@ from registry.ledger import Entry, approved_verdict, decided
 from registry.mlflow.releases import Version
 from registry.revisions import names
 from registry.status import Facts, Status, derive
-from registry.verdict import digest_of
+from registry.verdicts.verdict import digest_of
 from registry.workspace import Workspace
 
 

@@ -40,9 +40,9 @@ from fct.release import preview
 from fct.release.folder import Release, open_release
 from fct.sample import adopted, evaluation, pairs
 from fct.search import coverage
-from registry import checks, expectations
 from registry.revisions import kept
 from registry.upgrade import adopted_before
+from registry.verdicts import checks, expectations
 from registry.workspace import Workspace
 
 SEEN = 192  # images that each program is timed on

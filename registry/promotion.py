@@ -17,7 +17,7 @@ from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery
 from fct.gallery.tables import TableState
-from registry import approval, checks, formats, lock
+from registry import approval, formats, lock
 from registry.before_serving import ask_canaries, read_back
 from registry.carrying import carry, lacking
 from registry.decisions import read_verdict, record
@@ -32,7 +32,8 @@ from registry.revisions.history import Revision, latest, next_number
 from registry.revisions.revision import champion_rows, pin, verify
 from registry.status import Status
 from registry.upgrade import Upgrade
-from registry.verdict import digest_of
+from registry.verdicts import checks
+from registry.verdicts.verdict import digest_of
 from registry.workspace import Workspace
 
 

@@ -17,9 +17,9 @@ from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import FctError
 from fct.sample import pairs
-from registry.gates import Rehearsal
 from registry.revisions.serving import Serving, open_revision
 from registry.upgrade import Upgrade
+from registry.verdicts.gates import Rehearsal
 
 QUERIES = 200
 DEPTH = 10

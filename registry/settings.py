@@ -17,8 +17,8 @@ from fct.gallery.settings import EXACT_BELOW, IndexSettings
 from fct.program import operators, sandbox
 from fct.sample.settings import EmbedSettings
 from fct.side.settings import SideSettings
-from registry.gate_settings import GateSettings
 from registry.mlflow.sources import place_of
+from registry.verdicts.settings import GateSettings
 
 _FORBID: dict[str, object] = {"extra": "forbid"}
 # Keys that came later, and what a params.yaml without them means: nobody's project stops for a new setting.

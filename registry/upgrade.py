@@ -27,7 +27,7 @@ from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
-from registry import checks, rereading, verdict
+from registry import rereading
 from registry.carrying import carry, look_again
 from registry.fitting import copies_of, fit_closed, fit_pairs
 from registry.maker import Maker
@@ -36,6 +36,7 @@ from registry.revisions import alarm, kept, names
 from registry.revisions.history import latest
 from registry.revisions.revision import champion_rows, open_index, pin
 from registry.steps import RECIPES, once
+from registry.verdicts import checks, verdict
 from registry.workspace import Workspace
 
 MIX = "mix"  # of native versions, as the live gallery has them

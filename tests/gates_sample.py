@@ -1,11 +1,11 @@
-"""Values beyond recovery for tests of gates: as :func:`registry.checks.further` measures them of a good upgrade."""
+"""Values beyond recovery for tests of gates: as :func:`registry.verdicts.checks.further` measures them of a good upgrade."""
 
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from registry.gate_settings import GateSettings
+from registry.verdicts.settings import GateSettings
 
 RAW = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["validate"]
 SETTINGS = GateSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in RAW.items()})

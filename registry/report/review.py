@@ -18,7 +18,7 @@ import numpy as np
 from fct.sample.evaluation import ROWS
 from fct.sample.pairs import Sample
 from fct.search import copies
-from registry.titles import TITLES
+from registry.verdicts.titles import TITLES
 
 NAMES = {"top1": "top-1", "mAP": "mAP", "top5": "top-5"}
 POPULATIONS = {"known": "known classes", "unseen": "unseen classes"}

@@ -17,8 +17,8 @@ from fct.sample.evaluation import as_json
 from fct.sample.trial import Trial
 from fct.search import copies
 from fct.search.intervals import FEWEST, Estimate
-from registry.gates import more_queries
 from registry.report.review import INFINITE, interval, number
+from registry.verdicts.gates import more_queries
 
 NAMES = {"top1": "top-1", "mAP": "mAP", "agreement": "agreement"}
 POPULATIONS = {"all": "all queries", "known": "known classes", "unseen": "unseen classes"}

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from registry.gates import _index_faithful
 from registry.settings import read
+from registry.verdicts.gates import _index_faithful
 from tests.end_to_end.conftest import REPOSITORY
 
 

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fct.forward import METHODS
-from registry.titles import GATES
+from registry.verdicts.titles import GATES
 
 ROOT = Path(__file__).parents[2]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))

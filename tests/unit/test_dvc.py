@@ -120,5 +120,5 @@ def test_a_stage_depends_on_the_code_that_it_runs_and_on_no_other(name: str) -> 
 def test_what_ranks_and_what_fits_is_found() -> None:
     assert {"fct/search/metrics.py", "fct/search/counting.py", "fct/search/levels.py", "fct/search/intervals.py"} <= runs("evaluate")
     assert {"fct/forward/api.py", "fct/forward/ladder.py", "fct/forward/fitting.py"} <= runs("fit")
-    assert "fct/forward/transformation.py" in runs("transform") and "registry/gates.py" not in runs("evaluate") | runs("train")
-    assert {"registry/gates.py", "fct/forward/closed.py"} <= runs("validate")
+    assert "fct/forward/transformation.py" in runs("transform") and "registry/verdicts/gates.py" not in runs("evaluate") | runs("train")
+    assert {"registry/verdicts/gates.py", "fct/forward/closed.py"} <= runs("validate")

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from fct.arrays.files import read_object
 from fct.errors import CODES, Altered, BadInput, FctError, LockHeld, NotPermitted, OperationFailed
-from registry import checks
 from registry.formats import readable, unreadable_is_altered
 from registry.revisions import revision
+from registry.verdicts import checks
 
 ROOT = Path(__file__).parents[2]
 

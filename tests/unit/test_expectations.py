@@ -6,8 +6,8 @@ import pytest
 
 from fct.arrays import digests
 from fct.errors import BadInput
-from registry.expectations import check_batch, check_measurements
-from registry.gates import Measurement, decide
+from registry.verdicts.expectations import check_batch, check_measurements
+from registry.verdicts.gates import Measurement, decide
 
 BASE = Measurement("worth_it", "known top-1", 0.5, 0.3, 0.7, 100, 0.3)
 CASES = {

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from fct.gallery.canary import CanaryResult
 from fct.search.coverage import Coverage
-from registry import gates, verdict
-from registry.gates import LiveChecks, Measurement, Rehearsal, decide, measure, more_queries, overall
-from registry.measurement import below, holm
-from registry.titles import GATES
+from registry.verdicts import gates, verdict
+from registry.verdicts.gates import LiveChecks, Measurement, Rehearsal, decide, measure, more_queries, overall
+from registry.verdicts.measurement import below, holm
+from registry.verdicts.titles import GATES
 
 SETTINGS = replace(gates_sample.SETTINGS, worst_class_tolerance=0.05, recovered_top1=0.6, recovered_mAP=0.6)
 

@@ -9,7 +9,7 @@ from gates_sample import SETTINGS
 from fct import forward
 from fct.sample import backfilling, evaluation, thresholds
 from fct.sample.pairs import Sample
-from registry import checks, sample_gates
+from registry.verdicts import checks, sample_gates
 
 
 def made(seed=0, n=150, classes=10):

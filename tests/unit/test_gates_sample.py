@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from gates_sample import SETTINGS, STEPS, curves, further
 
-from registry import sample_gates
-from registry.gates import decide, overall
-from registry.measurement import Measurement
+from registry.verdicts import sample_gates
+from registry.verdicts.gates import decide, overall
+from registry.verdicts.measurement import Measurement
 
 
 def values(classes=30, each=20, seed=0, oo=0.5, nh=0.7, nn=0.72):

@@ -20,13 +20,13 @@ from PIL import Image
 from fct.errors import BadInput
 from fct.sample import evaluation
 from fct.sample.pairs import Sample
-from registry import sample_gates
-from registry.gates import Measurement
 from registry.report import Review, figures, html, markdown, search_picture
 from registry.report.description import MOST, code, escape
 from registry.report.page import ANSWERS, FLIPS, answers, flips, least_certain, thumbnail
 from registry.report.review import curve_rows, curves, gate_rows, interval, metric_rows, number, per_class, plain
-from registry.titles import GATES, TITLES
+from registry.verdicts import sample_gates
+from registry.verdicts.gates import Measurement
+from registry.verdicts.titles import GATES, TITLES
 
 Answer = tuple[Path | None, str, bool]
 DIGEST = hashlib.sha256(b"a verdict").hexdigest()

@@ -11,8 +11,8 @@ from registry import formats
 if TYPE_CHECKING:  # to compare digests needs none of it
     import numpy as np
 
-    from registry.gate_settings import GateSettings
-    from registry.gates import LiveChecks, Measurement
+    from registry.verdicts.gates import LiveChecks, Measurement
+    from registry.verdicts.settings import GateSettings
 
 
 def reach(
@@ -38,7 +38,7 @@ def reach(
         a JSON object with ``outcome`` (passed, refused, inconclusive), ``gates``, ``problems``, ``suite`` and ``digest``. Two runs that
         measured the same have the same digest: it holds no time and no random id.
     """
-    from registry import expectations, gates
+    from registry.verdicts import expectations, gates
 
     found: list[Measurement] = []
     for name, values in per_forward.items():

@@ -29,8 +29,8 @@ from fct.sample.making import measure as measure_release
 from fct.sample.pairs import Sample, load_sample
 from fct.search import coverage
 from fct.search.coverage import Coverage
-from registry.gate_settings import GateSettings
-from registry.gates import LiveChecks
+from registry.verdicts.gates import LiveChecks
+from registry.verdicts.settings import GateSettings
 
 CANARY_DEPTH = 5
 QUERIES = 500
@@ -153,7 +153,7 @@ def further(
     seen: Sequence[str] | None,
     served: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-    """What the gates of :mod:`registry.sample_gates` need beside the per-query values of an h.
+    """What the gates of :mod:`registry.verdicts.sample_gates` need beside the per-query values of an h.
 
     Args:
         values: of :func:`fct.sample.evaluation.measure`, R queries that count. carried: the sample's vectors (N, E) and σ (N,) by ``h``.

@@ -22,7 +22,7 @@ class Measurement:
         applies: whether there was something to measure; ``answered``: not, because the answer is known beforehand (a closed form has
             no closed form to beat). A gate of ``must_apply`` that is answered is not missing.
         classes: behind the interval, where classes were resampled for it; below :data:`fct.search.intervals.FEWEST` nothing is decided.
-        outcome: filled in by :func:`registry.gates.decide`. ``note``: a sentence for people.
+        outcome: filled in by :func:`registry.verdicts.gates.decide`. ``note``: a sentence for people.
     """
 
     gate: str

@@ -1,6 +1,6 @@
 """Gates on the evaluation sample beyond recovery: flips, subgroups, the order of a backfill, the closed form, score thresholds.
 
-Each takes the per-query values of one h (:func:`fct.sample.evaluation.measure` with the further values of :func:`registry.checks.further`)
+Each takes the per-query values of one h (:func:`fct.sample.evaluation.measure` with the further values of :func:`registry.verdicts.checks.further`)
 and returns measurements. Legend: R queries that count, C of them that were asked for curves or thresholds, S steps of β.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from fct.sample.evaluation import bootstrap
 from fct.search.intervals import Bootstrap, Estimate, difference
-from registry.gate_settings import GateSettings
-from registry.measurement import Measurement, absent, of
+from registry.verdicts.measurement import Measurement, absent, of
+from registry.verdicts.settings import GateSettings
 
 Values = dict[str, np.ndarray]
 ROUNDING = 1e-9  # one query lost is 1/C only up to the last bits of two means

@@ -1,7 +1,7 @@
 """Compatibility gates: what must hold before a person is asked to approve.
 
 A gate consists of one or more *measurements*, each with a bound. Whether a measurement keeps its bound is decided by Great
-Expectations (:mod:`registry.expectations`); this module computes values and intervals and turns answers into outcomes:
+Expectations (:mod:`registry.verdicts.expectations`); this module computes values and intervals and turns answers into outcomes:
 ``passed``, ``refused``, ``inconclusive`` (the interval straddles the bound) or ``not applicable`` (with the reason).
 
 oo = old/old (the champion as served), nh = new/h(old), nn = new/new, each a mean over queries of the evaluation sample.
@@ -19,10 +19,10 @@ from fct.gallery.canary import CanaryResult
 from fct.sample.evaluation import bootstrap
 from fct.search.coverage import Coverage
 from fct.search.intervals import Estimate, difference, rho
-from registry import sample_gates
-from registry.gate_settings import GateSettings
-from registry.measurement import Measurement, absent, below, holm, of
-from registry.titles import GATES
+from registry.verdicts import sample_gates
+from registry.verdicts.measurement import Measurement, absent, below, holm, of
+from registry.verdicts.settings import GateSettings
+from registry.verdicts.titles import GATES
 
 FIRST = "a first release: there is no champion to compare with"
 OF_GALLERY = ("rollback", "coverage", "new_intact", "index_faithful", "canary")
@@ -154,7 +154,7 @@ def measure(values: dict[str, np.ndarray] | None, live: LiveChecks, settings: Ga
     """All measurements of all gates, where there is one h or none.
 
     Args:
-        values: per-query values of :func:`fct.sample.evaluation.measure` with those of :func:`registry.checks.further`; None for a first
+        values: per-query values of :func:`fct.sample.evaluation.measure` with those of :func:`registry.verdicts.checks.further`; None for a first
             release, where there is nothing to compare.
         live: what was measured on the gallery.
     """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fct.errors import BadInput
-from registry.titles import GATES
+from registry.verdicts.titles import GATES
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Gates, their bounds and measurements, and the verdict that an approval names."""
