@@ -84,8 +84,8 @@ def quality() -> dict[str, Any]:
     from fct.release.folder import open_release
     from fct.sample import evaluation
     from fct.sample.pairs import load_sample
-    from registry.fitting import fit_pairs
     from registry.settings import read
+    from registry.upgrades.fitting import fit_pairs
 
     folder, settings = ROOT / "build/embed", read(ROOT / "params.yaml")
     sample, new = load_sample(folder / "sample"), open_release(ROOT / "build/releases/v2", check=False)

@@ -1,4 +1,4 @@
-"""The upgrade, step by step. What a step does is in :mod:`registry.upgrade`; here stands in which order, and what is tried again.
+"""The upgrade, step by step. What a step does is in :mod:`registry.upgrades.upgrade`; here stands in which order, and what is tried again.
 
 Without a Prefect server the steps run in the process of the command (:func:`run`), with one as its flow
 (:mod:`flows.upgrade_flow`): the same list, the same function for a step (docs/decisions/0009-steps-without-a-server.md).
@@ -17,10 +17,11 @@ from typing import Any
 from fct import audit
 from fct.errors import BadInput, NotPermitted, Unreachable
 from flows import services
-from registry import lock, publish
+from registry import lock
 from registry.mlflow.releases import Missing
 from registry.revisions import alarm
-from registry.upgrade import Upgrade
+from registry.upgrades import publish
+from registry.upgrades.upgrade import Upgrade
 from registry.workspace import Workspace
 
 RETRY_AFTER_S: list[float] = [2, 10, 30, 60, 120, 120]  # nearly six minutes

@@ -24,8 +24,7 @@ from fct.program import programs
 from fct.release.folder import Release
 from fct.sample import evaluation, pairs
 from fct.search import metrics, order
-from registry import lock, rereading
-from registry.before_serving import ask_canaries
+from registry import lock
 from registry.deletion import finish
 from registry.follow import follow_later
 from registry.images import Arrival, admitted
@@ -34,6 +33,8 @@ from registry.revisions import alarm, kept, names
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, next_number
 from registry.revisions.revision import pin
+from registry.upgrades import rereading
+from registry.upgrades.before_serving import ask_canaries
 from registry.workspace import Workspace
 
 QUERIES = 1000  # of the evaluation sample, that the live gallery is asked

@@ -18,9 +18,8 @@ from fct.errors import BadInput, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery, Ingested
 from fct.program import programs
 from fct.release.folder import Release
-from registry import lock, rereading
+from registry import lock
 from registry.arrivals import declared, find
-from registry.carrying import carry, forwards_of, lacking
 from registry.deletion import finish
 from registry.images import Arrival
 from registry.ledger import Entry
@@ -28,6 +27,8 @@ from registry.revisions import alarm, kept
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, before, latest, next_number
 from registry.revisions.revision import pin, states_of
+from registry.upgrades import rereading
+from registry.upgrades.carrying import carry, forwards_of, lacking
 from registry.workspace import Workspace
 
 Listed = list[tuple[str, str]]  # (id, why)
@@ -320,7 +321,7 @@ def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Re
     """Missing rows into the space of a release, each from its own native version; a new index; its next revision. None where none is missing.
 
     Raises:
-        NotPermitted: as :func:`registry.carrying.forwards_of`.
+        NotPermitted: as :func:`registry.upgrades.carrying.forwards_of`.
     """
     number, space = int(revision["release"]), revision["space"]
     there = workspace.gallery.space_ids(space, at=revision["tables"][space]["version"])

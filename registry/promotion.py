@@ -18,8 +18,6 @@ from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFaile
 from fct.gallery.gallery import Gallery
 from fct.gallery.tables import TableState
 from registry import approval, formats, lock
-from registry.before_serving import ask_canaries, read_back
-from registry.carrying import carry, lacking
 from registry.decisions import read_verdict, record
 from registry.facts import dropped, statuses, unjudged
 from registry.follow import follow_later
@@ -31,7 +29,9 @@ from registry.revisions.entering import enter
 from registry.revisions.history import Revision, latest, next_number
 from registry.revisions.revision import champion_rows, pin, verify
 from registry.status import Status
-from registry.upgrade import Upgrade
+from registry.upgrades.before_serving import ask_canaries, read_back
+from registry.upgrades.carrying import carry, lacking
+from registry.upgrades.upgrade import Upgrade
 from registry.verdicts import checks
 from registry.verdicts.verdict import digest_of
 from registry.workspace import Workspace

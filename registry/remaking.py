@@ -22,12 +22,12 @@ from fct.gallery import fragments
 from fct.gallery.gallery import Batch, features_name
 from fct.program import programs
 from fct.release.folder import Release
-from registry import rereading
 from registry.arrivals import PART
 from registry.backfill import asked
 from registry.images import Arrival, admitted
-from registry.maker import Maker
 from registry.revisions.history import Revision
+from registry.upgrades import rereading
+from registry.upgrades.maker import Maker
 from registry.workspace import Workspace
 
 CARRIED = 0.1  # of a row's norm: h stretches the last bits, and a level of ψ, to less; another picture is further away

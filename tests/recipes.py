@@ -32,12 +32,12 @@ from fct.gallery import index as indexes
 from fct.gallery.gallery import Batch
 from fct.sample import adopted, pairs
 from fct.side import picture
-from registry import fitting
-from registry.maker import Maker
-from registry.publish import flat_metrics
 from registry.settings import read
 from registry.steps import RECIPES
-from registry.upgrade import Upgrade
+from registry.upgrades import fitting
+from registry.upgrades.maker import Maker
+from registry.upgrades.publish import flat_metrics
+from registry.upgrades.upgrade import Upgrade
 
 FILE = Path(__file__).with_suffix(".json")
 SETTINGS = read(Path(__file__).parents[1] / "params.yaml")

@@ -130,8 +130,8 @@ def validate(
 
     Example: see dvc.yaml, stage validate
     """
-    from registry.sample import validate_sample
     from registry.settings import read
+    from registry.upgrades.validate import validate_sample
 
     settings = read(params)
     set_threads(settings)

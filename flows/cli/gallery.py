@@ -380,7 +380,7 @@ def plan(
 
     Example: fct plan build/releases/v2
     """
-    from registry.planning import plan as run
+    from registry.upgrades.planning import plan as run
 
     ws = opened(params)
     number = int(what) if what is not None and what.isascii() and what.isdigit() else None

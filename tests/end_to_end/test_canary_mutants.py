@@ -13,8 +13,8 @@ from fct import forward
 from fct.arrays import vectors
 from fct.errors import NotPermitted
 from fct.forward import FitSettings, Forward
-from registry import rereading
-from registry.upgrade import Upgrade
+from registry.upgrades import rereading
+from registry.upgrades.upgrade import Upgrade
 from tests.end_to_end.conftest import Copies, having
 
 Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarray]]

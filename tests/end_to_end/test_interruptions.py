@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.upgrade import Upgrade
+from registry.upgrades.upgrade import Upgrade
 from tests.end_to_end.conftest import Copies, Project, having
 
 

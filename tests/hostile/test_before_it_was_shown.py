@@ -6,7 +6,8 @@ import pytest
 
 from fct.arrays.files import read_json
 from fct.errors import NotPermitted
-from registry import approval, decisions, facts, promotion, publish
+from registry import approval, decisions, facts, promotion
+from registry.upgrades import publish
 from tests.end_to_end.conftest import Copies
 
 

@@ -40,8 +40,8 @@ def again(project: Project, place: Path, name: str) -> None:
 
 def made(project: Project, version: int, name: str) -> tuple[np.ndarray, np.ndarray]:
     """The row of an item in the newest space of a version, and what its features give."""
-    from registry.maker import Maker
-    from registry.upgrade import Upgrade
+    from registry.upgrades.maker import Maker
+    from registry.upgrades.upgrade import Upgrade
 
     workspace = project.workspace()
     upgrade = Upgrade(workspace, version)
@@ -61,8 +61,8 @@ def test_an_item_comes_again_while_an_upgrade_carries_its_batch(
     """No lock is held by an upgrade that a deletion or an ingest waits for: both may happen while h works on a batch, and when the batch is
     written the upgrade may be killed, before it looks at anything again."""
     from fct.gallery.gallery import Gallery
-    from registry.maker import Maker
-    from registry.upgrade import Upgrade
+    from registry.upgrades.maker import Maker
+    from registry.upgrades.upgrade import Upgrade
 
     project, name = copy_serving(), "again.png"
     did(project, "ingest", str(pictured(tmp_path / "more", name, 1)))

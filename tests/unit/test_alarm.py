@@ -17,9 +17,9 @@ from fct.gallery.gallery import NATIVE
 from fct.gallery.tables import TableState
 from fct.release.folder import Release, write_adopted
 from registry import repairing, retention, verifying
-from registry.carrying import carry
 from registry.mlflow import places
 from registry.revisions import alarm, entering, kept, revision
+from registry.upgrades.carrying import carry
 from registry.workspace import Workspace, open_workspace
 
 PRINT = "a" * 64

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from fct import forward
 from fct.sample import adopted, evaluation, pairs, trial
 from fct.search import copies
-from registry.fitting import copies_of, fit_pairs
 from registry.report.trial import done
+from registry.upgrades.fitting import copies_of, fit_pairs
 
 Both = tuple[np.ndarray, np.ndarray]
 

@@ -8,8 +8,8 @@ import pytest
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import index as indexes
 from fct.gallery.settings import IndexSettings
-from registry import rehearsal
 from registry.revisions.serving import Serving
+from registry.upgrades import rehearsal
 
 FLAT = IndexSettings("flat", 1000, 8, 40, 32, 8, 4, "cpu", 0)
 REVISION = {"release": 1, "space": "v1"}

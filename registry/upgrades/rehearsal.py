@@ -18,7 +18,7 @@ from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import FctError
 from fct.sample import pairs
 from registry.revisions.serving import Serving, open_revision
-from registry.upgrade import Upgrade
+from registry.upgrades.upgrade import Upgrade
 from registry.verdicts.gates import Rehearsal
 
 QUERIES = 200

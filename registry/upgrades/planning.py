@@ -41,7 +41,7 @@ from fct.release.folder import Release, open_release
 from fct.sample import adopted, evaluation, pairs
 from fct.search import coverage
 from registry.revisions import kept
-from registry.upgrade import adopted_before
+from registry.upgrades.upgrade import adopted_before
 from registry.verdicts import checks, expectations
 from registry.workspace import Workspace
 

@@ -13,10 +13,10 @@ from fct import forward
 from fct.arrays import digests
 from fct.errors import NotPermitted
 from fct.gallery.gallery import features_name
-from registry import rereading
-from registry.maker import Maker
 from registry.revisions import alarm, kept
 from registry.revisions.history import Revision
+from registry.upgrades import rereading
+from registry.upgrades.maker import Maker
 from registry.verdicts import expectations
 from registry.workspace import Workspace
 
@@ -44,7 +44,7 @@ def carry(workspace: Workspace, space: str, version: int, forwards: dict[int, fo
 
     Raises:
         BadInput: a batch that Great Expectations refuses. NotPermitted: items of an earlier native version without an h, or rows that
-            are not what their features give (:mod:`registry.rereading`). Damaged: a file of items, or of the features that are read, is not
+            are not what their features give (:mod:`registry.upgrades.rereading`). Damaged: a file of items, or of the features that are read, is not
             what was recorded.
     """
     gallery, settings, known = workspace.gallery, workspace.settings, alarm.recorded(workspace)

@@ -17,7 +17,7 @@ from registry import report
 from registry.report.description import escape
 from registry.revisions import entering
 from registry.steps import once
-from registry.upgrade import Upgrade
+from registry.upgrades.upgrade import Upgrade
 
 
 def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.Review:

@@ -14,8 +14,8 @@ from fct.arrays.files import read_json, whole_folder, write_json
 from fct.gallery import index as indexes
 from fct.release.folder import open_release
 from fct.sample import evaluation, pairs
-from registry.fitting import copies_of, fit_closed
 from registry.settings import Settings
+from registry.upgrades.fitting import copies_of, fit_closed
 from registry.verdicts import checks, verdict
 
 

@@ -27,15 +27,15 @@ from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
-from registry import rereading
-from registry.carrying import carry, look_again
-from registry.fitting import copies_of, fit_closed, fit_pairs
-from registry.maker import Maker
 from registry.mlflow.releases import STATUS_TAG
 from registry.revisions import alarm, kept, names
 from registry.revisions.history import latest
 from registry.revisions.revision import champion_rows, open_index, pin
 from registry.steps import RECIPES, once
+from registry.upgrades import rereading
+from registry.upgrades.carrying import carry, look_again
+from registry.upgrades.fitting import copies_of, fit_closed, fit_pairs
+from registry.upgrades.maker import Maker
 from registry.verdicts import checks, verdict
 from registry.workspace import Workspace
 
@@ -288,7 +288,7 @@ class Upgrade:
         Raises:
             BadInput: zero rows to change, or a batch that Great Expectations refuses.
         """
-        from registry import rehearsal  # which imports this module
+        from registry.upgrades import rehearsal
 
         gallery, forwards = self.workspace.gallery, self.forwards()
         rehearsal.before(self)
@@ -440,7 +440,7 @@ class Upgrade:
 
     def validate(self) -> dict[str, Any]:
         """Measure all gates and write the verdict. A failed gate is a verdict, not an error."""
-        from registry import rehearsal  # which imports this module
+        from registry.upgrades import rehearsal
 
         ws, settings = self.workspace, self.workspace.settings
         revision = read_json(self.folder / "revision.json")

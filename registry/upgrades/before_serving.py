@@ -9,12 +9,12 @@ import numpy as np
 from fct.arrays import vectors
 from fct.errors import NotPermitted
 from fct.forward import Forward
-from registry import rereading
 from registry.formats import unreadable_is_altered
-from registry.maker import Maker
 from registry.revisions import kept, names
 from registry.revisions.history import Revision
 from registry.revisions.revision import align, open_index
+from registry.upgrades import rereading
+from registry.upgrades.maker import Maker
 from registry.verdicts import checks
 from registry.workspace import Workspace
 

@@ -21,8 +21,8 @@ from fct.gallery import index as indexes
 from fct.gallery.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
 from fct.program import programs
 from registry.images import Arrival, admitted
-from registry.maker import Maker
 from registry.revisions import kept
+from registry.upgrades.maker import Maker
 from registry.workspace import Workspace
 
 EACH = 8  # rows of each block of so many:
