@@ -29,13 +29,14 @@ from fct.release import preview
 from fct.release.folder import open_release
 from fct.sample import comparison, pairs
 from flows import reconcile
-from registry import decisions, facts, lock, promotion, report, running
+from registry import decisions, lock, promotion, report, running
 from registry.arrivals import GALLERY_SPLITS
 from registry.ingest import ingest
 from registry.revisions import kept, serving
 from registry.revisions.revision import verify
 from registry.upgrades import before_serving
 from registry.upgrades.upgrade import Upgrade
+from registry.versions import facts
 from registry.workspace import Workspace
 
 NAME = "demo"

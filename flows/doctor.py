@@ -22,10 +22,11 @@ from typing import Any
 
 from fct.errors import FctError
 from flows import crashed, services
-from registry import facts, lock, look, running
+from registry import lock, running
 from registry.revisions import kept
 from registry.revisions.history import latest
 from registry.revisions.revision import verify
+from registry.versions import facts, look
 from registry.workspace import Workspace
 
 FINE, ATTENTION, WRONG = "fine", "attention", "wrong"

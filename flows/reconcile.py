@@ -11,10 +11,11 @@ from typing import Any
 
 from fct.arrays.files import disk_errors
 from fct.errors import FctError, LockHeld, OperationFailed
-from registry import debts, decisions, facts, follow, lock, look, promotion
+from registry import debts, decisions, lock, promotion
 from registry.mlflow import seen
 from registry.revisions import alarm, heads
-from registry.status import Status
+from registry.versions import facts, follow, look
+from registry.versions.status import Status
 from registry.workspace import Workspace
 
 Result = dict[str, Any]
@@ -36,7 +37,7 @@ def here(workspace: Workspace, version: int) -> Result:
 def once(workspace: Workspace, start: Callable[[Workspace, int], Result] = here) -> list[Result]:
     """One pass. Decisions first, so that an approval does not wait for another version's upgrade.
 
-    What came of it is kept for ``fct status`` and ``fct doctor`` (:mod:`registry.look`).
+    What came of it is kept for ``fct status`` and ``fct doctor`` (:mod:`registry.versions.look`).
 
     Args:
         start: begins (or continues) the upgrade to a version, and says what came of it.

@@ -26,7 +26,6 @@ from fct.sample import evaluation, pairs
 from fct.search import metrics, order
 from registry import lock
 from registry.deletion import finish
-from registry.follow import follow_later
 from registry.images import Arrival, admitted
 from registry.ledger import Entry
 from registry.revisions import alarm, kept, names
@@ -35,6 +34,7 @@ from registry.revisions.history import Revision, next_number
 from registry.revisions.revision import pin
 from registry.upgrades import rereading
 from registry.upgrades.before_serving import ask_canaries
+from registry.versions.follow import follow_later
 from registry.workspace import Workspace
 
 QUERIES = 1000  # of the evaluation sample, that the live gallery is asked

@@ -1,6 +1,6 @@
 """What people decide about a version: approve, reject, withdraw. A decision is a tag in MLflow and an entry in the ledger.
 
-:mod:`registry.approval` reads the tags; nothing here changes what serves (:mod:`registry.promotion` does).
+:mod:`registry.versions.approval` reads the tags; nothing here changes what serves (:mod:`registry.promotion` does).
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from typing import Any
 from fct.arrays import digests
 from fct.arrays.files import read_object
 from fct.errors import Altered, LockHeld, NotPermitted
-from registry import approval, formats, lock
-from registry.facts import dropped, readable_verdict, unjudged, unpublished, void
+from registry import formats, lock
 from registry.formats import unreadable_is_altered
 from registry.ledger import Entry, approved_verdict, decided
 from registry.mlflow import seen
 from registry.revisions import alarm
 from registry.revisions.entering import enter
 from registry.verdicts.verdict import digest_of
+from registry.versions import approval
+from registry.versions.facts import dropped, readable_verdict, unjudged, unpublished, void
 from registry.workspace import Workspace
 
 

@@ -18,13 +18,13 @@ import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import debts, forgetting, lock, traces
-from registry.follow import follow_later
 from registry.ledger import Entry
 from registry.retention import alone, drop
 from registry.revisions import alarm, kept
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, latest, next_number
 from registry.revisions.revision import masked, pin, verify
+from registry.versions.follow import follow_later
 from registry.workspace import Workspace
 
 

@@ -31,7 +31,7 @@ def compact(gallery: Gallery) -> None:
 def going(workspace: Workspace, kept: list[Revision], served: Collection[int]) -> dict[str, Any]:
     """What a purge removes, by name, for its entry in the ledger: ``versions`` of tables, ``folders`` of indexes and rehearsals, and
     ``void``: version that has never served → digest of its ``revision.json``, where that names some of it. Its verdict was about rows
-    that are gone (:func:`registry.facts.void`), and the next `fct reconcile --once` measures it again.
+    that are gone (:func:`registry.versions.facts.void`), and the next `fct reconcile --once` measures it again.
 
     Args:
         kept: the newest revisions, without the items, of all releases that can serve: their versions and indexes stay.

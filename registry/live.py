@@ -25,12 +25,12 @@ from fct.errors import FctError
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
-from registry import facts
 from registry.revisions import kept, names
 from registry.revisions.revision import still_theirs, verify
 from registry.revisions.serving import Hit, Serving, Where, open_revision
-from registry.status import Status
 from registry.steps import marker
+from registry.versions import facts
+from registry.versions.status import Status
 from registry.workspace import Workspace
 
 NO_CANDIDATE = "no later version waits, or its upgrade has made no pairs yet"

@@ -17,10 +17,8 @@ from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery
 from fct.gallery.tables import TableState
-from registry import approval, formats, lock
+from registry import formats, lock
 from registry.decisions import read_verdict, record
-from registry.facts import dropped, statuses, unjudged
-from registry.follow import follow_later
 from registry.formats import unreadable_is_altered
 from registry.ledger import Entry, approved_verdict, decided
 from registry.revisions import alarm, heads, kept, names
@@ -28,12 +26,15 @@ from registry.revisions import revision as revisions
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, latest, next_number
 from registry.revisions.revision import champion_rows, pin, verify
-from registry.status import Status
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, lacking
 from registry.upgrades.upgrade import Upgrade
 from registry.verdicts import checks
 from registry.verdicts.verdict import digest_of
+from registry.versions import approval
+from registry.versions.facts import dropped, statuses, unjudged
+from registry.versions.follow import follow_later
+from registry.versions.status import Status
 from registry.workspace import Workspace
 
 

@@ -22,7 +22,6 @@ from fct.errors import BadInput, NotPermitted
 from fct.forward import Forward
 from fct.gallery import fragments
 from fct.gallery.gallery import FEATURES, SPACE, features_name
-from registry.follow import follow_later
 from registry.ledger import Entry
 from registry.remaking import Features, Images, compare, from_images, write
 from registry.retention import alone, drop
@@ -33,6 +32,7 @@ from registry.revisions.revision import masked, pin, states_of
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, forwards_of
 from registry.verifying import Damage, irreparable, served, verify_all, waiting
+from registry.versions.follow import follow_later
 from registry.workspace import Workspace
 
 

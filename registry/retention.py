@@ -24,12 +24,12 @@ from fct.errors import BadInput, OperationFailed
 from fct.gallery import tables
 from fct.gallery.gallery import SPACE
 from registry import lock
-from registry.facts import statuses
 from registry.ledger import Entry
 from registry.revisions import alarm, names
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, before, latest
-from registry.status import Status
+from registry.versions.facts import statuses
+from registry.versions.status import Status
 from registry.workspace import Workspace
 
 OVER = (Status.REJECTED, Status.REFUSED, Status.INVALID)

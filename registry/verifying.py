@@ -17,10 +17,10 @@ from fct.gallery import index as indexes
 from fct.gallery import tables
 from fct.gallery.gallery import FEATURES, ITEMS
 from fct.release.folder import Release
-from registry.facts import void
 from registry.ledger import Entry
 from registry.revisions import alarm, kept
 from registry.revisions.history import Revision, latest, left_behind
+from registry.versions.facts import void
 from registry.workspace import Workspace
 
 TRIES = 5

@@ -112,7 +112,7 @@ def upgrade(version: Version, dry_run: DryRun = False, params: Params = DEFAULT,
     Example: fct upgrade 2
     """
     from flows import reconcile as looking
-    from registry import follow
+    from registry.versions import follow
 
     ws = opened(params)
     ws.releases.version(version)

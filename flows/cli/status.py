@@ -42,10 +42,11 @@ def status(
         _verify(params, images, json)
         return
     from fct.errors import OperationFailed
-    from registry import facts, ledger, look, running
+    from registry import ledger, running
     from registry.mlflow import seen
     from registry.revisions import alarm, heads
-    from registry.status import next_step
+    from registry.versions import facts, look
+    from registry.versions.status import next_step
 
     ws = workspace(params)
     model = ws.settings.model

@@ -23,7 +23,8 @@ import yaml
 
 from fct.arrays.files import read_json
 from flows import services
-from registry import look, running
+from registry import running
+from registry.versions import look
 from tests.end_to_end import browser, postgres
 from tests.end_to_end.conftest import FIRST, PATIENCE_S, Copies, Project, wait_for
 from tests.ports import free_ports

@@ -27,9 +27,9 @@ from fct.errors import BadInput, OperationFailed
 from fct.program import programs as program
 from fct.program import sandbox
 from fct.sample import delivered
-from registry import look
 from registry.images import Arrival
 from registry.report import page, trial_page
+from registry.versions import look
 from tests.end_to_end.conftest import Copies
 
 # ---- a program

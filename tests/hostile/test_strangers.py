@@ -30,9 +30,10 @@ from fct.sample.delivered import read_rows
 from fct.sample.settings import EmbedSettings
 from flows import receiver, serve
 from flows.http import Refused
-from registry import approval, arrivals, mark
+from registry import arrivals, mark
 from registry.live import Live
 from registry.mlflow import sources
+from registry.versions import approval
 from tests import by_hand
 
 Records = dict[str, bytes]

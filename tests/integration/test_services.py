@@ -213,7 +213,7 @@ def test_a_run_that_prefect_calls_crashed_while_its_process_lives_is_not_begun_a
 
 
 def test_a_worker_that_looks_no_more_is_found(workspace: Workspace) -> None:
-    from registry import look
+    from registry.versions import look
 
     assert [one.outcome for one in doctor.looks(workspace)] == [doctor.FINE], "nobody has looked yet"
     look.remember(workspace, [{"version": 3, "outcome": "failed", "problems": ["no disk"]}], None)

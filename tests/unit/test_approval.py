@@ -5,7 +5,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from fct.errors import BadInput
-from registry.approval import (
+from registry.versions.approval import (
     APPROVE,
     MAX_NAME,
     MAX_WHY,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from registry.status import EVENTS, RULES, Facts, Status, after, derive, next_step
+from registry.versions.status import EVENTS, RULES, Facts, Status, after, derive, next_step
 
 BOTH = (False, True)
 EVERY = [

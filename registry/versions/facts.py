@@ -8,12 +8,12 @@ from typing import Any
 from fct.arrays import digests
 from fct.arrays.files import read_json
 from fct.errors import BadInput, NotPermitted
-from registry import approval
 from registry.ledger import Entry, approved_verdict, decided
 from registry.mlflow.releases import Version
 from registry.revisions import names
-from registry.status import Facts, Status, derive
 from registry.verdicts.verdict import digest_of
+from registry.versions import approval
+from registry.versions.status import Facts, Status, derive
 from registry.workspace import Workspace
 
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from fct.errors import OperationFailed
-from registry.facts import deleted, ignored, statuses
 from registry.mlflow import seen
 from registry.mlflow.releases import CHAMPION, NOTE_TAG, STATUS_TAG
 from registry.revisions import heads
+from registry.versions.facts import deleted, ignored, statuses
 from registry.workspace import Workspace
 
 
