@@ -29,8 +29,9 @@ from fct.release import preview
 from fct.release.folder import open_release
 from fct.sample import comparison, pairs
 from flows import reconcile
-from registry import decisions, lock, promotion, report, running
+from registry import lock, report, running
 from registry.arrivals import GALLERY_SPLITS
+from registry.decisions import decisions, promotion
 from registry.ingest import ingest
 from registry.revisions import kept, serving
 from registry.revisions.revision import verify

@@ -82,7 +82,7 @@ def reconcile(
         raise BadInput("--once and --watch cannot be used together", todo="give one of them")
     ws = opened(params)
     if accept_head:
-        from registry import accepting
+        from registry.decisions import accepting
 
         found = accepting.accept(ws, by=by, why=why, dry_run=dry_run)
         serving, done = found["serving"], "would say" if dry_run else "says"
@@ -131,7 +131,7 @@ def approve(version: Version, by: By, why: Why, dry_run: DryRun = False, params:
 
     Example: fct approve 2 --by ana --why "report looks right"
     """
-    from registry import decisions
+    from registry.decisions import decisions
 
     verdict = decisions.approve(workspace(params), version, by=by, why=why, dry_run=dry_run)
     verb = "would be approved" if dry_run else "approved"
@@ -143,7 +143,7 @@ def reject(version: Version, by: By, why: Why, dry_run: DryRun = False, params: 
 
     Example: fct reject 2 --by ana --why "arrows got worse"
     """
-    from registry import decisions
+    from registry.decisions import decisions
 
     decisions.reject(workspace(params), version, by=by, why=why, dry_run=dry_run)
     say(f"version {version} {'would be' if dry_run else 'is'} rejected by {by}. Next: fct status")
@@ -161,7 +161,7 @@ def promote(
 
     Example: fct promote 2
     """
-    from registry import promotion
+    from registry.decisions import promotion
 
     ws = opened(params)
     if dry_run:
@@ -198,7 +198,7 @@ def rollback(
 
     Example: fct rollback --by ana --why "customers complain"
     """
-    from registry import rollback as back
+    from registry.decisions import rollback as back
     from registry.ledger import Entry
 
     ws = workspace(params)

@@ -13,7 +13,7 @@ import pytest
 
 from fct.arrays.files import read_json, write_json
 from fct.errors import FctError, NotPermitted
-from registry import promotion
+from registry.decisions import promotion
 from registry.workspace import Workspace
 from tests.end_to_end.conftest import Copies, Project, having
 from tests.end_to_end.test_life import altered, flipped

@@ -362,7 +362,8 @@ def test_a_rollback_asks_before_items_of_the_later_release_go_missing_and_ingest
 def test_items_that_arrive_while_somebody_rolls_back_are_found_in_what_serves_then(
     living: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from registry import ingest, rollback
+    from registry import ingest
+    from registry.decisions import rollback
 
     ws, write = living.workspace(), ingest._write
     pictures(tmp_path / "more", 5)

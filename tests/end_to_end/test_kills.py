@@ -13,7 +13,7 @@ import pytest
 
 from fct.arrays.files import read_json
 from flows.upgrade import STEPS
-from registry import decisions
+from registry.decisions import decisions
 from tests.end_to_end.conftest import Copies, Project, having
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import pytest
 
 from fct.arrays.files import read_json
 from fct.errors import NotPermitted
-from registry import decisions, promotion
+from registry.decisions import decisions, promotion
 from registry.upgrades import publish
 from registry.versions import approval, facts
 from tests.end_to_end.conftest import Copies

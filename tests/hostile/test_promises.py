@@ -127,7 +127,7 @@ def test_a_candidate_shows_no_deleted_picture_under_an_id_that_came_again_althou
     having(project, ("ingest", str(place)), ("upgrade", "2"), ("delete", one, "--by", "ana"))
     picture(project, "more", one, "class-05/03.png")
     having(project, ("ingest", str(place)), ("approve", "2", "--by", "ana", "--why", "fine"))
-    with patch("registry.promotion.enter", side_effect=KeyboardInterrupt):
+    with patch("registry.decisions.promotion.enter", side_effect=KeyboardInterrupt):
         assert project.fct("promote", "2").code == 130
     live = Live(project.workspace(), candidate=True)
     assert live.look()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fct.errors import BadInput, NotPermitted
-from registry.accepting import accept
+from registry.decisions.accepting import accept
 from registry.deletion import delete
 from registry.revisions.serving import open_serving
 from tests import by_hand

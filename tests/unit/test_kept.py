@@ -10,6 +10,7 @@ import pytest
 from fct.arrays.files import write_json
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed
 from registry import debts
+from registry.decisions.rollback import rollback
 from registry.deletion import delete
 from registry.ledger import REPORTS, Entry, owed
 from registry.live import Live
@@ -18,7 +19,6 @@ from registry.revisions import kept
 from registry.revisions.history import latest
 from registry.revisions.revision import pin, verify
 from registry.revisions.serving import open_serving
-from registry.rollback import rollback
 from registry.workspace import Workspace
 from tests import by_hand
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fct.errors import BadInput
+from registry.decisions.rollback import done
 from registry.ledger import Entry
-from registry.rollback import done
 
 
 def told(*switches: int) -> list[Entry]:

@@ -1,4 +1,4 @@
-"""Promotion: model and gallery together, by one ledger entry. The way back is :mod:`registry.rollback`.
+"""Promotion: model and gallery together, by one ledger entry. The way back is :mod:`registry.decisions.rollback`.
 
 Everything before the entry can be done again, everything after it only follows (the alias, the tags). A crash at any instant
 leaves the old entry or the new one, each whole.
@@ -18,7 +18,7 @@ from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFaile
 from fct.gallery.gallery import Gallery
 from fct.gallery.tables import TableState
 from registry import formats, lock
-from registry.decisions import read_verdict, record
+from registry.decisions.decisions import read_verdict, record
 from registry.formats import unreadable_is_altered
 from registry.ledger import Entry, approved_verdict, decided
 from registry.revisions import alarm, heads, kept, names

@@ -12,13 +12,13 @@ from typing import Any
 
 from fct.errors import BadInput, FctError
 from registry import lock
+from registry.decisions.rollback import current_of
 from registry.ledger import Entry, stands
 from registry.mark import of_tag
 from registry.revisions import kept
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, latest, next_number
 from registry.revisions.revision import pin
-from registry.rollback import current_of
 from registry.workspace import Workspace
 
 

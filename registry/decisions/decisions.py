@@ -1,6 +1,6 @@
 """What people decide about a version: approve, reject, withdraw. A decision is a tag in MLflow and an entry in the ledger.
 
-:mod:`registry.versions.approval` reads the tags; nothing here changes what serves (:mod:`registry.promotion` does).
+:mod:`registry.versions.approval` reads the tags; nothing here changes what serves (:mod:`registry.decisions.promotion` does).
 """
 
 from __future__ import annotations
