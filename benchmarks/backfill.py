@@ -25,7 +25,7 @@ from fct.program import programs as program
 from fct.sample import pairs
 from fct.search import metrics, order
 from fct.search.intervals import Bootstrap, difference
-from registry.backfill import backfill
+from registry.items.backfill import backfill
 from registry.revisions import kept, names
 from registry.workspace import open_workspace
 

@@ -30,9 +30,9 @@ from fct.release.folder import open_release
 from fct.sample import comparison, pairs
 from flows import reconcile
 from registry import lock, report, running
-from registry.arrivals import GALLERY_SPLITS
 from registry.decisions import decisions, promotion
-from registry.ingest import ingest
+from registry.items.arrivals import GALLERY_SPLITS
+from registry.items.ingest import ingest
 from registry.revisions import kept, serving
 from registry.revisions.revision import verify
 from registry.upgrades import before_serving

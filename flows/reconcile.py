@@ -11,8 +11,9 @@ from typing import Any
 
 from fct.arrays.files import disk_errors
 from fct.errors import FctError, LockHeld, OperationFailed
-from registry import debts, lock
+from registry import lock
 from registry.decisions import decisions, promotion
+from registry.items import debts
 from registry.mlflow import seen
 from registry.revisions import alarm, heads
 from registry.versions import facts, follow, look

@@ -163,7 +163,7 @@ def approved_verdict(decision: Entry | None) -> str | None:
 
 
 def owed(entries: Iterable[Entry]) -> int | None:
-    """Number of the entry since which MLflow's reports may name items that were purged (:mod:`registry.debts`); None where nothing is owed."""
+    """Number of the entry since which MLflow's reports may name items that were purged (:mod:`registry.items.debts`); None where nothing is owed."""
     since = None
     for entry in entries:
         if entry.detail.get("owes") == REPORTS and since is None:

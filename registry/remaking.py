@@ -22,9 +22,9 @@ from fct.gallery import fragments
 from fct.gallery.gallery import Batch, features_name
 from fct.program import programs
 from fct.release.folder import Release
-from registry.arrivals import PART
-from registry.backfill import asked
 from registry.images import Arrival, admitted
+from registry.items.arrivals import PART
+from registry.items.backfill import asked
 from registry.revisions.history import Revision
 from registry.upgrades import rereading
 from registry.upgrades.maker import Maker

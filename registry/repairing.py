@@ -22,9 +22,9 @@ from fct.errors import BadInput, NotPermitted
 from fct.forward import Forward
 from fct.gallery import fragments
 from fct.gallery.gallery import FEATURES, SPACE, features_name
+from registry.items.retention import alone, drop
 from registry.ledger import Entry
 from registry.remaking import Features, Images, compare, from_images, write
-from registry.retention import alone, drop
 from registry.revisions import kept
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, next_number

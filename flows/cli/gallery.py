@@ -41,7 +41,7 @@ def ingest(
 
     Example: fct ingest build/data
     """
-    from registry.ingest import ingest as run
+    from registry.items.ingest import ingest as run
 
     result = run(opened(params), place, version=version, roots=root or (), by=by, why=why, dry_run=dry_run)
     done = ("would be added", "are there") if dry_run else ("added", "were there")
@@ -104,8 +104,8 @@ def adopt(
     Example: fct adopt gallery.parquet --as v1 --pairs old.npy new.npy --labels labels.txt
     """
     from fct.sample import delivered
-    from registry.adoption import adopt as run
-    from registry.arrivals import declared
+    from registry.items.adoption import adopt as run
+    from registry.items.arrivals import declared
 
     number = as_version.removeprefix("v")
     if not number.isascii() or not number.isdigit() or int(number) < 1:
@@ -163,7 +163,7 @@ def delete(
 
     Example: fct delete holiday/beach.jpg --by ana --why "request 4711" --purge
     """
-    from registry.deletion import delete as run
+    from registry.items.deletion import delete as run
 
     given = list(ids or [])
     if file is not None:
@@ -260,7 +260,7 @@ def backfill(
     """
     from dataclasses import asdict
 
-    from registry.backfill import backfill as run
+    from registry.items.backfill import backfill as run
 
     def show(step: dict[str, object]) -> None:
         predicted, measured = (step[f"{name}_mAP"] for name in ("predicted", "measured"))
@@ -296,7 +296,7 @@ def gc(
     """
     from dataclasses import asdict
 
-    from registry import retention
+    from registry.items import retention
 
     ws, yes = opened(params), yes and not dry_run
     going = retention.collect(ws, by=by, why=why) if yes else retention.plan(ws)

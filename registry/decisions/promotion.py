@@ -254,7 +254,7 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         NotPermitted: verdict, approval, a digest or a canary forbids it. LockHeld: another upgrade works on the model.
         BadInput: unknown version, or it serves already.
     """
-    from registry.deletion import finish  # which imports this module
+    from registry.items.deletion import finish  # which imports this module
 
     heads.heed(workspace, workspace.releases.head_tag())
     record(workspace)  # an approval by tag that nobody has looked at yet

@@ -13,7 +13,7 @@ import torch
 
 from fct.arrays.files import read_json
 from fct.errors import BadInput
-from registry import traces
+from registry.items import traces
 from registry.live import Live
 from registry.revisions import kept
 from registry.revisions.serving import Serving, open_revision, open_serving
@@ -170,7 +170,7 @@ def test_a_purge_waits_for_nobody(living: Project) -> None:
 
 
 def test_a_rollback_hides_what_a_deletion_that_was_cut_short_has_deleted(living: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from registry import deletion
+    from registry.items import deletion
 
     ws, gone = living.workspace(), chosen(living, 6)
 
@@ -188,7 +188,7 @@ def test_a_rollback_hides_what_a_deletion_that_was_cut_short_has_deleted(living:
 
 
 def test_a_deletion_cut_short_is_finished_by_the_next(living: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from registry import deletion
+    from registry.items import deletion
 
     ws, gone = living.workspace(), chosen(living, 6)
 
@@ -362,8 +362,8 @@ def test_a_rollback_asks_before_items_of_the_later_release_go_missing_and_ingest
 def test_items_that_arrive_while_somebody_rolls_back_are_found_in_what_serves_then(
     living: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from registry import ingest
     from registry.decisions import rollback
+    from registry.items import ingest
 
     ws, write = living.workspace(), ingest._write
     pictures(tmp_path / "more", 5)
@@ -456,7 +456,7 @@ def test_a_backfill_goes_in_the_shipped_order_and_every_batch_is_a_revision(livi
 
 
 def test_a_backfill_that_is_killed_goes_on_without_embedding_anything_twice(living: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from registry import backfill
+    from registry.items import backfill
 
     set_params(living, batch_rows__4096="batch_rows: 25")
     ws = living.workspace()

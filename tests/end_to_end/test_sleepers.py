@@ -24,7 +24,8 @@ pytestmark = pytest.mark.slow
 # Stops itself before its entry (point 0), or right before its n-th act, after it has looked for the last time.
 SLEEPER = """
 import os, signal, sys
-from registry import deletion, ledger, retention
+from registry import ledger
+from registry.items import deletion, retention
 from registry.workspace import open_workspace
 kind, point, *ids = sys.argv[1:]
 look, append, looked = retention._look, ledger.Ledger.append, 0

@@ -17,7 +17,7 @@ from tests.hostile.test_came_again import did
 KILLED = """
 import os, signal, sys
 from fct.gallery import tables
-from registry import deletion
+from registry.items import deletion
 from registry.workspace import open_workspace
 delete = tables.delete_rows
 

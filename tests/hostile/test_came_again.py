@@ -102,7 +102,7 @@ SLEEPER = """
 import os, signal, sys
 
 from fct.gallery import tables
-from registry import backfill, deletion, ingest
+from registry.items import backfill, deletion, ingest
 from registry.workspace import open_workspace
 kind, *ids = sys.argv[1:]
 name = {"backfill": "replace_rows", "delete": "delete_rows", "ingest": "insert_new"}[kind]

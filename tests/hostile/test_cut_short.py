@@ -12,7 +12,7 @@ from tests.hostile.test_came_again import did, pictured
 
 KILLED = """
 import os, signal, sys
-from registry import deletion
+from registry.items import deletion
 from registry.workspace import open_workspace
 deletion._record = lambda *arguments, **named: os.kill(os.getpid(), signal.SIGKILL)
 deletion.delete(open_workspace(), sys.argv[1:], by="ana")

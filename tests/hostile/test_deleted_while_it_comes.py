@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fct.gallery import tables
-from registry import deletion
+from registry.items import deletion
 from tests.end_to_end.conftest import Copies, Project
 from tests.hostile.test_came_again import did, pictured
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from fct.gallery import tables
-from registry.deletion import delete
+from registry.items.deletion import delete
 from registry.live import Live
 from registry.revisions.history import latest
 from registry.workspace import Workspace
@@ -76,7 +76,7 @@ def test_an_id_that_comes_again_after_a_deletion_was_killed_has_the_row_of_its_o
     before = served_row(ws, one)
     with (
         patch.object(tables, "delete_rows", killed(when)),
-        patch("registry.deletion.enter", side_effect=KeyboardInterrupt),
+        patch("registry.items.deletion.enter", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         delete(ws, [one], by="ana")

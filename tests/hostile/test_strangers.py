@@ -30,7 +30,8 @@ from fct.sample.delivered import read_rows
 from fct.sample.settings import EmbedSettings
 from flows import receiver, serve
 from flows.http import Refused
-from registry import arrivals, mark
+from registry import mark
+from registry.items import arrivals
 from registry.live import Live
 from registry.mlflow import sources
 from registry.versions import approval

@@ -8,7 +8,7 @@ import pytest
 
 from fct.errors import BadInput, NotPermitted
 from registry.decisions.accepting import accept
-from registry.deletion import delete
+from registry.items.deletion import delete
 from registry.revisions.serving import open_serving
 from tests import by_hand
 

@@ -14,9 +14,9 @@ from PIL import Image
 
 from fct.errors import BadInput
 from fct.release.folder import Release
-from registry.arrivals import find
 from registry.images import Arrival
-from registry.ingest import _readable
+from registry.items.arrivals import find
+from registry.items.ingest import _readable
 
 
 def png() -> bytes:

@@ -15,8 +15,8 @@ from fct.datasets.folder import read_folder
 from fct.datasets.images import HEIC, formats
 from fct.datasets.walk import BROKEN, HIDDEN, LARGE, ODD, OTHER, OUTSIDE, RAW, TWICE, Walk, digest, dvc_cache, walk
 from fct.errors import BadInput
-from registry.arrivals import declared, find
 from registry.images import admitted
+from registry.items.arrivals import declared, find
 
 
 def draw(path: Path, kind: str = "PNG") -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fct.arrays.files import read_json, write_json
-from registry import forgetting
+from registry.items import forgetting
 
 
 @pytest.mark.parametrize("one", ["holiday/beach.jpg", "a&b <c>.png", 'quo"te\\n.png', "ünï/çöde.png", "日本語の写真.png"])

@@ -9,9 +9,9 @@ import pytest
 
 from fct.arrays.files import write_json
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed
-from registry import debts
 from registry.decisions.rollback import rollback
-from registry.deletion import delete
+from registry.items import debts
+from registry.items.deletion import delete
 from registry.ledger import REPORTS, Entry, owed
 from registry.live import Live
 from registry.mlflow import places

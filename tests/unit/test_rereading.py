@@ -13,7 +13,7 @@ from fct import audit
 from fct.datasets.images import read_images
 from fct.program import programs, sandbox
 from fct.release.folder import Release
-from registry.arrivals import declared
+from registry.items.arrivals import declared
 from registry.mlflow import places
 from registry.upgrades import rereading
 from registry.workspace import Workspace, open_workspace

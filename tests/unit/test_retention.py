@@ -13,7 +13,8 @@ import pytest
 from fct.errors import FctError, LockHeld
 from fct.gallery import tables
 from fct.gallery.tables import TableState
-from registry import lock, retention, settings
+from registry import lock, settings
+from registry.items import retention
 from registry.ledger import Entry
 from registry.revisions import names
 from registry.revisions.history import before

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fct.gallery.gallery import Gallery
-from registry import traces
+from registry.items import traces
 
 
 def of(*ids: str, living: tuple[str, ...] = ()) -> traces.Traces:

@@ -15,8 +15,8 @@ from fct.arrays.files import read_json, whole_file, whole_folder, write_json
 from fct.errors import BadInput
 from fct.gallery import tables
 from fct.gallery.gallery import Gallery
-from registry import traces
-from registry.debts import GONE
+from registry.items import traces
+from registry.items.debts import GONE
 from registry.report.review import plain
 from registry.revisions.history import Revision
 from registry.workspace import Workspace
@@ -61,7 +61,7 @@ def going(workspace: Workspace, kept: list[Revision], served: Collection[int]) -
 
 
 def scrub(workspace: Workspace, ids: np.ndarray, check: Callable[[], None]) -> None:
-    """Take the items' rows out of what upgrades have written here (in MLflow: :mod:`registry.debts`).
+    """Take the items' rows out of what upgrades have written here (in MLflow: :mod:`registry.items.debts`).
 
     Args:
         check: raises where somebody else works on the gallery meanwhile; asked before each file is exchanged.

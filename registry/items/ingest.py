@@ -19,9 +19,9 @@ from fct.gallery.gallery import Gallery, Ingested
 from fct.program import programs
 from fct.release.folder import Release
 from registry import lock
-from registry.arrivals import declared, find
-from registry.deletion import finish
 from registry.images import Arrival
+from registry.items.arrivals import declared, find
+from registry.items.deletion import finish
 from registry.ledger import Entry
 from registry.revisions import alarm, kept
 from registry.revisions.entering import enter
@@ -68,7 +68,7 @@ def ingest(
     keeps them.
 
     Args:
-        place: folder, folder with a manifest, or Parquet file (:func:`registry.arrivals.find`).
+        place: folder, folder with a manifest, or Parquet file (:func:`registry.items.arrivals.find`).
         roots: where files may lie besides, as links or as a table names them; ``data.roots`` count anyway.
         dry_run: read every image and write nothing; pictures are not compared with those that are there.
 
@@ -290,7 +290,7 @@ def record(
     """Let the spaces follow, and write the ledger entry. None where nothing is new; by the tables, so that a run cut short is finished.
 
     Args:
-        roots: of :func:`registry.arrivals.declared`.
+        roots: of :func:`registry.items.arrivals.declared`.
     """
     ledger = workspace.ledger
     finish(workspace, by=by, check=check)

@@ -51,7 +51,7 @@ def adopt(
         version: its number; the release is registered where it is not yet.
         normalised: whether all vectors are said to have norm 1.
         mixed: take rows although they look like vectors of two embedders.
-        roots: where their images may lie (:func:`registry.arrivals.declared`).
+        roots: where their images may lie (:func:`registry.items.arrivals.declared`).
 
     Returns:
         ``version``, ``added``, ``unchanged``, ``conflicts`` and ``left_out`` (id and reason), ``pairs`` (rows by purpose, or None),
@@ -93,7 +93,7 @@ def adopt(
         if given is not None:  # last: what came before may fail, and earlier pairs are as good as ever
             with whole_folder(place) as part:
                 given.save(part)
-    from registry.ingest import record
+    from registry.items.ingest import record
 
     with lock.wait(workspace.locks, workspace.ledger_lock, f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
         entry = record(workspace.fenced(held.check), added, version, None, by=by, why=why, check=held.check, roots=[*roots])
@@ -226,7 +226,7 @@ def _write(
             new = (differs == "") & ((natives == 0) | (natives == version))  # others were embedded by a later release, and rolled back
             found = int((new & (natives == 0)).sum())
             if opened is not None and new.any() and not dry_run:
-                from registry.ingest import still_there  # here: a dry run has no need of torch
+                from registry.items.ingest import still_there  # here: a dry run has no need of torch
 
                 bits, mine = opened.side_bits, gallery.fenced(still_there(gallery, ids[natives > 0]))
                 mine.delete_leftovers(version, ids[new & (natives == 0)])

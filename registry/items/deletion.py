@@ -5,7 +5,7 @@ to, get a revision without them. The index stays as it is and masks them, so not
 
 *purge* then rewrites what still holds bytes: tables are compacted and their old versions removed, indexes are built anew and the old
 ones removed, and reports, evaluated items and rehearsed answers of upgrades lose the rows. At last it looks for the bytes itself
-(:mod:`registry.traces`) and says where any are left. What it cannot do in MLflow is owed, and the ledger says so (:mod:`registry.debts`).
+(:mod:`registry.items.traces`) and says where any are left. What it cannot do in MLflow is owed, and the ledger says so (:mod:`registry.items.debts`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from registry import debts, forgetting, lock, traces
+from registry import lock
+from registry.items import debts, forgetting, traces
+from registry.items.retention import alone, drop
 from registry.ledger import Entry
-from registry.retention import alone, drop
 from registry.revisions import alarm, kept
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, latest, next_number

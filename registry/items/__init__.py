@@ -1,0 +1,1 @@
+"""Items of the gallery: arriving, adopted, backfilled, deleted, forgotten; and what may be dropped."""
