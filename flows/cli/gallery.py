@@ -204,7 +204,7 @@ def repair(
     """
     from dataclasses import asdict
 
-    from registry.repairing import repair as run
+    from registry.damage.repairing import repair as run
 
     found = run(opened(params), leave=leave or (), roots=root or (), by=by, why=why, dry_run=dry_run)
     problem = None

@@ -118,8 +118,8 @@ def status(
 
 def _verify(params: Path, images: int, json: bool) -> None:
     """Compare files, and images where some are wanted; what differs ends with exit code 3."""
+    from registry.damage.verifying import verify_all
     from registry.upgrades import rereading
-    from registry.verifying import verify_all
 
     ws = opened(params)
     found = verify_all(ws)

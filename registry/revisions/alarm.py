@@ -3,7 +3,7 @@
 A recorded digest is carried over and never taken anew (:func:`recorded`); who reads rows to make other rows, an index or a merge of them
 compares their files first (:func:`compare`). A file that differs raises an alarm, one JSON file in the workspace: from then on nothing is
 made from the gallery (:func:`stops`), until `fct status --verify` has found every file equal: restored from a backup, or named no more since
-`fct repair` made its rows again (:mod:`registry.repairing`). Deletions and rollbacks are not stopped: they compare what they go on from
+`fct repair` made its rows again (:mod:`registry.damage.repairing`). Deletions and rollbacks are not stopped: they compare what they go on from
 themselves, and damage elsewhere must keep neither a person's items nor the way back.
 """
 

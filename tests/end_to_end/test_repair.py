@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from registry import repairing
+from registry.damage import repairing
 from registry.live import Live
 from registry.workspace import Workspace
 from tests.end_to_end.conftest import Copies, Project, having

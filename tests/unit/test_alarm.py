@@ -16,7 +16,7 @@ from fct.errors import Damaged, NotPermitted, OperationFailed
 from fct.gallery.gallery import NATIVE
 from fct.gallery.tables import TableState
 from fct.release.folder import Release, write_adopted
-from registry import repairing, verifying
+from registry.damage import repairing, verifying
 from registry.items import retention
 from registry.mlflow import places
 from registry.revisions import alarm, entering, kept, revision

@@ -22,16 +22,16 @@ from fct.errors import BadInput, NotPermitted
 from fct.forward import Forward
 from fct.gallery import fragments
 from fct.gallery.gallery import FEATURES, SPACE, features_name
+from registry.damage.remaking import Features, Images, compare, from_images, write
+from registry.damage.verifying import Damage, irreparable, served, verify_all, waiting
 from registry.items.retention import alone, drop
 from registry.ledger import Entry
-from registry.remaking import Features, Images, compare, from_images, write
 from registry.revisions import kept
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, next_number
 from registry.revisions.revision import masked, pin, states_of
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, forwards_of
-from registry.verifying import Damage, irreparable, served, verify_all, waiting
 from registry.versions.follow import follow_later
 from registry.workspace import Workspace
 
