@@ -335,8 +335,8 @@ def export(
 
     Example: fct export release-2.parquet, and later fct export delta.parquet --since 12; or fct export postgresql://shop@db/search
     """
-    from registry import export as exporting
-    from registry import pgvector, qdrant
+    from registry.exports import base as exporting
+    from registry.exports import pgvector, qdrant
 
     engine = next((one for one in (pgvector, qdrant) if out.startswith(one.SCHEMES)), None)
     if engine is not None:

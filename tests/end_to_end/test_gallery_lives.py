@@ -772,7 +772,7 @@ def test_pgvector_answers_as_the_gallery_through_promotion_rollback_and_all_that
 def test_pgvector_indexes_many_dimensions_as_the_advice_says(metric: str) -> None:
     import psycopg2
 
-    from registry import pgvector
+    from registry.exports import pgvector
     from tests.end_to_end import postgres
 
     said = pgvector.advice(3072, "t", metric)
@@ -802,8 +802,8 @@ def test_an_export_that_slept_while_items_were_purged_shows_none_of_them(
     import pyarrow.parquet as pq
 
     from fct.errors import OperationFailed
-    from registry import export as exporting
-    from registry import qdrant
+    from registry.exports import base as exporting
+    from registry.exports import qdrant
 
     ws, (first, second, third) = living.workspace(), chosen(living, 3)
     write, check, read = pq.write_table, qdrant._check, ws.gallery.read_space

@@ -17,7 +17,7 @@ def test_a_push_to_qdrant_that_sleeps_brings_no_deleted_item_back(
     pytest.importorskip("qdrant_client")
     from qdrant_client import QdrantClient
 
-    from registry import qdrant
+    from registry.exports import qdrant
 
     project = copy_serving()
     workspace, url = project.workspace(), f"qdrant+file:{tmp_path / 'engine'}"
@@ -52,7 +52,7 @@ def test_what_a_push_writes_while_its_items_are_deleted_or_come_again_does_not_s
     pytest.importorskip("qdrant_client")
     from qdrant_client import QdrantClient
 
-    from registry import qdrant
+    from registry.exports import qdrant
 
     project, name = copy_serving(), "again.png"
     workspace, url = project.workspace(), f"qdrant+file:{tmp_path / 'engine'}"

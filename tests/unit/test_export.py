@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fct.errors import BadInput, NotPermitted
-from registry import pgvector
-from registry.export import COLUMNS, DEPTH, Rows, _difference, compare, digests_of, name_of, searched
+from registry.exports import pgvector
+from registry.exports.base import COLUMNS, DEPTH, Rows, _difference, compare, digests_of, name_of, searched
 
 
 def rows(ids: list[str], seed: int = 0, *, metric: str = "cosine", dim: int = 5, **columns: Any) -> Rows:

@@ -1,5 +1,5 @@
 """What a release answers with, for an engine that people already run: as one Parquet file, or in their engine
-(:mod:`registry.pgvector`, :mod:`registry.qdrant`)."""
+(:mod:`registry.exports.pgvector`, :mod:`registry.exports.qdrant`)."""
 
 from __future__ import annotations
 

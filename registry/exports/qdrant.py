@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from registry.export import COLUMNS, DEPTH, Rows, compare, deleted_since, digests_of, name_of, rows_of, searched, still_there
+from registry.exports.base import COLUMNS, DEPTH, Rows, compare, deleted_since, digests_of, name_of, rows_of, searched, still_there
 from registry.workspace import Workspace
 
 SCHEMES = ("qdrant+http://", "qdrant+https://", "qdrant+file:")

@@ -1,0 +1,1 @@
+"""The gallery that serves, for engines that people already run."""
