@@ -1,7 +1,7 @@
 """The upgrade, step by step. What a step does is in :mod:`registry.upgrades.upgrade`; here stands in which order, and what is tried again.
 
-Without a Prefect server the steps run in the process of the command (:func:`run`), with one as its flow
-(:mod:`flows.upgrade_flow`): the same list, the same function for a step (docs/decisions/0009-steps-without-a-server.md).
+Without a Prefect server the steps run in the process of the command, with one as its flow (:mod:`flows.upgrade_flow`;
+:func:`flows.upgrading.run` chooses): the same list, the same function for a step (docs/decisions/0009-steps-without-a-server.md).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 from fct import audit
 from fct.errors import BadInput, NotPermitted, Unreachable
-from flows import services
 from registry import lock
 from registry.mlflow.releases import Missing
 from registry.revisions import alarm
@@ -87,7 +86,7 @@ def image_folders(workspace: Workspace) -> list[str]:
 
 @contextmanager
 def alone(workspace: Workspace, version: int) -> Iterator[Workspace]:
-    """Hold the model's lock, unless this process holds it already (:func:`run` around the flow): the workspace as its holder writes it."""
+    """Hold the model's lock, unless this process holds it already (:func:`flows.upgrading.run` around the flow): the workspace as its holder writes it."""
     key = str(workspace.locks / workspace.settings.model)
     if key in _held:
         yield workspace.fenced(_held[key].check)
@@ -106,29 +105,6 @@ def name_of(workspace: Workspace, version: int) -> str:
     serving = workspace.ledger.serving()
     steps = f"v{version}, first release" if serving is None else f"v{serving['release']} → v{version}"
     return f"{workspace.settings.model}: {steps}"
-
-
-def run(workspace: Workspace, version: int, api: str | None = None) -> dict[str, Any]:
-    """The whole upgrade to one version, in this process. The lock comes first: who is refused waits for nothing.
-
-    Args:
-        api: of the Prefect server that is to see it as a run; without one Prefect is not imported.
-
-    Returns:
-        ``outcome``, ``digest`` and ``problems`` of the verdict, ``run_id`` of the candidate in MLflow, ``gallery_images_read``.
-
-    Raises:
-        LockHeld: another process works on the model. OperationFailed: the Prefect server does not answer.
-    """
-    fetch(workspace, version)
-    with alone(workspace, version):
-        if api is None:
-            return outcome(carry(workspace, version))
-        os.environ["PREFECT_API_URL"] = api  # Prefect reads it when it is imported
-        services.let_in(workspace, api)
-        from flows.upgrade_flow import seen_by_prefect
-
-        return seen_by_prefect(workspace, version, api)
 
 
 def outcome(carried: dict[str, Any]) -> dict[str, Any]:

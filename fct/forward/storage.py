@@ -1,23 +1,19 @@
-"""H_DIR: a fitted h as weights.safetensors and a readable manifest.json.
-
-The manifest says method, dimensions, settings, seed, digests of the inputs, version of the package and what was measured when it was
-fitted. Loading checks names, shapes and digests.
-"""
+"""Loading an h from its folder (:mod:`fct.forward.manifest`): names, shapes and digests are checked."""
 
 from __future__ import annotations
 
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
-from fct.arrays import digests, given
-from fct.arrays.files import read_json, whole_folder, write_json
+from fct.arrays import digests
+from fct.arrays.files import read_json
 from fct.errors import Altered, BadInput
+from fct.forward.manifest import FORMAT, KEYS, OLDEST
 from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.settings import CLOSED, METHODS
 from fct.forward.transformation import Forward
@@ -26,43 +22,7 @@ from fct.forward.uncertainty import Uncertainty
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-FORMAT, OLDEST = 4, 3  # 3: without a head
-DISTRIBUTION = "forward-compatible-releases"
-FILES = ("weights.safetensors", "manifest.json")
-KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
 UNCERTAINTY = ("mean", "scale", "weight", "numbers")
-
-
-def package_version() -> str:
-    """The installed version of this package, or "unknown" where it runs from a plain folder."""
-    try:
-        return metadata.version(DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
-def save(h: Forward, folder: str | Path) -> None:
-    """Write the folder, whole or not at all; no pickle."""
-    network: dict[str, int | bool] | None = None
-    if h.network is not None:
-        first = h.network.members[0]
-        assert isinstance(first, ForwardNetwork)
-        network = {"members": len(h.network.members), "width": first.out.in_features, "twice": first.twice}
-        network["linear"] = h.weight is not None
-        network["classes"] = 0 if h.head is None else len(h.head[1])
-    given.place(folder, holds=FILES)
-    with whole_folder(folder) as part:
-        save_file(h.tensors(), part / "weights.safetensors")
-        manifest = {
-            "format": FORMAT,
-            "package": package_version(),
-            "method": h.method,
-            "dims": {"old": h.old_dim, "side": h.side_dim, "new": h.new_dim},
-            "network": network,
-            "digest": h.digest,
-            "weights_sha256": digests.of_file(part / "weights.safetensors"),
-        }
-        write_json(part / "manifest.json", manifest | h.about)
 
 
 def load(folder: str | Path) -> Forward:

@@ -12,13 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from tqdm import tqdm
 
 from fct import device as devices
 from fct.arrays import digests, given, vectors
-from fct.arrays.files import whole_file
+from fct.arrays.files import whole_file, whole_folder, write_json
 from fct.errors import BadInput
-from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble
+from fct.forward.manifest import FILES, FORMAT, package_version
+from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble, ForwardNetwork
 from fct.forward.uncertainty import Uncertainty, unsure
 
 BLOCK = 1024
@@ -132,9 +134,26 @@ class Forward:
 
     def save(self, folder: str | Path) -> None:
         """Write weights.safetensors and manifest.json, whole or not at all; no pickle."""
-        from fct.forward.storage import save
-
-        save(self, folder)
+        network: dict[str, int | bool] | None = None
+        if self.network is not None:
+            first = self.network.members[0]
+            assert isinstance(first, ForwardNetwork)
+            network = {"members": len(self.network.members), "width": first.out.in_features, "twice": first.twice}
+            network["linear"] = self.weight is not None
+            network["classes"] = 0 if self.head is None else len(self.head[1])
+        given.place(folder, holds=FILES)
+        with whole_folder(folder) as part:
+            save_file(self.tensors(), part / "weights.safetensors")
+            manifest = {
+                "format": FORMAT,
+                "package": package_version(),
+                "method": self.method,
+                "dims": {"old": self.old_dim, "side": self.side_dim, "new": self.new_dim},
+                "network": network,
+                "digest": self.digest,
+                "weights_sha256": digests.of_file(part / "weights.safetensors"),
+            }
+            write_json(part / "manifest.json", manifest | self.about)
 
 
 def transform_to(

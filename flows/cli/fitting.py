@@ -54,7 +54,7 @@ def fit(
     """
     from fct import forward
     from fct.arrays import given as places
-    from fct.forward.storage import FILES
+    from fct.forward.manifest import FILES
     from fct.release.folder import read_head
 
     places.place(out, holds=FILES)  # before a fit of minutes, not after it

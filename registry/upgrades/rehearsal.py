@@ -16,10 +16,10 @@ import numpy as np
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import FctError
-from fct.sample import pairs
+from registry.revisions.history import Revision
 from registry.revisions.serving import Serving, open_revision
-from registry.upgrades.upgrade import Upgrade
 from registry.verdicts.gates import Rehearsal
+from registry.workspace import Workspace
 
 QUERIES = 200
 DEPTH = 10
@@ -71,32 +71,26 @@ def repeat(opened: Open, folder: Path) -> Rehearsal:
     return Rehearsal(len(queries), same, f"{name} asked before and after the candidate was written: answers {digest[0]} and {digest[1]}")
 
 
-def before(upgrade: Upgrade) -> None:
-    """Write down how the champion answers, once, before anything of the candidate exists."""
-    serving, folder = upgrade.workspace.ledger.serving(), upgrade.step("rehearsal")
-    if upgrade.champion is None or serving is None or int(serving["release"]) != upgrade.champion or not upgrade.natives():
-        return
-    if _stands(upgrade, folder / "rehearsal.json"):
-        return
-    native = upgrade.champion if upgrade.champion in upgrade.natives() else upgrade.natives()[0]
-    sample = pairs.load_sample(upgrade.pairs_folder(native) / "sample")
-    served = upgrade.served(native, sample)
-    record(partial(open_revision, upgrade.workspace), serving, sample.old if served is None else served[0], folder)
+def before(workspace: Workspace, serving: Revision, folder: Path, queries: Callable[[], np.ndarray]) -> None:
+    """Write down how the revision that serves answers, once, before anything of the candidate exists.
+
+    Args:
+        folder: where it is written. queries: gives (Q, D) of its space; asked only where nothing that stands was written before.
+    """
+    if not _stands(workspace, serving, folder / "rehearsal.json"):
+        record(partial(open_revision, workspace), serving, queries(), folder)
 
 
-def _stands(upgrade: Upgrade, path: Path) -> bool:
+def _stands(workspace: Workspace, serving: Revision, path: Path) -> bool:
     """Whether the champion was asked, at a revision whose tables and index are still there (a purge or a gc may have removed them)."""
     if not path.exists():
         return False
-    revision, gallery = read_json(path)["revision"], upgrade.workspace.gallery
-    if int(revision["release"]) != upgrade.champion or not (upgrade.workspace.folder / revision["index"]["folder"]).is_dir():
+    revision, gallery = read_json(path)["revision"], workspace.gallery
+    if revision["release"] != serving["release"] or not (workspace.folder / revision["index"]["folder"]).is_dir():
         return False
     return all(gallery.has_version(name, int(state["version"])) for name, state in revision["tables"].items())
 
 
-def after(upgrade: Upgrade) -> Rehearsal | None:
-    """How the champion answers now that the candidate's space and index are written; None where nothing was written down before."""
-    folder = upgrade.step("rehearsal")
-    if upgrade.champion is None or not folder.exists():
-        return None
-    return repeat(partial(open_revision, upgrade.workspace), folder)
+def after(workspace: Workspace, folder: Path) -> Rehearsal | None:
+    """How it answers now that the candidate's space and index are written; None where nothing was written down before."""
+    return repeat(partial(open_revision, workspace), folder) if folder.exists() else None

@@ -32,7 +32,7 @@ from registry.revisions import alarm, kept, names
 from registry.revisions.history import latest
 from registry.revisions.revision import champion_rows, open_index, pin
 from registry.steps import RECIPES, once
-from registry.upgrades import rereading
+from registry.upgrades import rehearsal, rereading
 from registry.upgrades.carrying import carry, look_again
 from registry.upgrades.fitting import copies_of, fit_closed, fit_pairs
 from registry.upgrades.maker import Maker
@@ -288,10 +288,8 @@ class Upgrade:
         Raises:
             BadInput: zero rows to change, or a batch that Great Expectations refuses.
         """
-        from registry.upgrades import rehearsal
-
         gallery, forwards = self.workspace.gallery, self.forwards()
-        rehearsal.before(self)
+        self._rehearse()
         gallery.create_space(self.space, self.new.dim, self.new.fingerprint, {m: h.digest for m, h in forwards.items()})
         look_again(self.workspace, self.space, self.version, forwards)
         there = len(gallery.space_ids(self.space))
@@ -438,10 +436,22 @@ class Upgrade:
         side = preview.side_of(self.release_of(m), release, psi, side_dim=old.side_dim, device=devices.pick("cpu"))
         return query, old.transform(sample.old, side if old.side_dim else None)[0]
 
+    def _rehearse(self) -> None:
+        """Ask the champion, before anything of the candidate exists, what it is asked again at the end."""
+        serving = self.workspace.ledger.serving()
+        if self.champion is None or serving is None or int(serving["release"]) != self.champion or not self.natives():
+            return
+
+        def queries() -> np.ndarray:
+            native = self.champion if self.champion in self.natives() else self.natives()[0]
+            sample = pairs.load_sample(self.pairs_folder(native) / "sample")
+            served = self.served(native, sample)
+            return sample.old if served is None else served[0]
+
+        rehearsal.before(self.workspace, serving, self.step("rehearsal"), queries)
+
     def validate(self) -> dict[str, Any]:
         """Measure all gates and write the verdict. A failed gate is a verdict, not an error."""
-        from registry.upgrades import rehearsal
-
         ws, settings = self.workspace, self.workspace.settings
         revision = read_json(self.folder / "revision.json")
         rows = ws.gallery.read_space(self.space, at=revision["tables"][self.space]["version"])
@@ -463,7 +473,7 @@ class Upgrade:
             space_fingerprint=fingerprint,
             labels=self._labels(rows.ids),
         )
-        live = replace(live, rollback=rehearsal.after(self))
+        live = replace(live, rollback=None if self.champion is None else rehearsal.after(ws, self.step("rehearsal")))
         values = {f"v{m}→v{self.version}": evaluation.load(self.step(f"evaluation-v{m}")) for m in self.natives()}
         metrics = {f"v{m}→v{self.version}": read_json(self.step(f"evaluation-v{m}") / "metrics.json") for m in self.natives()}
         if len(values) > 1:

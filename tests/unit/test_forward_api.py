@@ -11,9 +11,9 @@ from fct.arrays import digests
 from fct.errors import BadInput, NotPermitted
 from fct.forward import METHODS, FitSettings, load
 from fct.forward.ladder import HELD_OUT
+from fct.forward.manifest import package_version
 from fct.forward.rows import held_out
 from fct.forward.settings import CLOSED, LEARNED
-from fct.forward.storage import package_version
 from fct.forward.transformation import BLOCK, transform_to
 from fct.forward.uncertainty import unsure
 

@@ -89,7 +89,7 @@ def load(path: str | Path, device: torch.device | None = None) -> Sealed:
         BadInput: as there. NotPermitted: the kernel cannot seal a process, and params.yaml wants that. OperationFailed: none can be started.
     """
     from fct.program import operators
-    from fct.program.programs import checked_records
+    from fct.program.records import checked_records
 
     records = checked_records(Path(path))
     process = _process(gpu=device is not None and device.type == "cuda")

@@ -1,0 +1,22 @@
+"""H_DIR: a fitted h as weights.safetensors and a readable manifest.json.
+
+The manifest says method, dimensions, settings, seed, digests of the inputs, version of the package and what was measured when it was
+fitted. :meth:`fct.forward.Forward.save` writes it, :func:`fct.forward.load` checks it.
+"""
+
+from __future__ import annotations
+
+from importlib import metadata
+
+FORMAT, OLDEST = 4, 3  # 3: without a head
+DISTRIBUTION = "forward-compatible-releases"
+FILES = ("weights.safetensors", "manifest.json")
+KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
+
+
+def package_version() -> str:
+    """The installed version of this package, or "unknown" where it runs from a plain folder."""
+    try:
+        return metadata.version(DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return "unknown"
