@@ -25,7 +25,7 @@ Result = dict[str, Any]
 
 def here(workspace: Workspace, version: int) -> Result:
     """Run the upgrade to ``version`` in this process; a Prefect server sees it where there is one."""
-    from flows import crashed, services
+    from flows import crashed, services, upgrading
 
     try:
         return upgrading.run(workspace, version, services.prefect_api(workspace))
