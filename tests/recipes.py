@@ -182,7 +182,9 @@ def fit(folder: Path) -> Numbers:
 def transform(_: Path) -> Numbers:
     releases = {1: Embedder(OLD, 1), 2: Embedder(NEW, 2, 12)}
     workspace = SimpleNamespace(
-        settings=replace(SETTINGS, device="cpu"), releases=SimpleNamespace(release=lambda version, check=False: releases[version])
+        settings=replace(SETTINGS, device="cpu"),
+        releases=SimpleNamespace(release=lambda version, check=False: releases[version]),
+        ledger=SimpleNamespace(serving=lambda: None, entries=list),
     )
     batch = Batch(np.array([f"i{n}" for n in range(40)]), wave(40, OLD, seed=3), (99 * wave(40, SIDE, seed=4)).astype(np.int8))
     out = {}

@@ -18,6 +18,7 @@ from fct.errors import BadInput
 
 if TYPE_CHECKING:
     from torchvision.models import VisionTransformer
+WRITTEN = "fct.embedder"  # a program names its modules' classes, and its fingerprint must not depend on where this file lies
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
@@ -29,6 +30,8 @@ class SmallCNN(nn.Module):
 
     Flattening (not pooling) before the last layer keeps where things are; a pooled variant falls below raw pixels on icons.
     """
+
+    __module__ = WRITTEN
 
     def __init__(self, dim: int, channels: int, size: int, width: int = 16):
         super().__init__()
@@ -45,6 +48,8 @@ class SmallCNN(nn.Module):
 class SmallPooledCNN(nn.Module):
     """The same stem, pooled over the whole image: a weak model that forgets where things are. For comparisons."""
 
+    __module__ = WRITTEN
+
     def __init__(self, dim: int, channels: int, size: int, width: int = 32):
         super().__init__()
         self.stem = nn.Sequential(_conv(channels, width), nn.MaxPool2d(2), _conv(width, width), nn.MaxPool2d(2))
@@ -58,6 +63,8 @@ class SmallPooledCNN(nn.Module):
 
 
 class _Block(nn.Module):
+    __module__ = WRITTEN
+
     def __init__(self, inputs: int, outputs: int, stride: int):
         super().__init__()
         self.first = _conv(inputs, outputs, stride)
@@ -70,6 +77,8 @@ class _Block(nn.Module):
 
 class SmallResNet(nn.Module):
     """Residual blocks at three resolutions, flattened at 4×4."""
+
+    __module__ = WRITTEN
 
     def __init__(self, dim: int, channels: int, size: int, width: int = 24):
         super().__init__()
@@ -85,6 +94,8 @@ class SmallResNet(nn.Module):
 
 class SmallViT(nn.Module):
     """A vision transformer (Dosovitskiy et al. 2021) for small images: patches of an eighth of the side, 4 layers, mean of the tokens."""
+
+    __module__ = WRITTEN
 
     def __init__(self, dim: int, channels: int, size: int, width: int = 96):
         super().__init__()
@@ -112,6 +123,8 @@ class SmallViT(nn.Module):
 class _TorchvisionBase(nn.Module):
     """Three channels and ImageNet's normalisation for a torchvision backbone."""
 
+    __module__ = WRITTEN
+
     mean: Tensor
     std: Tensor
 
@@ -130,6 +143,8 @@ class _TorchvisionBase(nn.Module):
 class TorchvisionResNet(_TorchvisionBase):
     """ResNet-18/50 of torchvision; the map is the output of ``layer3`` (14×14 for a 224-pixel image)."""
 
+    __module__ = WRITTEN
+
     def __init__(self, name: str, dim: int, channels: int):
         import torchvision
 
@@ -147,6 +162,8 @@ class TorchvisionResNet(_TorchvisionBase):
 class TorchvisionMobileNet(_TorchvisionBase):
     """MobileNetV3-small of torchvision; the map is the output of its middle feature block."""
 
+    __module__ = WRITTEN
+
     def __init__(self, dim: int, channels: int):
         import torchvision
 
@@ -162,6 +179,8 @@ class TorchvisionMobileNet(_TorchvisionBase):
 
 class TorchvisionViT(_TorchvisionBase):
     """ViT-B/16 of torchvision; images are resized to a multiple of 16; the map is the patch tokens after half of the layers."""
+
+    __module__ = WRITTEN
 
     def __init__(self, dim: int, channels: int, size: int):
         import torchvision

@@ -17,6 +17,7 @@ from fct.errors import BadInput
 from fct.side import codes
 
 LEVELS = 127  # 8 bits: int8, symmetric
+WRITTEN = "fct.coders"  # a program names its modules' classes, and its fingerprint must not depend on where this file lies
 
 
 class Projection(nn.Module):
@@ -25,6 +26,8 @@ class Projection(nn.Module):
     ``reach``: 2^(bits − 1) of each dimension, or None for 8 bits, where a code is the nearest whole number of steps in −127 … 127;
     see :mod:`fct.side.codes` for the others.
     """
+
+    __module__ = WRITTEN
 
     mean: Tensor
     components: Tensor
@@ -112,6 +115,8 @@ def fit_water_filled(maps: np.ndarray, total_bits: int, most_dims: int = 512) ->
 
 class Thumbnail(nn.Module):
     """The picture in ``side`` × ``side`` grey pixels of 2^bits levels; white and black are among them."""
+
+    __module__ = WRITTEN
 
     def __init__(self, side: int, bits: int):
         super().__init__()

@@ -51,6 +51,7 @@ __all__ = [
 ENCODERS = {"simclr": train_simclr, "vicreg": train_vicreg}
 PICTURE_SIDE = 32  # pixels: larger images are stored as pictures of this size
 PROJECTED_ROWS = 20_000  # maps that a PCA is made from
+WRITTEN = "fct.side"  # a program names its modules' classes, and its fingerprint must not depend on where this file lies
 
 
 def layout(maps: Tensor, most: int = 8) -> Tensor:
@@ -67,6 +68,8 @@ class Program(nn.Module):
         encoders: kind → network (N, C, S, S) float → map (N, c, h, w).
         coders: kind → what turns its map into codes; their order is that of the codes in ψ.
     """
+
+    __module__ = WRITTEN
 
     def __init__(self, embedder: nn.Module, encoders: dict[str, nn.Module], coders: dict[str, nn.Module]):
         super().__init__()
