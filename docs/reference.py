@@ -2,7 +2,7 @@
 
     python docs/reference.py
 
-Run it after a command, an option or a parameter has changed; a test (tests/unit/test_docs.py) compares the pages.
+Run it after a command, an option or a parameter has changed; a test (tests/unit/project/test_docs.py) compares the pages.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from fct.arrays import digests
 from fct.arrays.files import read_json, write_json
 
 # step → number of its recipe. Whoever changes what a step computes from the same inputs raises it, and `python -m tests.recipes` writes
-# down the new numbers; tests/unit/test_recipes.py fails until both is done. 1 is what was computed before there were recipes.
+# down the new numbers; tests/unit/project/test_recipes.py fails until both is done. 1 is what was computed before there were recipes.
 RECIPES = {
     "embed": 2,  # 2: fitting images that copy evaluated ones are left out
     "embed given": 3,  # from given pairs. 2: copies of one thing have one number. 3: more of them are found

@@ -23,19 +23,24 @@ NOBODY = 65534
 LIFE = "tests/end_to_end/test_life.py"
 BAD_INPUT = "tests/end_to_end/test_bad_input.py"
 INTERRUPTIONS = "tests/end_to_end/test_interruptions.py"
-LOCKS = ("tests/unit/test_lock.py", "tests/unit/test_ledger.py")
+LOCKS = ("tests/unit/registry/test_lock.py", "tests/unit/registry/test_ledger.py")
 NUMBERS = (
-    "tests/unit/test_forward_api.py",
-    "tests/unit/test_forward_fitting.py",
-    "tests/unit/test_forward_network.py",
-    "tests/unit/test_program.py",
-    "tests/unit/test_training.py",
-    "tests/unit/test_evaluation.py",
-    "tests/unit/test_release.py",
-    "tests/unit/test_index.py",
+    "tests/unit/forward/test_forward_api.py",
+    "tests/unit/forward/test_forward_fitting.py",
+    "tests/unit/forward/test_forward_network.py",
+    "tests/unit/program/test_program.py",
+    "tests/unit/embedder/test_training.py",
+    "tests/unit/sample/test_evaluation.py",
+    "tests/unit/release/test_release.py",
+    "tests/unit/gallery/test_index.py",
     "tests/end_to_end/test_canary_mutants.py",
 )
-WORDS = ("tests/unit/test_cli_fit.py", "tests/unit/test_cli_try.py", "tests/unit/test_report.py", "tests/unit/test_status.py")
+WORDS = (
+    "tests/unit/flows/test_cli_fit.py",
+    "tests/unit/flows/test_cli_try.py",
+    "tests/unit/report/test_report.py",
+    "tests/unit/versions/test_status.py",
+)
 
 
 class Lacking(Exception):
@@ -160,12 +165,19 @@ VARIATIONS: dict[str, Variation] = {
     "older processor": (older_processor, NUMBERS),
     "without root": (
         without_root,
-        (*LOCKS, "tests/unit/test_files.py", "tests/unit/test_cli_fit.py", "tests/integration/test_services.py", LIFE, BAD_INPUT),
+        (
+            *LOCKS,
+            "tests/unit/arrays/test_files.py",
+            "tests/unit/flows/test_cli_fit.py",
+            "tests/integration/test_services.py",
+            LIFE,
+            BAD_INPUT,
+        ),
     ),
     "folder with a space and ü": (odd_folder, (*LOCKS, *WORDS, "tests/integration/test_services.py", LIFE, BAD_INPUT, INTERRUPTIONS)),
     "Kolkata, locale C": (
         far_away,
-        (*LOCKS, *WORDS, "tests/unit/test_datasets_folder.py", LIFE, BAD_INPUT, "tests/end_to_end/test_doctor.py"),
+        (*LOCKS, *WORDS, "tests/unit/datasets/test_datasets_folder.py", LIFE, BAD_INPUT, "tests/end_to_end/test_doctor.py"),
     ),
     "ports taken": (
         taken_ports,

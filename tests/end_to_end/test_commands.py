@@ -20,7 +20,7 @@ from registry import running
 from registry.mlflow import seen
 from registry.revisions import kept
 from tests.end_to_end.conftest import Project
-from tests.unit.test_imports import imported
+from tests.unit.project.test_imports import imported
 
 pytestmark = pytest.mark.slow
 FRAMEWORKS = {"mlflow", "sqlalchemy", "alembic", "prefect", "great_expectations", "fastapi", "matplotlib"}

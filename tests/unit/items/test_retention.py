@@ -20,7 +20,7 @@ from registry.revisions import names
 from registry.revisions.history import before
 from registry.workspace import Workspace
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 H = "0123456789ab" + "0" * 52
 
 

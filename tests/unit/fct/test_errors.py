@@ -16,7 +16,7 @@ from registry.formats import readable, unreadable_is_altered
 from registry.revisions import revision
 from registry.verdicts import checks
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def test_all_parts_are_joined_into_one_sentence_of_one_line():

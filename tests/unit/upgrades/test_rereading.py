@@ -26,7 +26,7 @@ def images(image_folder: Path) -> list[Path]:
 
 def gallery_of(folder: Path, v1: Release, images: list[Path], order: list[int]) -> Workspace:
     """Version 1 serves items whose features are those of the images in ``order``."""
-    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")) | {"model": "tiny", "device": "cpu"}
+    params = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")) | {"model": "tiny", "device": "cpu"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     ws = open_workspace(folder / "params.yaml")
     pixels = read_images(images, v1.size, v1.mode)

@@ -10,7 +10,7 @@ from fct.errors import BadInput
 from registry.mlflow.releases import plain_name
 from registry.settings import ADDED, read
 
-PARAMS = Path(__file__).parents[2] / "params.yaml"
+PARAMS = Path(__file__).parents[3] / "params.yaml"
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import yaml
 from fct.forward import METHODS
 from registry.verdicts.titles import GATES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 TEXTS = {page.relative_to(ROOT).as_posix(): page.read_text(encoding="utf-8") for page in PAGES if page.exists()}
 WRITTEN = {name: text for name, text in TEXTS.items() if name not in ("docs/commands.md", "docs/parameters.md", "docs/found.md")}

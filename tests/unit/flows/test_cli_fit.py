@@ -15,7 +15,7 @@ import fct
 from fct.forward import ladder
 from flows.cli.app import app
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def write(folder, n=60, pool=40, d=4, e=4):

@@ -4,7 +4,7 @@ import contextlib
 import io
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+README = Path(__file__).parents[3] / "README.md"
 
 
 def test_the_example_on_vectors_runs_and_h_recovers_most():

@@ -45,7 +45,7 @@ def add(workspace: Workspace, release: Release, first: int, count: int, *, carri
 def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in which an adopted release serves 64 rows, without MLflow."""
     folder = tmp_path_factory.mktemp("served")
-    params = yaml.safe_load((Path(__file__).parents[2] / "params.yaml").read_text(encoding="utf-8")) | {"model": "tiny"}
+    params = yaml.safe_load((Path(__file__).parents[3] / "params.yaml").read_text(encoding="utf-8")) | {"model": "tiny"}
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     ws = open_workspace(folder / "params.yaml")
     release = write_adopted(ws.folder / "kept", dim=DIM, side_bits=[], metric="cosine", normalised=False, content="c", canary_ids=[])

@@ -23,7 +23,7 @@ from registry import formats
 from registry.ledger import DECISIONS, REVISIONS, Entry, Ledger, Overtaken, follows
 from registry.mark import Mark, of_tag, to_tag
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def revision(release: int, number: int, **more: Any) -> dict[str, Any]:

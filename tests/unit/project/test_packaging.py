@@ -17,7 +17,7 @@ import pytest
 
 from flows.cli import _not_installed, main
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 MODULES = {"pillow": "PIL", "pyyaml": "yaml", "pylance": "lance", "faiss-cpu": "faiss", "prometheus-client": "prometheus_client"}
 

@@ -18,7 +18,7 @@ from fct.errors import BadInput, LockHeld
 from registry import lock
 from registry.lock import Lease, hold, holder_of, now_here
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 HOLD = """
 import time

@@ -67,7 +67,7 @@ def gone(pid: int) -> bool:
 
 
 def begun(folder: Path, code: str, *words: str, **variables: str) -> subprocess.Popen[bytes]:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     environment = {name: value for name, value in os.environ.items() if name not in (children.OWNER, "DVC_STAGE")}
     return subprocess.Popen(
         [sys.executable, "-c", code, *words],
