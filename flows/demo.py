@@ -34,7 +34,7 @@ from registry.decisions import decisions, promotion
 from registry.items.arrivals import GALLERY_SPLITS
 from registry.items.ingest import ingest
 from registry.revisions import kept, serving
-from registry.revisions.revision import verify
+from registry.revisions.building import verify
 from registry.upgrades import before_serving
 from registry.upgrades.upgrade import Upgrade
 from registry.versions import facts

@@ -24,8 +24,8 @@ from fct.errors import FctError
 from flows import crashed, services
 from registry import lock, running
 from registry.revisions import kept
+from registry.revisions.building import verify
 from registry.revisions.history import latest
-from registry.revisions.revision import verify
 from registry.versions import facts, look
 from registry.workspace import Workspace
 

@@ -26,7 +26,7 @@ from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
 from registry.revisions import kept, names
-from registry.revisions.revision import still_theirs, verify
+from registry.revisions.building import still_theirs, verify
 from registry.revisions.serving import Hit, Serving, Where, open_revision
 from registry.steps import marker
 from registry.versions import facts

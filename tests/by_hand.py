@@ -11,8 +11,8 @@ import yaml
 from fct.gallery.gallery import forward_origin, space_name
 from fct.release.folder import Release, write_adopted
 from registry.revisions import kept
+from registry.revisions.building import pin
 from registry.revisions.history import Revision, next_number
-from registry.revisions.revision import pin
 from registry.workspace import Workspace, open_workspace
 
 ROOT = Path(__file__).parents[1]

@@ -29,7 +29,8 @@ from fct.arrays.digests import of_json
 from fct.arrays.vectors import check, differ
 from fct.errors import BadInput, OperationFailed
 from fct.gallery import tables
-from fct.gallery.tables import Chosen, TableState
+from fct.gallery.state import TableState
+from fct.gallery.tables import Chosen
 from fct.side import codes
 
 if TYPE_CHECKING:

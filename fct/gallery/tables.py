@@ -16,16 +16,16 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fct.arrays.digests import of_file, of_json, of_rows
+from fct.arrays.digests import of_file, of_rows
 from fct.arrays.files import beside, disk_errors
 from fct.errors import Altered, BadInput, Damaged, OperationFailed
+from fct.gallery.state import TableState
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -267,45 +267,6 @@ def forget_versions(root: Path, name: str, versions: Sequence[int]) -> None:
         there = {int(one["version"]) for one in dataset.versions()}
         if chosen := [one for one in versions if one in there]:
             dataset.cleanup_old_versions(versions=chosen, error_if_tagged_old_versions=False)
-
-
-@dataclass(frozen=True)
-class TableState:
-    """One version of one table and what it must look like.
-
-    Attributes:
-        table: name, for example ``spaces/v2-0123456789ab``.
-        version: Lance version.
-        rows: number of rows.
-        content: content digest over sorted ids and named columns; equal for two runs that made the same rows. ``""`` where nobody took it.
-        files: SHA-256 of every file that version refers to, keyed by path relative to the gallery.
-    """
-
-    table: str
-    version: int
-    rows: int
-    content: str
-    files: dict[str, str]
-
-    @property
-    def files_digest(self) -> str:
-        """One digest for all the files."""
-        return of_json(self.files)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> TableState:
-        kinds = {"table": str, "version": int, "rows": int, "content": str, "files": dict}
-        if (
-            not isinstance(value, dict)
-            or value.keys() != kinds.keys()
-            or any(type(value[name]) is not kind for name, kind in kinds.items())
-        ):
-            got = sorted(value) if isinstance(value, dict) else type(value).__name__
-            raise BadInput("this does not describe a table state", wanted=", ".join(kinds), got=got)
-        return cls(**value)
 
 
 def content_of(dataset: Dataset) -> str:

@@ -27,9 +27,9 @@ from registry.damage.verifying import Damage, irreparable, served, verify_all, w
 from registry.items.retention import alone, drop
 from registry.ledger import Entry
 from registry.revisions import kept
+from registry.revisions.building import masked, pin, states_of
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, next_number
-from registry.revisions.revision import masked, pin, states_of
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, forwards_of
 from registry.versions.follow import follow_later

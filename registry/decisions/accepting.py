@@ -16,9 +16,9 @@ from registry.decisions.rollback import current_of
 from registry.ledger import Entry, stands
 from registry.mark import of_tag
 from registry.revisions import kept
+from registry.revisions.building import pin
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, latest, next_number
-from registry.revisions.revision import pin
 from registry.workspace import Workspace
 
 

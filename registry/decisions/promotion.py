@@ -16,16 +16,15 @@ from fct.arrays import digests
 from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery
-from fct.gallery.tables import TableState
+from fct.gallery.state import TableState
 from registry import formats, lock
 from registry.decisions.decisions import read_verdict, record
 from registry.formats import unreadable_is_altered
 from registry.ledger import Entry, approved_verdict, decided
-from registry.revisions import alarm, heads, kept, names
-from registry.revisions import revision as revisions
+from registry.revisions import alarm, building, heads, kept, names
+from registry.revisions.building import champion_rows, pin, verify
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, latest, next_number
-from registry.revisions.revision import champion_rows, pin, verify
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, lacking
 from registry.upgrades.upgrade import Upgrade
@@ -194,7 +193,7 @@ def _prepared(
         raise NotPermitted("another release was promoted a moment ago", todo="look at `fct status`")
     _published(workspace, version, verdict)
     upgrade = Upgrade(workspace, version)
-    evaluated = revisions.read(upgrade.folder / "revision.json")
+    evaluated = building.read(upgrade.folder / "revision.json")
     _covered(verdict["covers"], evaluated, upgrade)
     base = latest(workspace.ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
     if base is None or base.get("verdict") != verdict["digest"]:

@@ -14,9 +14,9 @@ from registry import lock
 from registry.formats import unreadable_is_altered
 from registry.ledger import Entry
 from registry.revisions import alarm, kept
+from registry.revisions.building import masked, pin, still_theirs, verify
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, before, left_behind, next_number
-from registry.revisions.revision import masked, pin, still_theirs, verify
 from registry.workspace import Workspace
 
 

@@ -16,11 +16,11 @@ import numpy as np
 from fct.arrays.files import whole_file
 from fct.arrays.vectors import normalise
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from fct.gallery.tables import TableState
+from fct.gallery.state import TableState
 from registry.ledger import Entry
 from registry.revisions import kept
+from registry.revisions.building import still_theirs
 from registry.revisions.history import Revision, latest
-from registry.revisions.revision import still_theirs
 from registry.workspace import Workspace
 
 COLUMNS = ("label", "source", "image_uri", "origin", "native_version")

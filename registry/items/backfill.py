@@ -29,9 +29,9 @@ from registry.images import Arrival, admitted
 from registry.items.deletion import finish
 from registry.ledger import Entry
 from registry.revisions import alarm, kept, names
+from registry.revisions.building import pin
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, next_number
-from registry.revisions.revision import pin
 from registry.upgrades import rereading
 from registry.upgrades.before_serving import ask_canaries
 from registry.versions.follow import follow_later

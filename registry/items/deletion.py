@@ -22,9 +22,9 @@ from registry.items import debts, forgetting, traces
 from registry.items.retention import alone, drop
 from registry.ledger import Entry
 from registry.revisions import alarm, kept
+from registry.revisions.building import masked, pin, verify
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, latest, next_number
-from registry.revisions.revision import masked, pin, verify
 from registry.versions.follow import follow_later
 from registry.workspace import Workspace
 

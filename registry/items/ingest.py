@@ -24,9 +24,9 @@ from registry.items.arrivals import declared, find
 from registry.items.deletion import finish
 from registry.ledger import Entry
 from registry.revisions import alarm, kept
+from registry.revisions.building import pin, states_of
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, before, latest, next_number
-from registry.revisions.revision import pin, states_of
 from registry.upgrades import rereading
 from registry.upgrades.carrying import carry, forwards_of, lacking
 from registry.workspace import Workspace

@@ -12,11 +12,11 @@ from fct.datasets.images import read_file
 from fct.datasets.walk import Walk
 from fct.errors import BadInput, NotPermitted
 from fct.gallery.index import Searcher
-from fct.gallery.tables import TableState
+from fct.gallery.state import TableState
 from fct.release.folder import Release
 from registry.images import NOWHERE, admitted
 from registry.revisions import kept
-from registry.revisions.revision import open_index
+from registry.revisions.building import open_index
 from registry.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def open_revision(
     Args:
         beside: what is open already; its program is used again where the embedder is the same.
         check: compare the release's files, and those of the tables that are read, with their digests; leave out only right after
-            :func:`registry.revisions.revision.verify`. The index always is.
+            :func:`registry.revisions.building.verify`. The index always is.
         trace: load the program now, and make it quick at many queries.
     """
     number = int(revision["release"])

@@ -11,8 +11,8 @@ from fct.errors import NotPermitted
 from fct.forward import Forward
 from registry.formats import unreadable_is_altered
 from registry.revisions import kept, names
+from registry.revisions.building import align, open_index
 from registry.revisions.history import Revision
-from registry.revisions.revision import align, open_index
 from registry.upgrades import rereading
 from registry.upgrades.maker import Maker
 from registry.verdicts import checks

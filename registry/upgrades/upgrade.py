@@ -29,8 +29,8 @@ from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
 from registry.mlflow.releases import STATUS_TAG
 from registry.revisions import alarm, kept, names
+from registry.revisions.building import champion_rows, open_index, pin
 from registry.revisions.history import latest
-from registry.revisions.revision import champion_rows, open_index, pin
 from registry.steps import RECIPES, once
 from registry.upgrades import rehearsal, rereading
 from registry.upgrades.carrying import carry, look_again

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 from registry import lock
+from registry.revisions.building import verify
 from registry.revisions.history import before
-from registry.revisions.revision import verify
 from registry.revisions.serving import open_serving
 from tests.end_to_end.conftest import Copies, Project, copied, having, wait_for
 

@@ -316,7 +316,7 @@ def test_a_pinned_version_reads_as_it_was(gallery):
         assert gallery.snapshot(name, at=state.version) == state
         gallery.verify(state)
         gallery.verify_content(state)
-        assert tables.TableState.from_json(state.to_json()) == state
+        assert state.TableState.from_json(state.to_json()) == state
     for name in gallery.tables():
         gallery.verify(gallery.snapshot(name))
 

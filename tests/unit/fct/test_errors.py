@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from fct.arrays.files import read_object
 from fct.errors import CODES, Altered, BadInput, FctError, LockHeld, NotPermitted, OperationFailed
 from registry.formats import readable, unreadable_is_altered
-from registry.revisions import revision
+from registry.revisions import building
 from registry.verdicts import checks
 
 ROOT = Path(__file__).parents[3]
@@ -138,7 +138,7 @@ def test_a_revision_of_another_form_is_bad_input_and_never_a_fault(tmp_path, val
         told = value
     (tmp_path / "revision.json").write_text(json.dumps(told))
     try:
-        found = revision.read(tmp_path / "revision.json")
+        found = building.read(tmp_path / "revision.json")
     except BadInput:
         return
     assert found == told and found["tables"][found["space"]]["version"] == 1 and found["index"].keys() >= {"folder", "identity", "build"}
@@ -158,7 +158,7 @@ def test_a_promise_of_another_form_is_bad_input_and_never_a_fault(tmp_path, valu
 def test_whole_ones_are_read(tmp_path):
     for name, value in (("revision", REVISION), ("canaries", PROMISE)):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
-    assert revision.read(tmp_path / "revision.json") == REVISION
+    assert building.read(tmp_path / "revision.json") == REVISION
     assert checks.asdict(checks.read_promise(tmp_path / "canaries.json")) == PROMISE["promised"]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from fct.errors import FctError, LockHeld
 from fct.gallery import tables
-from fct.gallery.tables import TableState
+from fct.gallery.state import TableState
 from registry import lock, settings
 from registry.items import retention
 from registry.ledger import Entry

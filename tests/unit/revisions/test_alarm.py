@@ -14,12 +14,12 @@ from fct import audit
 from fct.arrays.files import write_json
 from fct.errors import Damaged, NotPermitted, OperationFailed
 from fct.gallery.gallery import NATIVE
-from fct.gallery.tables import TableState
+from fct.gallery.state import TableState
 from fct.release.folder import Release, write_adopted
 from registry.damage import repairing, verifying
 from registry.items import retention
 from registry.mlflow import places
-from registry.revisions import alarm, entering, kept, revision
+from registry.revisions import alarm, building, entering, kept
 from registry.upgrades.carrying import carry
 from registry.workspace import Workspace, open_workspace
 
@@ -53,7 +53,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ws.gallery.create_space(SPACE, DIM, release.fingerprint, {})
     add(ws, release, 0, 64)
     write_json(ws.upgrade_folder(1) / "verdict" / "verdict.json", {"digest": "v"})
-    now = revision.pin(ws, 1, SPACE, release, {}) | {"revision": 1, "verdict": "v"}
+    now = building.pin(ws, 1, SPACE, release, {}) | {"revision": 1, "verdict": "v"}
     entering.enter(ws, None, action="promote", by="ana", why="first", serving=now, detail={})
     return folder
 
@@ -86,7 +86,7 @@ def flip(path: Path) -> None:
 
 
 def pin(workspace: Workspace, release: Release) -> dict[str, Any]:
-    return revision.pin(workspace, 1, SPACE, release, {})
+    return building.pin(workspace, 1, SPACE, release, {})
 
 
 @pytest.mark.parametrize("table", ["items", "features/v1", SPACE])
@@ -107,10 +107,10 @@ def test_a_recorded_digest_is_carried_over_and_never_taken_anew(workspace: Works
 
 def test_rows_that_are_deleted_from_a_damaged_space_are_not_recorded_anew(workspace: Workspace) -> None:
     workspace.gallery.delete(["item-0003"])
-    assert revision.masked(workspace, serving(workspace)) is not None
+    assert building.masked(workspace, serving(workspace)) is not None
     flip(data_file(workspace, SPACE))
     with pytest.raises(Damaged):
-        revision.masked(workspace, serving(workspace))
+        building.masked(workspace, serving(workspace))
 
 
 def test_an_ingest_digests_what_is_new_and_compares_the_space_once(workspace: Workspace, release: Release) -> None:

@@ -16,8 +16,8 @@ from registry.ledger import REPORTS, Entry, owed
 from registry.live import Live
 from registry.mlflow import places
 from registry.revisions import kept
+from registry.revisions.building import pin, verify
 from registry.revisions.history import latest
-from registry.revisions.revision import pin, verify
 from registry.revisions.serving import open_serving
 from registry.workspace import Workspace
 from tests import by_hand

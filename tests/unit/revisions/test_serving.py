@@ -50,7 +50,7 @@ def test_a_candidate_shows_no_item_that_was_deleted_also_where_its_id_came_again
     assert shown(without_deleted(workspace, candidate, one)) == shown(candidate) and "i07" in shown(candidate)
     workspace.gallery.delete(["i07", "i08"])
     by_hand.add_items(workspace, one.release, ["i07"], 7)  # another picture under the same id
-    from registry.revisions.revision import pin
+    from registry.revisions.building import pin
 
     by_hand.append(workspace, "rollback", pin(workspace, 1, "spaces/v1-native", one.release, {}))
     now = open_serving(workspace)
