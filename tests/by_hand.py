@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from fct.gallery.gallery import forward_origin, space_name
+from fct.gallery.names import forward_origin, space_name
 from fct.release.folder import Release, write_adopted
 from registry.revisions import kept
 from registry.revisions.building import pin

@@ -29,7 +29,7 @@ from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.transformation import Forward
 from fct.forward.uncertainty import Uncertainty
 from fct.gallery import index as indexes
-from fct.gallery.gallery import Batch
+from fct.gallery.names import Batch
 from fct.sample import adopted, pairs
 from fct.side import picture
 from registry.settings import read

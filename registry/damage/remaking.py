@@ -19,7 +19,7 @@ from fct.arrays.vectors import NOISE
 from fct.errors import BadInput
 from fct.forward import Forward
 from fct.gallery import fragments
-from fct.gallery.gallery import Batch, features_name
+from fct.gallery.names import Batch, features_name
 from fct.program import programs
 from fct.release.folder import Release
 from registry.images import Arrival, admitted

@@ -21,7 +21,7 @@ from fct.arrays import digests
 from fct.errors import BadInput, NotPermitted
 from fct.forward import Forward
 from fct.gallery import fragments
-from fct.gallery.gallery import FEATURES, SPACE, features_name
+from fct.gallery.names import FEATURES, SPACE, features_name
 from registry.damage.remaking import Features, Images, compare, from_images, write
 from registry.damage.verifying import Damage, irreparable, served, verify_all, waiting
 from registry.items.retention import alone, drop

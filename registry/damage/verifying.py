@@ -15,7 +15,7 @@ from fct.arrays.files import read_json
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery import index as indexes
 from fct.gallery import tables
-from fct.gallery.gallery import FEATURES, ITEMS
+from fct.gallery.names import FEATURES, ITEMS
 from fct.release.folder import Release
 from registry.ledger import Entry
 from registry.revisions import alarm, kept

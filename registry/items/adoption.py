@@ -18,7 +18,7 @@ from fct import release
 from fct.arrays import digests, vectors
 from fct.arrays.files import whole_folder
 from fct.errors import BadInput
-from fct.gallery.gallery import features_name
+from fct.gallery.names import features_name
 from fct.sample import adopted
 from fct.search import copies
 from registry import lock

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from fct import device as devices
 from fct.arrays import flaws, vectors
 from fct.errors import BadInput, NotPermitted
-from fct.gallery.gallery import BACKFILLED, features_name
+from fct.gallery.names import BACKFILLED, features_name
 from fct.program import programs
 from fct.release.folder import Release
 from fct.sample import evaluation, pairs

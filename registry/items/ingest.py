@@ -15,7 +15,8 @@ from tqdm import tqdm
 from fct import device as devices
 from fct.arrays import flaws
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from fct.gallery.gallery import Gallery, Ingested
+from fct.gallery.gallery import Gallery
+from fct.gallery.names import Ingested
 from fct.program import programs
 from fct.release.folder import Release
 from registry import lock

@@ -22,7 +22,7 @@ from typing import Any
 from fct.arrays.files import read_json
 from fct.errors import BadInput, OperationFailed
 from fct.gallery import tables
-from fct.gallery.gallery import SPACE
+from fct.gallery.names import SPACE
 from registry import lock
 from registry.ledger import Entry
 from registry.revisions import alarm, names

@@ -21,7 +21,8 @@ from fct.arrays import digests
 from fct.arrays.files import read_json, read_object
 from fct.errors import Altered, BadInput
 from fct.gallery import index as indexes
-from fct.gallery.gallery import BACKFILLED, FEATURES, Gallery, SpaceRows, features_name
+from fct.gallery.gallery import Gallery
+from fct.gallery.names import BACKFILLED, FEATURES, SpaceRows, features_name
 from fct.gallery.state import TableState
 from fct.release.folder import Release
 from registry import formats

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from fct import forward
 from fct.arrays import digests
 from fct.errors import NotPermitted
-from fct.gallery.gallery import features_name
+from fct.gallery.names import features_name
 from registry.revisions import alarm, kept
 from registry.revisions.history import Revision
 from registry.upgrades import rereading

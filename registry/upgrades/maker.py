@@ -6,7 +6,7 @@ import numpy as np
 
 from fct import device as devices
 from fct import forward
-from fct.gallery.gallery import NATIVE, Batch, forward_origin
+from fct.gallery.names import NATIVE, Batch, forward_origin
 from fct.program import programs
 from fct.release import preview
 from registry.revisions import kept

@@ -18,7 +18,8 @@ from fct.arrays import digests
 from fct.arrays.vectors import differ
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import index as indexes
-from fct.gallery.gallery import BACKFILLED, NATIVE, Gallery, SpaceRows
+from fct.gallery.gallery import Gallery
+from fct.gallery.names import BACKFILLED, NATIVE, SpaceRows
 from fct.program import programs
 from registry.images import Arrival, admitted
 from registry.revisions import kept

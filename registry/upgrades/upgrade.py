@@ -22,7 +22,7 @@ from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import index as indexes
-from fct.gallery.gallery import features_name, space_name
+from fct.gallery.names import features_name, space_name
 from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fct.gallery.gallery import NATIVE
+from fct.gallery.names import NATIVE
 from registry import lock
 from tests.end_to_end.conftest import Copies, Project, wait_for
 

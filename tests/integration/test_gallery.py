@@ -11,7 +11,8 @@ import pytest
 from fct.arrays.digests import of_rows
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.gallery import tables
-from fct.gallery.gallery import Gallery, forward_origin, space_name
+from fct.gallery.gallery import Gallery
+from fct.gallery.names import forward_origin, space_name
 from fct.side import codes
 
 PRINT = "a" * 64

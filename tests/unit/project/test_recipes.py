@@ -9,7 +9,7 @@ import pytest
 
 from fct.arrays import digests
 from fct.arrays.files import write_json
-from fct.gallery.gallery import SPACE, space_name
+from fct.gallery.names import SPACE, space_name
 from fct.sample import evaluation
 from registry import steps
 from tests import recipes

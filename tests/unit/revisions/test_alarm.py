@@ -13,7 +13,7 @@ import yaml
 from fct import audit
 from fct.arrays.files import write_json
 from fct.errors import Damaged, NotPermitted, OperationFailed
-from fct.gallery.gallery import NATIVE
+from fct.gallery.names import NATIVE
 from fct.gallery.state import TableState
 from fct.release.folder import Release, write_adopted
 from registry.damage import repairing, verifying
