@@ -30,7 +30,8 @@ from fct.datasets.manifest import Manifest, read_manifest
 from fct.device import pick
 from fct.embedder import augment
 from fct.program import programs
-from fct.release.folder import Release, open_release
+from fct.release.examining import open_release
+from fct.release.folder import Release
 
 ROOT = Path(__file__).parents[1]
 OUT = ROOT / "benchmarks/results/adopt.json"

@@ -81,7 +81,7 @@ def steps(rounds: int) -> dict[str, Any]:
 
 def quality() -> dict[str, Any]:
     """Top-1 and mAP of new/h(old) on the evaluation sample, both precisions, seed by seed."""
-    from fct.release.folder import open_release
+    from fct.release.examining import open_release
     from fct.sample import evaluation
     from fct.sample.pairs import load_sample
     from registry.settings import read

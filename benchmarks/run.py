@@ -49,7 +49,7 @@ def h_beside_the_embedder(threads: int) -> dict[str, Any]:
 
     from fct import forward
     from fct.program import programs
-    from fct.release.folder import open_release
+    from fct.release.examining import open_release
 
     h, new = forward.load(ROOT / "build/forward"), open_release(ROOT / "build/releases/v2")
     rows = 4096

@@ -26,7 +26,7 @@ from fct.device import cores
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.program import programs
 from fct.release import preview
-from fct.release.folder import open_release
+from fct.release.examining import open_release
 from fct.sample import comparison, pairs
 from flows import reconcile
 from registry import lock, report, running

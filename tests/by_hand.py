@@ -9,7 +9,8 @@ import numpy as np
 import yaml
 
 from fct.gallery.names import forward_origin, space_name
-from fct.release.folder import Release, write_adopted
+from fct.release.folder import Release
+from fct.release.writing import write_adopted
 from registry.revisions import kept
 from registry.revisions.building import pin
 from registry.revisions.history import Revision, next_number

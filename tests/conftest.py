@@ -104,7 +104,7 @@ def data(image_folder: Path, once: Once) -> Path:
 def v1(data: Path, once: Once) -> Release:
     """A small-cnn of one epoch on half of the known classes, with both kinds of side-information."""
     from fct.embedder.settings import EmbedderSettings
-    from fct.release.folder import open_release
+    from fct.release.examining import open_release
     from fct.sample.making import make_release
     from fct.side.settings import SideSettings
 
@@ -125,7 +125,7 @@ def v1(data: Path, once: Once) -> Release:
 def v2(data: Path, once: Once) -> Release:
     """A small-cnn of two epochs on all known classes, 12 dimensions."""
     from fct.embedder.settings import EmbedderSettings
-    from fct.release.folder import open_release
+    from fct.release.examining import open_release
     from fct.sample.making import make_release
     from fct.side.settings import SideSettings
 

@@ -29,6 +29,7 @@ from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.transformation import Forward
 from fct.forward.uncertainty import Uncertainty
 from fct.gallery import index as indexes
+from fct.gallery import indexing
 from fct.gallery.names import Batch
 from fct.sample import adopted, pairs
 from fct.side import picture
@@ -200,7 +201,7 @@ def index(_: Path) -> Numbers:
     for kind in ("flat", "hnsw", "ivf"):
         for metric, far in (("cosine", 0.0), ("l2", 0.0), ("l2", 1000.0)):
             settings = replace(SETTINGS.index, kind=kind, device="cpu", ivf_lists=8, ivf_probes=8)
-            found, _scores = indexes.Searcher(indexes.build(rows + far, metric, settings), ids, metric).rows(queries + far, 10)
+            found, _scores = indexes.Searcher(indexing.build(rows + far, metric, settings), ids, metric).rows(queries + far, 10)
             out[f"{kind}, {metric}, {far:g} from the origin"] = said(found)
     return out
 

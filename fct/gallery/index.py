@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 
-from fct.arrays.digests import of_file, of_json
-from fct.arrays.files import read_json, whole_folder, write_json
+from fct.arrays.digests import of_file
+from fct.arrays.files import read_json
 from fct.arrays.vectors import check, normalise
 from fct.errors import Altered, BadInput
-from fct.gallery.settings import EXACT_BELOW, IndexSettings
+from fct.gallery.settings import EXACT_BELOW
 
 METRICS = ("cosine", "l2")
 TIE = 1e-5  # of the scale of the scores
 SCORES_AT_ONCE = 1 << 25
 
 
-def _faiss() -> Any:
+def faiss_here() -> Any:
     """The library, untyped: its stubs know neither the search parameters nor arrays as arguments."""
     import faiss
 
@@ -37,74 +37,13 @@ def _faiss() -> Any:
 
 def use_threads(threads: int) -> None:
     """Set the threads that FAISS takes for one search or build."""
-    _faiss().omp_set_num_threads(threads)
+    faiss_here().omp_set_num_threads(threads)
 
 
 def prepared(vectors: np.ndarray, metric: str) -> np.ndarray:
     if metric not in METRICS:
         raise BadInput("an index has an unknown metric", wanted=" or ".join(METRICS), got=metric)
     return np.ascontiguousarray(normalise(vectors) if metric == "cosine" else vectors, dtype=np.float32)
-
-
-def _gpus(device: str) -> int:
-    faiss = _faiss()
-
-    found = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
-    if device == "gpu" and not found:
-        raise BadInput("an index was to be built on a GPU", wanted="faiss with a GPU", got="none", todo="set index.device to auto or cpu")
-    return 0 if device == "cpu" else found
-
-
-def build(vectors: np.ndarray, metric: str, settings: IndexSettings) -> Any:
-    """A faiss index of ``vectors`` (N, D), row i of the index being row i of the array.
-
-    Args:
-        metric: ``cosine`` (rows are scaled to norm 1, inner product) or ``l2``.
-
-    Raises:
-        BadInput: NaN, zero rows, no rows, an unknown metric, or a GPU was demanded where there is none.
-    """
-    faiss = _faiss()
-
-    rows = prepared(check("vectors", vectors), metric)
-    n, dim = rows.shape
-    kind, measure = settings.kind_for(n), faiss.METRIC_INNER_PRODUCT if metric == "cosine" else faiss.METRIC_L2
-    gpus = _gpus(settings.device)
-    moved = None
-    if metric == "l2":
-        moved = faiss.CenteringTransform(dim)
-        moved.train(rows.astype(np.float64).mean(axis=0, keepdims=True).astype(np.float32))
-        rows = moved.apply(rows)
-    if kind == "hnsw":
-        index = faiss.IndexHNSWFlat(dim, settings.hnsw_m, measure)
-        index.hnsw.efConstruction, index.hnsw.efSearch = settings.ef_construction, settings.ef_search
-        index.add(rows)
-        return _after(moved, index)
-    if kind == "ivf":
-        index = faiss.index_factory(dim, f"IVF{max(1, min(settings.ivf_lists, n // 39))},Flat", measure)
-        index.cp.seed = settings.seed
-    else:
-        index = faiss.IndexFlat(dim, measure)
-    if gpus:
-        resources = faiss.StandardGpuResources()
-        index = faiss.index_cpu_to_gpu(resources, 0, index)
-    index.train(rows)
-    index.add(rows)
-    index = faiss.index_gpu_to_cpu(index) if gpus else index
-    if kind == "ivf":
-        index.nprobe = settings.ivf_probes
-    return _after(moved, index)
-
-
-def _after(moved: Any, index: Any) -> Any:
-    """The index behind a transformation that is there."""
-    if moved is None:
-        return index
-    whole = _faiss().IndexPreTransform(moved, index)
-    moved.this.disown()  # it and the index are the whole's now
-    index.this.disown()
-    whole.own_fields = True
-    return whole
 
 
 class Searcher:
@@ -116,7 +55,7 @@ class Searcher:
     """
 
     def __init__(self, index: Any, ids: Sequence[str] | np.ndarray, metric: str, exact_below: int = 0) -> None:
-        faiss = _faiss()
+        faiss = faiss_here()
 
         self._owner = index  # a downcast index is a view that does not keep the memory alive
         self.index, self.metric, self.exact_below = faiss.downcast_index(index), metric, exact_below
@@ -154,7 +93,7 @@ class Searcher:
         Args:
             keep: (N,) bool, the rows that may be answers; quicker than ``exclude``, and in its place.
         """
-        faiss = _faiss()
+        faiss = faiss_here()
 
         if k < 1:
             raise BadInput("k must be at least 1", wanted="k ≥ 1", got=k)
@@ -182,7 +121,7 @@ class Searcher:
 
     def exact(self, left: int | None = None) -> bool:
         """Whether a search compares every row that may be an answer: ``left`` of them under a filter, None without one."""
-        faiss = _faiss()
+        faiss = faiss_here()
 
         return not isinstance(self.index, (faiss.IndexHNSW, faiss.IndexIVF)) or (left is not None and left < self.exact_below)
 
@@ -193,7 +132,7 @@ class Searcher:
 
     def vector(self, row: int) -> np.ndarray:
         """(D,) float32 a row as the index holds it (norm 1 under cosine)."""
-        if isinstance(self.index, _faiss().IndexIVF) and self.index.direct_map.no():
+        if isinstance(self.index, faiss_here().IndexIVF) and self.index.direct_map.no():
             self.index.make_direct_map()
         found = np.asarray(self.index.reconstruct(row), dtype=np.float32)
         return found if self._moved is None else self._moved.reverse_transform(found[None])[0]
@@ -207,7 +146,7 @@ class Searcher:
 
     def _nearest(self, queries: np.ndarray, depth: int, selector: Any, *, exact: bool, share: float) -> tuple[np.ndarray, np.ndarray]:
         """``share`` of the rows may be answers: the walk is so much broader that as many of them are met as without a filter."""
-        faiss = _faiss()
+        faiss = faiss_here()
 
         index = self.index
         if isinstance(index, faiss.IndexHNSW) and not exact:
@@ -218,32 +157,6 @@ class Searcher:
             return index.search(queries, depth, params=faiss.SearchParametersIVF(sel=selector, nprobe=probes))
         store = faiss.downcast_index(index.storage) if isinstance(index, faiss.IndexHNSW) else index
         return store.search(queries, depth, params=faiss.SearchParameters(sel=selector))
-
-
-def save(
-    index: Any, ids: Sequence[str] | np.ndarray, folder: str | Path, content: str, settings: IndexSettings, metric: str
-) -> dict[str, Any]:
-    """Write ``index.faiss``, ``ids.npy`` and ``index.json`` to ``folder``, all or nothing, and return what index.json holds.
-
-    Args:
-        content: content digest of the space. settings, metric: what the index was built with.
-
-    Returns:
-        content, rows, dim, metric, kind, build (settings), faiss (version), identity (digest of all these), files (name → SHA-256).
-    """
-    faiss = _faiss()
-
-    names = Searcher(index, ids, metric).ids
-    about = {"content": content, "rows": len(names), "dim": index.d, "metric": metric, "kind": settings.kind_for(len(names))}
-    about |= {"build": settings.of_building(), "faiss": faiss.__version__} | ({"centred": True} if metric == "l2" else {})
-    with whole_folder(folder) as part:
-        faiss.write_index(index, str(part / "index.faiss"))
-        with open(part / "ids.npy", "wb") as file:
-            np.save(file, np.char.encode(names, "utf-8"), allow_pickle=False)
-        files = {name: of_file(part / name) for name in ("ids.npy", "index.faiss")}
-        about |= {"identity": of_json(about), "files": files}
-        write_json(part / "index.json", about)
-    return about
 
 
 def open_index(
@@ -260,7 +173,7 @@ def open_index(
         BadInput: there is no index (and nothing was recorded), or it was built for another metric.
         Altered: it was built from another space, or one of its files is missing, truncated or altered.
     """
-    faiss = _faiss()
+    faiss = faiss_here()
 
     folder = Path(folder)
     todo = "build the index anew"

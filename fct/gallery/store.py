@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from fct.errors import BadInput
-from fct.gallery import tables
+from fct.gallery import tables, trust
 from fct.gallery.state import TableState
 from fct.gallery.tables import Chosen
 
@@ -53,8 +53,8 @@ class Store:
     def snapshot(
         self, table: str, at: int | None = None, recorded: Mapping[str, str] = MappingProxyType({}), *, content: bool = True
     ) -> TableState:
-        """Version, rows, content digest and file digests of a table, now or at a Lance version; as :func:`fct.gallery.tables.snapshot`."""
-        return tables.snapshot(self.root, table, at, recorded, content=content)
+        """Version, rows, content digest and file digests of a table, now or at a Lance version; as :func:`fct.gallery.trust.snapshot`."""
+        return trust.snapshot(self.root, table, at, recorded, content=content)
 
     def compare(self, name: str, recorded: Mapping[str, str], ids: np.ndarray | None = None) -> None:
         """Refuse (:class:`~fct.errors.Damaged`) where a file of the table as it is now is not what was recorded of it.
@@ -64,14 +64,14 @@ class Store:
         """
         with tables.lance_errors(self.table_path(name)):
             wanted = {file: recorded[file] for file in self.files(name, ids) if file in recorded}
-            tables.compare(self.root, wanted, f"the table {name}")
+            trust.compare(self.root, wanted, f"the table {name}")
 
     def files(self, name: str, ids: np.ndarray | None = None) -> list[str]:
-        """Files that a table refers to now, relative to the gallery; as :func:`fct.gallery.tables.files_of`."""
+        """Files that a table refers to now, relative to the gallery; as :func:`fct.gallery.trust.files_of`."""
         path = self.table_path(name)
         dataset = tables.open_table(self.root, name)
         with tables.lance_errors(path):
-            return [file.relative_to(self.root).as_posix() for file in tables.files_of(dataset, path, ids)]
+            return [file.relative_to(self.root).as_posix() for file in trust.files_of(dataset, path, ids)]
 
     def has_version(self, name: str, version: int) -> bool:
         """Whether a table is there at this Lance version."""
@@ -83,11 +83,11 @@ class Store:
 
     def verify(self, state: TableState) -> None:
         """Refuse (:class:`NotPermitted`) when a file of the state is missing or altered; reads bytes only."""
-        tables.verify(self.root, state)
+        trust.verify(self.root, state)
 
     def verify_content(self, state: TableState) -> None:
         """Refuse (:class:`NotPermitted`) when the rows of the state's version are not those it was made from."""
-        tables.verify_content(self.root, state)
+        trust.verify_content(self.root, state)
 
     def raw(self, name: str, at: int | None = None) -> dict[str, np.ndarray]:
         """All columns of any table as they are stored (ψ packed), sorted by id."""

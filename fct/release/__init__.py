@@ -6,10 +6,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fct.release.folder import Release, open_release, problems, read_head, write, write_adopted
+    from fct.release.examining import open_release, problems
+    from fct.release.folder import Release, read_head
+    from fct.release.writing import write, write_adopted
 
 __all__ = ["Release", "open_release", "problems", "read_head", "write", "write_adopted"]
-PLACES = dict.fromkeys(__all__, "folder")
+PLACES = {
+    "Release": "folder",
+    "read_head": "folder",
+    "write": "writing",
+    "write_adopted": "writing",
+    "open_release": "examining",
+    "problems": "examining",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,8 @@ from fct.embedder.settings import EmbedderSettings
 from fct.embedder.training import train_embedder
 from fct.errors import BadInput
 from fct.program import programs
-from fct.release.folder import Release, write
+from fct.release.folder import Release
+from fct.release.writing import write
 from fct.sample import evaluation
 from fct.sample.pairs import POPULATIONS, Sample
 from fct.side.settings import SideSettings

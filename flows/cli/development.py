@@ -82,7 +82,7 @@ def embed(
 
     Example: fct embed --old build/releases/v1 --new build/releases/v2 --out build/embed
     """
-    from fct.release.folder import open_release
+    from fct.release.examining import open_release
     from fct.sample.pairs import write_pairs
     from registry.settings import read
 
@@ -105,13 +105,13 @@ def index(
     """
     from fct.arrays import digests
     from fct.arrays import vectors as files
-    from fct.gallery import index as indexes
+    from fct.gallery import indexing
     from registry.settings import read
 
     settings = read(params).index
     names = files.load(ids)
     rows = files.check("vectors", files.load(vectors), rows=len(names))
-    about = indexes.save(indexes.build(rows, metric, settings), names, out, digests.of_rows(names, vector=rows), settings, metric)
+    about = indexing.save(indexing.build(rows, metric, settings), names, out, digests.of_rows(names, vector=rows), settings, metric)
     say(f"{out}: {about['kind']} index of {about['rows']} rows")
 
 

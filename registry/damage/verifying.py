@@ -14,7 +14,7 @@ from fct import forward
 from fct.arrays.files import read_json
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery import index as indexes
-from fct.gallery import tables
+from fct.gallery import trust
 from fct.gallery.names import FEATURES, ITEMS
 from fct.release.folder import Release
 from registry.ledger import Entry
@@ -101,7 +101,7 @@ def _look(workspace: Workspace, entries: list[Entry]) -> Found:
     for tables_ in (*(one["tables"] for one in revisions), _first(entries)):
         for state in tables_.values():
             wanted |= state["files"]
-    for name, how in tables.different(workspace.gallery.root, wanted).items():
+    for name, how in trust.different(workspace.gallery.root, wanted).items():
         table = name.partition(".lance/")[0]
         cure = CURE if irreparable(workspace, table, name) else REPAIR
         found.details.append(Damage("table", table, name, f"a file of the gallery {how}: {name}; {cure}"))

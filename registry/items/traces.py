@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from fct.arrays.vectors import normalise
 from fct.errors import FctError
-from fct.gallery import tables
+from fct.gallery import tables, trust
 from fct.gallery.gallery import Gallery
 
 SHORT = 6  # bytes; a shorter id is found by chance in any file
@@ -152,7 +152,7 @@ def _asked(table: Path, ids: np.ndarray) -> tuple[set[Path], bool]:
     files, holds = set[Path](), False
     try:
         for version in tables.versions(root, name):
-            files |= set(tables.files_of(tables.open_table(root, name, version), table))
+            files |= set(trust.files_of(tables.open_table(root, name, version), table))
             holds = holds or bool(np.isin(Gallery(root).table_ids(name, version), ids).any())
     except FctError:
         return set(), False

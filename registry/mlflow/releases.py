@@ -197,7 +197,7 @@ class Releases:
         Raises:
             BadInput: a piece of the contract is missing, by name. Unreachable: MLflow cannot be reached.
         """
-        from fct.release.folder import open_release
+        from fct.release.examining import open_release
 
         release = open_release(folder)
         for version in self.versions():
@@ -219,7 +219,7 @@ class Releases:
 
     def would_become(self, folder: str | Path) -> int:
         """The number that :meth:`register` would give a release folder, after the same checks; nothing is written."""
-        from fct.release.folder import open_release
+        from fct.release.examining import open_release
 
         digest = open_release(folder).digest()
         versions = self.versions()
@@ -360,7 +360,7 @@ class Releases:
         """
         from mlflow.exceptions import MlflowException
 
-        from fct.release.folder import problems
+        from fct.release.examining import problems
 
         version = self.version(number)
         try:
@@ -377,7 +377,7 @@ class Releases:
         Raises:
             Altered: it is not the one that was registered.
         """
-        from fct.release.folder import open_release
+        from fct.release.examining import open_release
 
         version = self.version(number)
         folder = self.folder_of(number)

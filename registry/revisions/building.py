@@ -21,6 +21,7 @@ from fct.arrays import digests
 from fct.arrays.files import read_json, read_object
 from fct.errors import Altered, BadInput
 from fct.gallery import index as indexes
+from fct.gallery import indexing
 from fct.gallery.gallery import Gallery
 from fct.gallery.names import BACKFILLED, FEATURES, SpaceRows, features_name
 from fct.gallery.state import TableState
@@ -83,7 +84,7 @@ def pin(workspace: Workspace, version: int, space: str, release: Release, forwar
     about = _whole_index(folder, release.metric, content, _recorded_index(workspace, folder))
     if about is None:
         rows = workspace.gallery.read_space(space, at=states[space].version)
-        about = indexes.save(indexes.build(rows.vectors, release.metric, settings), rows.ids, folder, content, settings, release.metric)
+        about = indexing.save(indexing.build(rows.vectors, release.metric, settings), rows.ids, folder, content, settings, release.metric)
     return {
         "format": formats.REVISION,
         "release": version,

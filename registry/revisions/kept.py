@@ -15,7 +15,8 @@ from typing import Any
 
 from fct.arrays.files import whole_folder
 from fct.errors import Altered, BadInput, FctError, NotPermitted
-from fct.release.folder import FILES, Release, open_release
+from fct.release.examining import open_release
+from fct.release.folder import FILES, Release
 from registry.ledger import flush
 from registry.mlflow import places
 from registry.revisions.history import latest

@@ -33,11 +33,12 @@ from fct.errors import BadInput
 from fct.forward.fitting import fit_network, steps_of
 from fct.forward.rows import pairs_of
 from fct.forward.settings import CLOSED
-from fct.gallery import index as indexes
+from fct.gallery import indexing
 from fct.gallery.gallery import Gallery
 from fct.program import programs
 from fct.release import preview
-from fct.release.folder import Release, open_release
+from fct.release.examining import open_release
+from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
 from fct.search import coverage
 from registry.revisions import kept
@@ -367,7 +368,7 @@ def _index(workspace: Workspace, new: Release, natives: list[int], found: Plan) 
     chosen = np.sort(np.random.default_rng(0).permutation(ids)[:INDEXED])
     phi = np.concatenate([batch.phi for batch in gallery.features(natives[0], ids=chosen)]).astype(np.float32)
     turned = phi @ np.random.default_rng(0).normal(size=(phi.shape[1], new.dim)).astype(np.float32)
-    build = timed(lambda: indexes.build(turned, new.metric, replace(settings, kind=kind)))
+    build = timed(lambda: indexing.build(turned, new.metric, replace(settings, kind=kind)))
     growth = np.log(max(rows, 2)) / np.log(max(len(turned), 2)) if kind == "hnsw" else 1.0
     digest = timed(lambda: gallery.snapshot("items"))
     found.steps.append(("index", build * rows / len(turned) * growth + 3 * digest, f"{kind} of {rows} rows, digests"))

@@ -12,7 +12,7 @@ from fct import forward
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.gallery import index as indexes
-from fct.release.folder import open_release
+from fct.release.examining import open_release
 from fct.sample import evaluation, pairs
 from registry.settings import Settings
 from registry.upgrades.fitting import copies_of, fit_closed

@@ -92,7 +92,7 @@ def deliver(project: Project) -> None:
     from fct.datasets.manifest import read_manifest
     from fct.device import pick
     from fct.program import programs
-    from fct.release.folder import open_release
+    from fct.release.examining import open_release
 
     out = project.folder / "foreign"
     out.mkdir()

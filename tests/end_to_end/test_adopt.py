@@ -16,7 +16,7 @@ from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.device import pick
 from fct.program import programs
-from fct.release.folder import open_release
+from fct.release.examining import open_release
 from registry.revisions.history import latest
 from tests.end_to_end.conftest import Project
 from tests.end_to_end.test_damage import data_file, flipped

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from fct.errors import BadInput, NotPermitted
-from fct.gallery.index import Searcher, build, open_index, recall, save
+from fct.gallery.index import Searcher, open_index, recall
+from fct.gallery.indexing import build, save
 from fct.gallery.settings import IndexSettings
 
 SMALL = {"kind": "auto", "flat_below": 1000, "hnsw_m": 16, "ef_construction": 100, "ef_search": 64}

@@ -15,7 +15,8 @@ from fct.arrays.files import write_json
 from fct.errors import Damaged, NotPermitted, OperationFailed
 from fct.gallery.names import NATIVE
 from fct.gallery.state import TableState
-from fct.release.folder import Release, write_adopted
+from fct.release.folder import Release
+from fct.release.writing import write_adopted
 from registry.damage import repairing, verifying
 from registry.items import retention
 from registry.mlflow import places

@@ -7,6 +7,7 @@ import pytest
 
 from fct.errors import BadInput, NotPermitted
 from fct.gallery import index as indexes
+from fct.gallery import indexing
 from fct.gallery.settings import IndexSettings
 from registry.revisions.serving import Serving
 from registry.upgrades import rehearsal
@@ -28,7 +29,7 @@ class Shelf:
         self.write(self.rows)
 
     def write(self, rows):
-        indexes.save(indexes.build(rows, "cosine", FLAT), self.ids, self.folder, "content", FLAT, "cosine")
+        indexing.save(indexing.build(rows, "cosine", FLAT), self.ids, self.folder, "content", FLAT, "cosine")
 
     def open(self, revision):
         searcher = indexes.open_index(self.folder, "cosine", "content")
