@@ -25,6 +25,7 @@ from fct.arrays import columns, digests, vectors
 from fct.errors import BadInput, FctError
 from fct.program import graph, operators
 from fct.program import programs as program
+from fct.release.folder import FILES, HEAD, PICTURE
 from fct.sample import pairs
 from fct.sample.delivered import read_rows
 from fct.sample.settings import EmbedSettings
@@ -89,7 +90,7 @@ def folder(honest: Path, tmp_path: Path) -> Path:
 
 def say(folder: Path, **changes: Any) -> None:
     about = json.loads((folder / "release.json").read_text())
-    about["files"] = {name: digests.of_file(folder / name) for name in release.FILES[:2] + release.FILES[3:] if (folder / name).exists()}
+    about["files"] = {name: digests.of_file(folder / name) for name in FILES[:2] + FILES[3:] if (folder / name).exists()}
     (folder / "release.json").write_text(json.dumps(about | changes))
 
 
@@ -110,7 +111,7 @@ def test_a_program_that_mixes_images_in_larger_batches_only_does_not_reach_a_ver
     assert not (tmp_path / "pairs").exists()
 
 
-@pytest.mark.parametrize("piece", [release.HEAD, release.PICTURE])
+@pytest.mark.parametrize("piece", [HEAD, PICTURE])
 def test_a_file_without_a_digest_is_no_part_of_a_release(piece: str, folder: Path) -> None:
     """What the release's digest does not hold could be exchanged after the approval."""
     say(folder)
@@ -123,7 +124,7 @@ def test_a_file_without_a_digest_is_no_part_of_a_release(piece: str, folder: Pat
 
 def test_a_release_that_says_it_is_adopted_brings_no_files(tmp_path: Path) -> None:
     made = release.write_adopted(tmp_path / "v1", dim=5, side_bits=[8], metric="cosine", normalised=False, content="x", canary_ids=["c"])
-    save_file({"weight": np.ones((2, 5), np.float32), "bias": np.ones(2, np.float32)}, made.folder / release.HEAD)
+    save_file({"weight": np.ones((2, 5), np.float32), "bias": np.ones(2, np.float32)}, made.folder / HEAD)
     assert release.problems(made.folder)
 
 

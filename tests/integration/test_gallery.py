@@ -13,6 +13,7 @@ from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
 from fct.gallery import tables
 from fct.gallery.gallery import Gallery
 from fct.gallery.names import forward_origin, space_name
+from fct.gallery.state import TableState
 from fct.side import codes
 
 PRINT = "a" * 64
@@ -317,7 +318,7 @@ def test_a_pinned_version_reads_as_it_was(gallery):
         assert gallery.snapshot(name, at=state.version) == state
         gallery.verify(state)
         gallery.verify_content(state)
-        assert state.TableState.from_json(state.to_json()) == state
+        assert TableState.from_json(state.to_json()) == state
     for name in gallery.tables():
         gallery.verify(gallery.snapshot(name))
 

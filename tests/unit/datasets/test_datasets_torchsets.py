@@ -83,7 +83,7 @@ def fashion_mnist(tmp_path):
     for name, each, seed in (("train", 8, 0), ("t10k", 2, 1)):
         (raw / f"{name}-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx(noise(10 * each, 28, 28, seed=seed))))
         (raw / f"{name}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(idx(np.arange(10 * each) % 10)))
-    return raw.parents[2]
+    return raw.parents[1]
 
 
 def read_all(settings, out):

@@ -9,7 +9,7 @@ from fct import embedder, side
 from fct.errors import BadInput
 from fct.program import programs as program
 from fct.sample.comparison import Thumbnail as Stored
-from fct.side import codes, ssl
+from fct.side import coders, codes, ssl
 from fct.side.settings import KINDS, SideSettings
 
 SETTINGS = SideSettings(
@@ -34,13 +34,13 @@ def prepare(settings, seed=0):
 def test_nt_xent_is_that_of_a_naive_double_loop(n, temperature):
     rng = np.random.default_rng(n)
     first, second = rng.normal(size=(2, n, 5))
-    found = side.nt_xent(torch.from_numpy(first), torch.from_numpy(second), temperature)
+    found = ssl.nt_xent(torch.from_numpy(first), torch.from_numpy(second), temperature)
     assert float(found) == pytest.approx(oracles.nt_xent(first, second, temperature), rel=1e-9)
 
 
 def test_nt_xent_is_smaller_when_the_views_of_an_image_agree():
     x, y = torch.randn(2, 8, 5, generator=torch.Generator().manual_seed(0))
-    assert side.nt_xent(x, x, 0.2) < side.nt_xent(x, y, 0.2)
+    assert ssl.nt_xent(x, x, 0.2) < ssl.nt_xent(x, y, 0.2)
 
 
 def naive_vicreg(first, second, invariance, variance, covariance):
@@ -64,13 +64,13 @@ def naive_vicreg(first, second, invariance, variance, covariance):
 def test_vicreg_is_that_of_naive_loops(n, dims, scale, weights):
     first, second = scale * np.random.default_rng(n).normal(size=(2, n, dims))
     names = ("invariance", "variance", "covariance")
-    found = side.vicreg(torch.from_numpy(first), torch.from_numpy(second), **dict(zip(names, weights, strict=True)))
+    found = ssl.vicreg(torch.from_numpy(first), torch.from_numpy(second), **dict(zip(names, weights, strict=True)))
     assert float(found) == pytest.approx(naive_vicreg(first, second, *weights), rel=1e-9)
 
 
 def test_vicregs_own_weights_are_25_25_1():
     first, second = np.random.default_rng(0).normal(size=(2, 5, 3))
-    found = side.vicreg(torch.from_numpy(first), torch.from_numpy(second))
+    found = ssl.vicreg(torch.from_numpy(first), torch.from_numpy(second))
     assert float(found) == pytest.approx(naive_vicreg(first, second, 25, 25, 1), rel=1e-9)
 
 
@@ -93,7 +93,7 @@ def test_an_encoder_learns_to_tell_images_apart_whatever_the_view(train):
 def test_the_projection_is_a_pca_up_to_sign():
     rng = np.random.default_rng(0)
     maps = rng.normal(size=(50, 12)) @ rng.normal(size=(12, 12)) + 3
-    found = side.fit_projection(maps, 4)
+    found = coders.fit_projection(maps, 4)
     centred = maps - maps.mean(axis=0)
     _, _, wanted = np.linalg.svd(centred, full_matrices=False)
     cosines = np.abs((found.components.numpy() * wanted[:4].T).sum(axis=0))
@@ -104,13 +104,13 @@ def test_the_projection_is_a_pca_up_to_sign():
 
 def test_signs_are_settled_so_that_the_same_maps_give_the_same_codes():
     maps = np.random.default_rng(1).normal(size=(30, 5))
-    components = side.fit_projection(maps, 5).components.numpy()
+    components = coders.fit_projection(maps, 5).components.numpy()
     assert (components[np.abs(components).argmax(axis=0), np.arange(5)] > 0).all()
 
 
 def test_codes_are_int8_symmetric_and_use_the_range():
     maps = np.random.default_rng(0).normal(size=(500, 6)).astype(np.float32)
-    projection = side.fit_projection(maps, 3)
+    projection = coders.fit_projection(maps, 3)
     codes = projection(torch.from_numpy(maps))
     assert codes.dtype == torch.int8 and codes.shape == (500, 3)
     assert codes.abs().max() == 127 and (codes.float().abs().amax(dim=0) > 120).all()
@@ -120,7 +120,7 @@ def test_codes_are_int8_symmetric_and_use_the_range():
 
 def test_codes_times_steps_are_the_projected_maps_to_half_a_step():
     maps = np.random.default_rng(2).normal(size=(200, 6)).astype(np.float32)
-    projection = side.fit_projection(maps, 6)
+    projection = coders.fit_projection(maps, 6)
     exact = (torch.from_numpy(maps) - projection.mean) @ projection.components
     codes = projection(torch.from_numpy(maps))
     inside = codes.abs() < 127
@@ -128,14 +128,14 @@ def test_codes_times_steps_are_the_projected_maps_to_half_a_step():
 
 
 def test_maps_that_never_vary_do_not_divide_by_zero():
-    codes = side.fit_projection(np.ones((20, 5)), 3)(torch.ones(2, 5))
+    codes = coders.fit_projection(np.ones((20, 5)), 3)(torch.ones(2, 5))
     assert codes.abs().sum() == 0
 
 
 def test_too_little_to_project_is_refused():
     for shape in ((5, 20), (20, 5)):
         with pytest.raises(BadInput, match="at least 6 images and map values"):
-            side.fit_projection(np.ones(shape), 6)
+            coders.fit_projection(np.ones(shape), 6)
 
 
 def test_a_map_is_flattened_with_its_layout():
@@ -182,7 +182,7 @@ def test_unknown_repeated_or_no_kinds_are_refused(kinds):
 @pytest.mark.parametrize("bits", [4, 2, 1])
 def test_codes_of_few_bits_stay_in_their_range_use_it_and_stand_for_the_middle_of_their_cell(bits):
     maps = np.random.default_rng(0).normal(size=(2000, 6)) * [1, 2, 3, 4, 5, 6]
-    projection = side.fit_projection(maps, 3, bits)
+    projection = coders.fit_projection(maps, 3, bits)
     maps = torch.from_numpy(maps).float()
     found = projection(maps)
     half = 2 ** (bits - 1)
@@ -199,7 +199,7 @@ def test_codes_of_few_bits_stay_in_their_range_use_it_and_stand_for_the_middle_o
 def test_the_steps_of_few_bits_lose_less_than_any_fixed_percentile():
     maps = np.random.default_rng(3).laplace(size=(2000, 4)) * [1, 2, 3, 4]
     for bits in (4, 2, 1):
-        projection = side.fit_projection(maps, 4, bits)
+        projection = coders.fit_projection(maps, 4, bits)
         exact = ((torch.from_numpy(maps).float() - projection.mean) @ projection.components).numpy()
 
         def lost(step, exact=exact, bits=bits):
@@ -214,12 +214,12 @@ def test_the_steps_of_few_bits_lose_less_than_any_fixed_percentile():
 def test_eight_bits_keep_the_percentile_and_bits_may_differ_by_component():
     maps = np.random.default_rng(0).normal(size=(300, 6)) * [9, 5, 3, 1, 1, 1]
     exact = torch.from_numpy(maps) - torch.from_numpy(maps).mean(dim=0)
-    eight = side.fit_projection(maps, 3)
+    eight = coders.fit_projection(maps, 3)
     wanted = torch.quantile((exact @ eight.components.double()).abs(), 0.999, dim=0) / 127
     torch.testing.assert_close(eight.step.double(), wanted, rtol=1e-5, atol=0)
     given = codes.bits_per_component(np.array([81.0, 25, 9]), 9)
     assert given.tolist() == [4, 3, 2]
-    found = side.fit_projection(maps, 3, given.tolist())(torch.from_numpy(maps).float()).numpy()
+    found = coders.fit_projection(maps, 3, given.tolist())(torch.from_numpy(maps).float()).numpy()
     assert found.min(axis=0).tolist() == [-8, -4, -2] and found.max(axis=0).tolist() == [7, 3, 1]
     assert codes.pack(found, given).shape == (300, 2)
 
@@ -234,10 +234,10 @@ def test_bits_shared_out_by_variance_lose_less_of_the_map_than_equal_ones():
         back = ((projection(x) + middle) * projection.step) @ projection.components.T + projection.mean
         return float(((back - x) ** 2).sum() / ((x - projection.mean) ** 2).sum())
 
-    filled, given = side.fit_water_filled(maps, 32)
+    filled, given = coders.fit_water_filled(maps, 32)
     assert given.sum() == 32 and (np.diff(given) <= 0).all() and given.min() >= 1
     assert codes.pack(filled(torch.from_numpy(maps).float()).numpy(), given).shape == (600, 4)
-    assert lost(filled, given) < 0.9 * min(lost(side.fit_projection(maps, 32 // bits, bits), bits) for bits in (8, 4, 2))
+    assert lost(filled, given) < 0.9 * min(lost(coders.fit_projection(maps, 32 // bits, bits), bits) for bits in (8, 4, 2))
 
 
 @pytest.mark.parametrize(("bits", "dims"), [(4, 6), (2, 8), (1, (8, 4))])
@@ -260,7 +260,7 @@ def test_a_thumbnail_shows_what_the_stored_thumbnail_of_the_comparison_shows(bit
     with torch.inference_mode():
         _, psi = prepare(settings)(torch.from_numpy(x))
     assert psi.shape == (5, side_of**2) and int(psi.min()) >= -(2 ** (bits - 1)) and int(psi.max()) < 2 ** (bits - 1)
-    shown = side.enlarge(psi.numpy(), bits, 16)
+    shown = coders.enlarge(psi.numpy(), bits, 16)
     wanted = Stored(side_of, bits).apply(x)
     assert shown.shape == wanted.shape and shown.dtype == np.uint8
     # a grey that lies between two levels may go either way
@@ -271,9 +271,9 @@ def test_white_and_black_survive_every_thumbnail():
     x = np.full((2, 1, 16, 16), 255, dtype=np.uint8)
     x[1] = 0
     for bits in (8, 4, 2, 1):
-        thumbnail = side.Thumbnail(4, bits)(1 - torch.from_numpy(x).float() / 255)
+        thumbnail = coders.Thumbnail(4, bits)(1 - torch.from_numpy(x).float() / 255)
         assert thumbnail[0].unique().tolist() == [-(2 ** (bits - 1))] and thumbnail[1].unique().tolist() == [2 ** (bits - 1) - 1]
-        assert np.array_equal(side.enlarge(thumbnail.numpy(), bits, 16), x)
+        assert np.array_equal(coders.enlarge(thumbnail.numpy(), bits, 16), x)
 
 
 def test_a_program_of_every_kind_exports_and_gives_the_same_codes(tmp_path):
