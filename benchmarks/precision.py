@@ -84,7 +84,7 @@ def quality() -> dict[str, Any]:
     from fct.release.examining import open_release
     from fct.sample import evaluation
     from fct.sample.pairs import load_sample
-    from registry.settings import read
+    from registry.params import read
     from registry.upgrades.fitting import fit_pairs
 
     folder, settings = ROOT / "build/embed", read(ROOT / "params.yaml")

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fct.search.intervals import Estimate
-from registry.settings import read
+from registry.params import read
 from registry.verdicts.gates import decide, worst_class, worst_groups
 from registry.verdicts.settings import GateSettings
 

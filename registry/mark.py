@@ -21,7 +21,7 @@ _TAG = re.compile(r"(\d{1,18}) ([0-9a-f]{64}) ([0-9a-f]{64})", re.ASCII)
 
 @dataclass(frozen=True, order=True)
 class Mark:
-    """A ledger entry: its number, and its digest (:attr:`registry.ledger.Entry.digest`)."""
+    """A ledger entry: its number, and its digest (:attr:`registry.entry.Entry.digest`)."""
 
     number: int
     digest: str

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry import running
-from registry import settings as settings_module
+from registry.params import read
 from registry.settings import Settings
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Workspace:
 def open_workspace(params: str | Path = "params.yaml") -> Workspace:
     """Read params.yaml and point every tool at the workspace (telemetry off, nothing in the home directory)."""
     path = Path(params)
-    settings = settings_module.read(path)
+    settings = read(path)
     workspace = Workspace(path.absolute(), settings)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)

@@ -33,7 +33,7 @@ from fct.gallery import indexing
 from fct.gallery.names import Batch
 from fct.sample import adopted, pairs
 from fct.side import picture
-from registry.settings import read
+from registry.params import read
 from registry.steps import RECIPES
 from registry.upgrades import fitting
 from registry.upgrades.maker import Maker

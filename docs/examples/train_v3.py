@@ -22,7 +22,7 @@ from fct.datasets.manifest import read_manifest
 from fct.device import use_threads
 from fct.embedder.training import train_embedder
 from fct.sample.making import measure
-from registry.settings import read
+from registry.params import read
 
 DATA, OUT = Path("build/data"), Path("build/releases/v3")
 NETWORKS = (  # loss, seed, splits; chosen on the evaluation sample, as a team would

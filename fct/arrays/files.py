@@ -102,3 +102,13 @@ def read_object(path: str | Path, *keys: str) -> dict[str, Any]:
             "a file holds something else", wanted=f"an object with {', '.join(keys)}".removesuffix(" with "), got=got, where=path
         )
     return found
+
+
+def flush(path: Path) -> None:
+    """Wait until a file, or a folder's list of names, is on the disk: success is reported only for what outlives a power cut."""
+    with disk_errors(path):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

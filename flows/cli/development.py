@@ -25,7 +25,7 @@ def data(
     Example: fct data --out build/data
     """
     from fct.datasets.stage import prepare
-    from registry.settings import read
+    from registry.params import read
 
     settings = read(params)
     summary = prepare(settings.data, out, npm_cache)
@@ -48,7 +48,7 @@ def train(
     """
     from fct.errors import BadInput
     from fct.sample.making import make_release
-    from registry.settings import read
+    from registry.params import read
 
     settings = read(params)
     set_threads(settings)
@@ -84,7 +84,7 @@ def embed(
     """
     from fct.release.examining import open_release
     from fct.sample.pairs import write_pairs
-    from registry.settings import read
+    from registry.params import read
 
     settings = read(params)
     set_threads(settings)
@@ -106,7 +106,7 @@ def index(
     from fct.arrays import digests
     from fct.arrays import vectors as files
     from fct.gallery import indexing
-    from registry.settings import read
+    from registry.params import read
 
     settings = read(params).index
     names = files.load(ids)
@@ -130,7 +130,7 @@ def validate(
 
     Example: see dvc.yaml, stage validate
     """
-    from registry.settings import read
+    from registry.params import read
     from registry.upgrades.validate import validate_sample
 
     settings = read(params)

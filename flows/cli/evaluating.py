@@ -223,7 +223,7 @@ def _pairs(pairs: Path, transformed: Path | None, metric: str, out: Path | None,
     from fct.errors import BadInput
     from fct.sample import evaluation
     from fct.sample.pairs import load_sample
-    from registry.settings import read
+    from registry.params import read
 
     if transformed is None or out is None:
         raise BadInput("--pairs needs --transformed and --out")

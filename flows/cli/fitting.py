@@ -61,7 +61,7 @@ def fit(
 
     settings = None
     if params is not None:
-        from registry.settings import read as read_settings
+        from registry.params import read as read_settings
 
         project = read_settings(params)
         settings = project.fit

@@ -199,7 +199,7 @@ def rollback(
     Example: fct rollback --by ana --why "customers complain"
     """
     from registry.decisions import rollback as back
-    from registry.ledger import Entry
+    from registry.entry import Entry
 
     ws = workspace(params)
 

@@ -42,7 +42,7 @@ def status(
         _verify(params, images, json)
         return
     from fct.errors import OperationFailed
-    from registry import ledger, running
+    from registry import entry, running
     from registry.mlflow import seen
     from registry.revisions import alarm, heads
     from registry.versions import facts, look
@@ -84,8 +84,8 @@ def status(
     if known is not None:
         how = "its store has not changed since" if known.stamp is not None and not away else "`fct status --fresh` asks it again"
         lines.append(f"  MLflow was asked {_ago(known.at)} s ago; {how}")
-    if (since := ledger.owed(ws.ledger.entries())) is not None:
-        lines.append(f"  owed since ledger entry {since}: {ledger.REPORTS} may name purged items; `fct reconcile --once` does it")
+    if (since := entry.owed(ws.ledger.entries())) is not None:
+        lines.append(f"  owed since ledger entry {since}: {entry.REPORTS} may name purged items; `fct reconcile --once` does it")
     deleted = [] if away else facts.deleted(ws, said.versions)
     lines += [f"  {sentence}" for sentence in deleted]
     if serving is not None and not away and not deleted and said.champion != serving["release"]:

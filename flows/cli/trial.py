@@ -57,7 +57,7 @@ def try_(
     from fct.arrays.files import whole_file
     from fct.arrays.given import place
     from fct.release.folder import read_head
-    from fct.sample import trial as trials
+    from fct.sample import trying
     from fct.search import copies
     from registry.report import trial as report
     from registry.report import trial_page
@@ -66,7 +66,7 @@ def try_(
     arrays, left = read({"old": old, "new": new, "side": side, "labels": labels, "sources": sources, "ids": ids}, skip_bad)
     walked = trial_page.admitted(images, root or ()) if images is not None else None
     files = trial_page.pictures(images, len(arrays["old"]), arrays.get("ids"), walked) if images is not None else None
-    found = trials.run(
+    found = trying.run(
         **arrays,
         head=read_head(head) if head is not None else None,
         metric=metric,

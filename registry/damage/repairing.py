@@ -24,8 +24,8 @@ from fct.gallery import fragments
 from fct.gallery.names import FEATURES, SPACE, features_name
 from registry.damage.remaking import Features, Images, compare, from_images, write
 from registry.damage.verifying import Damage, irreparable, served, verify_all, waiting
+from registry.entry import Entry
 from registry.items.retention import alone, drop
-from registry.ledger import Entry
 from registry.revisions import kept
 from registry.revisions.building import masked, pin, states_of
 from registry.revisions.entering import enter

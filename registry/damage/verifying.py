@@ -17,7 +17,7 @@ from fct.gallery import index as indexes
 from fct.gallery import trust
 from fct.gallery.names import FEATURES, ITEMS
 from fct.release.folder import Release
-from registry.ledger import Entry
+from registry.entry import Entry
 from registry.revisions import alarm, kept
 from registry.revisions.history import Revision, latest, left_behind
 from registry.versions.facts import void

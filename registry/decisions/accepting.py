@@ -13,7 +13,7 @@ from typing import Any
 from fct.errors import BadInput, FctError
 from registry import lock
 from registry.decisions.rollback import current_of
-from registry.ledger import Entry, stands
+from registry.entry import Entry, stands
 from registry.mark import of_tag
 from registry.revisions import kept
 from registry.revisions.building import pin

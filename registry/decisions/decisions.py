@@ -13,8 +13,8 @@ from fct.arrays import digests
 from fct.arrays.files import read_object
 from fct.errors import Altered, LockHeld, NotPermitted
 from registry import formats, lock
+from registry.entry import Entry, approved_verdict, decided
 from registry.formats import unreadable_is_altered
-from registry.ledger import Entry, approved_verdict, decided
 from registry.mlflow import seen
 from registry.revisions import alarm
 from registry.revisions.entering import enter

@@ -19,8 +19,8 @@ from fct.gallery.gallery import Gallery
 from fct.gallery.state import TableState
 from registry import formats, lock
 from registry.decisions.decisions import read_verdict, record
+from registry.entry import Entry, approved_verdict, decided
 from registry.formats import unreadable_is_altered
-from registry.ledger import Entry, approved_verdict, decided
 from registry.revisions import alarm, building, heads, kept, names
 from registry.revisions.building import champion_rows, pin, verify
 from registry.revisions.entering import enter

@@ -11,8 +11,8 @@ import numpy as np
 
 from fct.errors import BadInput, Damaged, NotPermitted
 from registry import lock
+from registry.entry import Entry
 from registry.formats import unreadable_is_altered
-from registry.ledger import Entry
 from registry.revisions import alarm, kept
 from registry.revisions.building import masked, pin, still_theirs, verify
 from registry.revisions.entering import enter

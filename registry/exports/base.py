@@ -17,7 +17,7 @@ from fct.arrays.files import whole_file
 from fct.arrays.vectors import normalise
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.state import TableState
-from registry.ledger import Entry
+from registry.entry import Entry
 from registry.revisions import kept
 from registry.revisions.building import still_theirs
 from registry.revisions.history import Revision, latest

@@ -25,9 +25,9 @@ from fct.release.folder import Release
 from fct.sample import evaluation, pairs
 from fct.search import metrics, order
 from registry import lock
+from registry.entry import Entry
 from registry.images import Arrival, admitted
 from registry.items.deletion import finish
-from registry.ledger import Entry
 from registry.revisions import alarm, kept, names
 from registry.revisions.building import pin
 from registry.revisions.entering import enter

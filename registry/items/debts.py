@@ -15,7 +15,7 @@ from typing import Any
 from fct.arrays.files import read_json, whole_file
 from fct.errors import BadInput, LockHeld, OperationFailed
 from registry import lock
-from registry.ledger import REPORTS, owed
+from registry.entry import REPORTS, owed
 from registry.report.review import plain
 from registry.revisions.entering import enter
 from registry.workspace import Workspace

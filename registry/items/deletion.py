@@ -18,9 +18,9 @@ import numpy as np
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import lock
+from registry.entry import Entry
 from registry.items import debts, forgetting, traces
 from registry.items.retention import alone, drop
-from registry.ledger import Entry
 from registry.revisions import alarm, kept
 from registry.revisions.building import masked, pin, verify
 from registry.revisions.entering import enter

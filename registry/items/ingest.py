@@ -20,10 +20,10 @@ from fct.gallery.names import Ingested
 from fct.program import programs
 from fct.release.folder import Release
 from registry import lock
+from registry.entry import Entry
 from registry.images import Arrival
 from registry.items.arrivals import declared, find
 from registry.items.deletion import finish
-from registry.ledger import Entry
 from registry.revisions import alarm, kept
 from registry.revisions.building import pin, states_of
 from registry.revisions.entering import enter

@@ -24,7 +24,7 @@ from fct.errors import BadInput, OperationFailed
 from fct.gallery import tables
 from fct.gallery.names import SPACE
 from registry import lock
-from registry.ledger import Entry
+from registry.entry import Entry
 from registry.revisions import alarm, names
 from registry.revisions.entering import enter
 from registry.revisions.history import Revision, before, latest

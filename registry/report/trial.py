@@ -15,6 +15,7 @@ from fct.sample import agreement
 from fct.sample import trial as trials
 from fct.sample.evaluation import as_json
 from fct.sample.trial import Trial
+from fct.sample.trying import RANDOM_ORDERS
 from fct.search import copies
 from fct.search.intervals import FEWEST, Estimate
 from registry.report.review import INFINITE, interval, number
@@ -337,7 +338,7 @@ def done(trial: Trial) -> str:
     same += "".join(f" {sentence}." for sentence in copies.warnings(0.0, doubtful=g["doubtful"]))
     units = f" {g['sources']:,} sources were never split, and a query's own source is hidden from it." if g["sources"] else ""
     curve = (
-        f" Backfilling curves: {trial.backfill.values[f'shipped_{trial.metrics[-1]}'].shape[1]:,} queries, {trials.RANDOM_ORDERS} random orders."
+        f" Backfilling curves: {trial.backfill.values[f'shipped_{trial.metrics[-1]}'].shape[1]:,} queries, {RANDOM_ORDERS} random orders."
         if trial.backfill
         else ""
     )

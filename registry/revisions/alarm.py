@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput, Damaged, FctError, NotPermitted
-from registry.ledger import Entry
+from registry.entry import Entry
 from registry.workspace import Workspace
 
 if TYPE_CHECKING:

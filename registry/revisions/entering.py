@@ -9,8 +9,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from fct.arrays.files import flush
 from fct.errors import OperationFailed
-from registry.ledger import Entry, flush
+from registry.entry import Entry
 from registry.revisions import alarm, kept, names
 from registry.revisions.history import Revision, latest
 from registry.workspace import Workspace

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry.ledger import stands
+from registry.entry import stands
 from registry.mark import Mark, of_tag, to_tag
 from registry.workspace import Workspace
 

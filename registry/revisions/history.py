@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from registry.ledger import Entry
+from registry.entry import Entry
 
 Revision = dict[str, Any]
 

@@ -13,11 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fct.arrays.files import whole_folder
+from fct.arrays.files import flush, whole_folder
 from fct.errors import Altered, BadInput, FctError, NotPermitted
 from fct.release.examining import open_release
 from fct.release.folder import FILES, Release
-from registry.ledger import flush
 from registry.mlflow import places
 from registry.revisions.history import latest
 from registry.workspace import Workspace

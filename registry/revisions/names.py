@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fct.errors import NotPermitted
-from registry.ledger import Entry
+from registry.entry import Entry
 from registry.workspace import Workspace
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from fct.arrays import digests
 from fct.arrays.files import read_json
 from fct.errors import BadInput, NotPermitted
-from registry.ledger import Entry, approved_verdict, decided
+from registry.entry import Entry, approved_verdict, decided
 from registry.mlflow.releases import Version
 from registry.revisions import names
 from registry.verdicts.verdict import digest_of

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from registry.settings import read
+from registry.params import read
 from registry.verdicts.gates import _index_faithful
 from tests.end_to_end.conftest import REPOSITORY
 

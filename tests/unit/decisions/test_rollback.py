@@ -6,7 +6,7 @@ import pytest
 
 from fct.errors import BadInput
 from registry.decisions.rollback import done
-from registry.ledger import Entry
+from registry.entry import Entry
 
 
 def told(*switches: int) -> list[Entry]:

@@ -13,9 +13,9 @@ import pytest
 from fct.errors import FctError, LockHeld
 from fct.gallery import tables
 from fct.gallery.state import TableState
-from registry import lock, settings
+from registry import lock, params
+from registry.entry import Entry
 from registry.items import retention
-from registry.ledger import Entry
 from registry.revisions import names
 from registry.revisions.history import before
 from registry.workspace import Workspace
@@ -28,7 +28,7 @@ class World:
     """A workspace with two releases that have served, without programs and MLflow: real tables, a real ledger, real locks."""
 
     def __init__(self, folder: Path) -> None:
-        self.workspace = Workspace(folder / "params.yaml", settings.read(REPOSITORY / "params.yaml"))
+        self.workspace = Workspace(folder / "params.yaml", params.read(REPOSITORY / "params.yaml"))
         self.gallery, self.ledger, self.count = self.workspace.gallery, self.workspace.ledger, 0
         self.arrive()
         self.serve("promote", 1, "spaces/v1-native")

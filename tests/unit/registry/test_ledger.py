@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from fct.arrays import digests
 from fct.errors import BadInput, NotPermitted, OperationFailed
 from registry import formats
-from registry.ledger import DECISIONS, REVISIONS, Entry, Ledger, Overtaken, follows
+from registry.entry import DECISIONS, REVISIONS, Entry, follows
+from registry.ledger import Ledger, Overtaken
 from registry.mark import Mark, of_tag, to_tag
 
 ROOT = Path(__file__).parents[3]

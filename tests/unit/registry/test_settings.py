@@ -8,7 +8,7 @@ import yaml
 
 from fct.errors import BadInput
 from registry.mlflow.releases import plain_name
-from registry.settings import ADDED, read
+from registry.params import ADDED, read
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 

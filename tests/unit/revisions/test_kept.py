@@ -10,9 +10,9 @@ import pytest
 from fct.arrays.files import write_json
 from fct.errors import Altered, BadInput, NotPermitted, OperationFailed
 from registry.decisions.rollback import rollback
+from registry.entry import REPORTS, Entry, owed
 from registry.items import debts
 from registry.items.deletion import delete
-from registry.ledger import REPORTS, Entry, owed
 from registry.live import Live
 from registry.mlflow import places
 from registry.revisions import kept

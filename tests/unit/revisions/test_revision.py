@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from registry.entry import Entry
 from registry.items.retention import _kept_releases
-from registry.ledger import Entry
 from registry.revisions.history import before, latest, next_number
 
 

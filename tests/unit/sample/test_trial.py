@@ -10,7 +10,7 @@ from PIL import Image
 
 from fct.errors import BadInput
 from fct.forward import FitSettings
-from fct.sample import agreement, splitting, trial
+from fct.sample import agreement, splitting, trial, trying
 from fct.sample.pairs import Sample
 from fct.search.intervals import Estimate
 from registry.report import page, trial_page
@@ -38,7 +38,7 @@ def topics(classes: int = 24, each: int = 20, *, kept: int = 6, noise: float = 0
 
 
 def tried(data: Vectors, *names: str, **more: object) -> trial.Trial:
-    return trial.run(data["old"], data["new"], **{name: data[name] for name in names}, **({"method": "ridge", "seed": 1} | more))
+    return trying.run(data["old"], data["new"], **{name: data[name] for name in names}, **({"method": "ridge", "seed": 1} | more))
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +245,7 @@ def test_flips_are_counted_as_a_loop_counts_them(better):
 
 def test_a_backfilling_curve_starts_at_h_and_ends_at_new(better):
     for found in (better, tried(topics(), "side")):
-        curves = trial.backfill(
+        curves = trying.backfill(
             found.sample, found.carried, np.arange(len(found.carried)) * 1.0, found.queries, found.metric, found.labelled, seed=0
         )
         assert curves is not None
@@ -253,7 +253,7 @@ def test_a_backfilling_curve_starts_at_h_and_ends_at_new(better):
         for order in ("shipped", "random", "oracle"):
             assert curves.means(f"{order}_{m}")[0] == pytest.approx(found.values[f"nh_{m}"].mean(), abs=1e-6)
             assert curves.means(f"{order}_{m}")[-1] == pytest.approx(found.values[f"nn_{m}"].mean(), abs=1e-6)
-    assert trial.backfill(better.sample, better.carried, np.full(len(better.carried), np.nan), better.queries, "cosine", True, 0) is None
+    assert trying.backfill(better.sample, better.carried, np.full(len(better.carried), np.nan), better.queries, "cosine", True, 0) is None
 
 
 def test_the_dip_is_how_far_a_curve_falls_below_both_ends():
@@ -292,7 +292,7 @@ def test_the_same_seed_gives_the_same_numbers():
 def test_bad_input_is_one_sentence(change, sentence):
     data = topics() | change
     with pytest.raises(BadInput, match=sentence):
-        trial.run(data["old"], data["new"], side=data["side"], labels=data["labels"], sources=data["sources"], method="ridge")
+        trying.run(data["old"], data["new"], side=data["side"], labels=data["labels"], sources=data["sources"], method="ridge")
 
 
 def test_too_few_rows_are_refused():

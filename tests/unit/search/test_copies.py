@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fct import forward
-from fct.sample import adopted, evaluation, pairs, trial
+from fct.sample import adopted, evaluation, pairs, trial, trying
 from fct.search import copies
 from registry.report.trial import done
 from registry.upgrades.fitting import copies_of, fit_pairs
@@ -121,7 +121,7 @@ def test_a_trial_a_fit_and_given_pairs_say_that_groups_may_be_items(tmp_path: Pa
     rng = np.random.default_rng(8)
     old, new, item = with_copies(rng, items(rng, 400), np.repeat(np.arange(20), 13), 0.02)
     wanted = f"{20 * 14 / len(old):.0%} of the rows lie in groups of 12 or more near-copies"
-    tried = trial.run(old, new, method="ridge", device="cpu")
+    tried = trying.run(old, new, method="ridge", device="cpu")
     assert wanted in done(tried)
     h = forward.fit(old, new, method="ridge", device="cpu")
     assert any(wanted in sentence for sentence in h.about["warnings"])
@@ -218,7 +218,7 @@ def rho(data: dict[str, np.ndarray], h: forward.Forward) -> float:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_an_h_without_skill_does_not_pass_a_trial_of_copies(seed: int) -> None:
     data = unskilled(seed)
-    tried = trial.run(data["old"], data["new"], labels=data["labels"], method="ridge", seed=seed, device="cpu")
+    tried = trying.run(data["old"], data["new"], labels=data["labels"], method="ridge", seed=seed, device="cpu")
     assert tried.given["copies"] == 1
     said, truth = trial.estimates(tried)["rho_mAP"], rho(data, tried.h)
     assert truth < 0.2 and abs(said.value - truth) < 0.2
