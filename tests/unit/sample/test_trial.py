@@ -436,9 +436,9 @@ def test_of_two_images_of_one_name_the_first_by_path_is_taken(tmp_path):
 
 
 def test_with_and_without_side_information_the_recipe_is_the_same(monkeypatch):
-    real, small = trial.forward.fit, FitSettings(method="contrastive", members=1, width=8, epochs=2, batch=32)
+    real, small = trying.forward.fit, FitSettings(method="contrastive", members=1, width=8, epochs=2, batch=32)
     ladder = iter([{"settings": small, "method": "contrastive"}])  # what the ladder might choose for the first fit
-    monkeypatch.setattr(trial.forward, "fit", lambda *rows, **more: real(*rows, **(more | next(ladder, {}))))
+    monkeypatch.setattr(trying.forward, "fit", lambda *rows, **more: real(*rows, **(more | next(ladder, {}))))
     found = tried(topics(classes=12, each=10), "labels", "side", method="auto")
     assert found.h.about["settings"] == found.plain.about["settings"] and found.plain.about["settings"]["width"] == 8
     assert found.plain.side_dim == 0 < found.h.side_dim
