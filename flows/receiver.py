@@ -25,7 +25,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from flows.http import Door, Refused, answer_refusals, body_of
-from registry.mlflow.releases import OURS, plain_name
+from registry.mlflow.store import OURS, plain_name
 
 ID, TIMESTAMP, SIGNATURE = "x-mlflow-delivery-id", "x-mlflow-timestamp", "x-mlflow-signature"
 WINDOW_S = 300

@@ -12,7 +12,7 @@ from prefect.client.orchestration import get_client
 from fct import children
 from fct.errors import OperationFailed
 from flows import upgrade
-from registry.mlflow.releases import plain_name
+from registry.mlflow.store import plain_name
 from registry.report.description import escape
 from registry.workspace import Workspace, open_workspace
 

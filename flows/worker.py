@@ -27,7 +27,7 @@ from flows.receiver import EVENT, resource_of
 from flows.upgrade import name_of
 from flows.upgrade_flow import upgrade_flow
 from registry import lock, running
-from registry.mlflow.releases import plain_name
+from registry.mlflow.store import plain_name
 from registry.workspace import Workspace, open_workspace
 
 MOST_TRIES = 3  # an upgrade that fails is begun again by reconcile, so often in all

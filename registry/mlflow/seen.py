@@ -16,7 +16,8 @@ from typing import Any
 from fct.arrays import digests
 from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput, FctError
-from registry.mlflow.releases import Releases, Version
+from registry.mlflow.releases import Releases
+from registry.mlflow.store import Version
 
 HEADER_BYTES = 100  # of an SQLite file; they hold a counter that every change raises
 MOMENT = "microseconds"

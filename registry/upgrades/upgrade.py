@@ -27,7 +27,7 @@ from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
-from registry.mlflow.releases import STATUS_TAG
+from registry.mlflow.store import STATUS_TAG
 from registry.revisions import alarm, kept, names
 from registry.revisions.building import champion_rows, open_index, pin
 from registry.revisions.history import latest

@@ -9,7 +9,7 @@ from fct.arrays import digests
 from fct.arrays.files import read_json
 from fct.errors import BadInput, NotPermitted
 from registry.entry import Entry, approved_verdict, decided
-from registry.mlflow.releases import Version
+from registry.mlflow.store import Version
 from registry.revisions import names
 from registry.verdicts.verdict import digest_of
 from registry.versions import approval

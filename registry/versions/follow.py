@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from fct.errors import OperationFailed
 from registry.mlflow import seen
-from registry.mlflow.releases import CHAMPION, NOTE_TAG, STATUS_TAG
+from registry.mlflow.store import CHAMPION, NOTE_TAG, STATUS_TAG
 from registry.revisions import heads
 from registry.versions.facts import deleted, ignored, statuses
 from registry.workspace import Workspace

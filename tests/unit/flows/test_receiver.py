@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 
 from flows import receiver
 from flows.receiver import ID, MOST_BYTES, SIGNATURE, TIMESTAMP, WINDOW_S, Refused, build, verify
-from registry.mlflow.releases import OURS
+from registry.mlflow.store import OURS
 
 SECRET = "0123456789abcdef" * 4
 NOW = 1_800_000_000.0

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from fct.errors import BadInput
-from registry.mlflow.releases import plain_name
+from registry.mlflow.store import plain_name
 from registry.params import ADDED, read
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
