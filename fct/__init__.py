@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fct.errors import BadInput
     from fct.forward import FitSettings, Forward, fit, load
-    from fct.search.retrieval import evaluate
+    from fct.search.retrieval import Retrieval, evaluate
 
     __version__: str
 
-__all__ = ["BadInput", "FitSettings", "Forward", "__version__", "evaluate", "fit", "load"]
-_HOMES = {"BadInput": "fct.errors", "evaluate": "fct.search.retrieval"}  # the others: fct.forward
+__all__ = ["BadInput", "FitSettings", "Forward", "Retrieval", "__version__", "evaluate", "fit", "load"]
+_HOMES = {"BadInput": "fct.errors", "Retrieval": "fct.search.retrieval", "evaluate": "fct.search.retrieval"}  # the others: fct.forward
 
 
 def __getattr__(name: str) -> Any:

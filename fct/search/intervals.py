@@ -47,6 +47,14 @@ class Estimate:
         return [x if np.isfinite(x) else None for x in (self.lower, self.upper)]
 
 
+def said(bounds: list[float | None], digits: str) -> str:
+    """Bounds in words, ``digits`` as a format (``.4f``)."""
+    lower, upper = bounds
+    if lower is None or upper is None:
+        return f"no interval: that needs queries of {FEWEST} classes"
+    return f"90 % interval {lower:{digits}} … {upper:{digits}}"
+
+
 def columns(clusters: int, seed: int) -> np.ndarray:
     """(C,) int16: subset w of a group (1 ≤ w < 2^min(C, BITS)) has class c where w & column c has an odd number of bits.
 

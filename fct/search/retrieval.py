@@ -8,7 +8,8 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,54 @@ from fct.arrays import flaws, looks, texts, vectors
 from fct.arrays import given as seeds
 from fct.errors import BadInput
 from fct.search import metrics
-from fct.search.intervals import Bootstrap, Estimate
+from fct.search.intervals import Bootstrap, Estimate, said
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What an evaluation found. ``str`` of it is a table, ``found["top1"]`` one number, :meth:`to_dict` what ``fct evaluate --json`` gives.
+
+    Attributes:
+        estimates: ``top1``, …, ``mAP`` → mean over the queries that count, with the 90 % interval of a bootstrap over classes.
+        n_queries: that can see an item of their class; n_gallery: rows. tie_rate: share of queries with a wrong item at the very score of a
+            right one. classes_of_one: classes with one gallery row. in_gallery: queries that may find themselves (:func:`in_gallery`).
+        warnings: sentences. seconds, peak_memory_bytes: of this process.
+        max_queries, n_queries_given: where queries were drawn, else None.
+    """
+
+    estimates: Mapping[str, Estimate]
+    n_queries: int
+    n_gallery: int
+    tie_rate: float
+    classes_of_one: int
+    in_gallery: int
+    warnings: tuple[str, ...]
+    seconds: float
+    peak_memory_bytes: int
+    max_queries: int | None = None
+    n_queries_given: int | None = None
+
+    def __getitem__(self, name: str) -> Any:
+        return self.to_dict()[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.to_dict()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON: each metric as ``name`` and ``name_ci`` (None with fewer than 5 classes), then the attributes."""
+        found: dict[str, Any] = {}
+        for name, estimate in self.estimates.items():
+            found |= with_interval(name, estimate)
+        found |= {"n_queries": self.n_queries, "n_gallery": self.n_gallery, "tie_rate": self.tie_rate}
+        found |= {"classes_of_one": self.classes_of_one, "in_gallery": self.in_gallery, "warnings": list(self.warnings)}
+        found |= {"seconds": self.seconds, "peak_memory_bytes": self.peak_memory_bytes}
+        drawn = {"max_queries": self.max_queries, "n_queries_given": self.n_queries_given}
+        return found if self.max_queries is None else found | drawn
+
+    def __str__(self) -> str:
+        lines = [f"{name:<8}{estimate.value:8.4f}   {said(estimate.bounds, '.4f')}" for name, estimate in self.estimates.items()]
+        rows = f"{self.n_queries} queries with a positive, {self.n_gallery} gallery rows, {self.tie_rate:.2%} of queries with a tie"
+        return "\n".join([*lines, rows, f"{self.seconds:.1f} s, {self.peak_memory_bytes / 1e6:.0f} MB at the most"])
 
 
 def peak_memory_bytes() -> int:
@@ -133,7 +181,7 @@ def evaluate(
     max_queries: int | None = None,
     seed: int = 0,
     title: str | None = None,
-) -> dict[str, Any]:
+) -> Retrieval:
     """Exact search of every query in the whole gallery, means over the queries that can see a positive.
 
     Args:
@@ -144,11 +192,7 @@ def evaluate(
         title: of a progress bar on stderr.
 
     Returns:
-        ``top1``, …, ``mAP`` (fractions), each with ``…_ci``: the 90 % interval of a bootstrap over classes (None with
-        fewer than 5 of them); ``n_queries`` that count,
-        ``n_gallery``, ``tie_rate`` (share of queries with a wrong item at the very score of a right one), ``classes_of_one`` (classes with
-        one gallery row), ``in_gallery`` (queries that may find themselves, as :func:`in_gallery`), ``warnings`` (sentences), ``seconds``,
-        ``peak_memory_bytes`` of the process; where queries were drawn, ``max_queries`` and ``n_queries_given``.
+        ``top1``, …, ``mAP`` (fractions) with intervals, and what they rest on.
 
     Raises:
         BadInput: as :func:`fct.search.metrics.per_query`; ``top_k`` or ``max_queries`` below 1; labels that are all equal; a seed below 0.
@@ -184,10 +228,16 @@ def evaluate(
     )
     values = {f"top{k}": found.top(k) for k in top_k} | {"mAP": found.ap}
     boot = Bootstrap(values, labels[found.rows], seed=seed)
-    result: dict[str, Any] = {}
-    for name in values:
-        result |= with_interval(name, boot.mean(name))
-    result |= {"n_queries": len(found.rows), "n_gallery": len(gallery), "tie_rate": float(found.tied.mean())}
-    result |= {"classes_of_one": alone, "in_gallery": itself, "warnings": warnings}
-    result |= {"seconds": round(time.perf_counter() - started, 3), "peak_memory_bytes": peak_memory_bytes()}
-    return result if chosen is None else result | {"max_queries": max_queries, "n_queries_given": given}
+    return Retrieval(
+        {name: boot.mean(name) for name in values},
+        n_queries=len(found.rows),
+        n_gallery=len(gallery),
+        tie_rate=float(found.tied.mean()),
+        classes_of_one=alone,
+        in_gallery=itself,
+        warnings=tuple(warnings),
+        seconds=round(time.perf_counter() - started, 3),
+        peak_memory_bytes=peak_memory_bytes(),
+        max_queries=None if chosen is None else max_queries,
+        n_queries_given=None if chosen is None else given,
+    )

@@ -72,7 +72,8 @@ def evaluate(
     if None in needed.values():
         raise BadInput(f"{_option(needed)} is missing", wanted="--query --gallery --query-labels --gallery-labels, or --pairs")
     arrays, left = _read(needed | sides, skip_bad)
-    result = retrieval.evaluate(**arrays, metric=metric, top_k=depths, max_queries=max_queries, seed=seed, title="evaluate")
+    measured = retrieval.evaluate(**arrays, metric=metric, top_k=depths, max_queries=max_queries, seed=seed, title="evaluate")
+    result = measured.to_dict()
     result |= {"left_out": left} if skip_bad else {}
     warn(result["warnings"])
     _say_drawn(result)
@@ -81,14 +82,7 @@ def evaluate(
         say(f"not counted: {alone} of the queries, because they can find no item of their class in the gallery")
     if result["classes_of_one"]:
         say(f"classes with one item in the gallery: {result['classes_of_one']}")
-    lines = []
-    for name in [*(f"top{k}" for k in depths), "mAP"]:
-        lines.append(f"{name:<8}{result[name]:8.4f}   {_interval(result[f'{name}_ci'], '.4f')}")
-    lines.append(
-        f"{result['n_queries']} queries with a positive, {result['n_gallery']} gallery rows, {result['tie_rate']:.2%} of queries with a tie"
-    )
-    lines.append(f"{result['seconds']:.1f} s, {result['peak_memory_bytes'] / 1e6:.0f} MB at the most")
-    give(result, json, *lines)
+    give(result, json, *str(measured).split("\n"))
 
 
 def curve(
@@ -194,23 +188,16 @@ def _say_drawn(result: dict[str, Any]) -> None:
         say(f"measured on {result['max_queries']} of {result['n_queries_given']} queries, drawn at random (--max-queries)")
 
 
-def _interval(ends: list[float | None], digits: str) -> str:
-    from fct.search.intervals import FEWEST
-
-    lower, upper = ends
-    if lower is None or upper is None:
-        return f"no interval: that needs queries of {FEWEST} classes"
-    return f"90 % interval {lower:{digits}} … {upper:{digits}}"
-
-
 def _table(result: dict[str, Any]) -> list[str]:
     """A row a share β, then what the order is worth."""
+    from fct.search.intervals import said
+
     rows, other = [f"{'β':>6}{'top-1':>9}{'mAP':>9}{'random top-1':>15}{'random mAP':>12}"], result["random"]
     columns = zip(result["beta"], result["top1"], result["mAP"], other["top1"], other["mAP"], strict=True)
     rows += [f"{beta:6.2f}{top1:9.4f}{mean:9.4f}{of_top1:15.4f}{of_mean:12.4f}" for beta, top1, mean, of_top1, of_mean in columns]
     rows.append(f"{'AUC':>6}{result['auc_top1']:9.4f}{result['auc_mAP']:9.4f}{other['auc_top1']:15.4f}{other['auc_mAP']:12.4f}")
     for name, label in (("top1", "top-1"), ("mAP", "mAP")):
-        span = _interval(result[f"auc_{name}_gain_ci"], "+.4f")
+        span = said(result[f"auc_{name}_gain_ci"], "+.4f")
         rows.append(f"{label}: AUC over random {result[f'auc_{name}_gain']:+.4f} ({span}), dip {result[f'dip_{name}']:+.4f}")
     rows.append(
         f"{result['n_queries']} queries, {result['n_gallery']} gallery rows, {other['orders']} random orders, {result['seconds']:.1f} s"

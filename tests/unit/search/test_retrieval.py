@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import oracles
 import pytest
@@ -39,6 +41,16 @@ def test_intervals_surround_their_values_and_are_those_of_subsets_of_the_classes
     assert found["mAP_ci"] == pytest.approx(ends)
 
 
+def test_a_result_prints_itself_as_a_table_and_gives_plain_json():
+    found = fct.evaluate(*world(n=300, classes="abcdfgh"), top_k=(1,))
+    told = found.to_dict()
+    assert json.loads(json.dumps(told)) == told and list(told)[:4] == ["top1", "top1_ci", "mAP", "mAP_ci"]
+    lines = str(found).splitlines()
+    assert lines[0].startswith(f"top1    {found['top1']:8.4f}   90 % interval {told['top1_ci'][0]:.4f} … ") and lines[1].startswith("mAP ")
+    assert lines[2].startswith(f"{found.n_queries} queries with a positive, 90 gallery rows")
+    assert str(fct.evaluate(*world(classes="abc"))).splitlines()[0].endswith("no interval: that needs queries of 5 classes")
+
+
 def test_drawn_queries_are_said_and_measured_as_if_they_were_all():
     query, gallery, of_query, of_gallery = world(n=200)
     ids, other = np.arange(200), np.arange(90)
@@ -50,7 +62,7 @@ def test_drawn_queries_are_said_and_measured_as_if_they_were_all():
         assert found[name] == alone[name]
     assert (found["max_queries"], found["n_queries_given"]) == (50, 200)
     assert retrieval.sample(200, 50, 4).tolist() != rows.tolist()
-    assert "max_queries" not in fct.evaluate(query, gallery, of_query, of_gallery, max_queries=200)
+    assert "max_queries" not in fct.evaluate(query, gallery, of_query, of_gallery, max_queries=200).to_dict()
 
 
 @pytest.mark.parametrize("dim", [2, 17, 4096])
