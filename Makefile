@@ -57,7 +57,7 @@ lint: install    ## ruff, mypy, import-linter
 bench: install   ## the benchmarks; results go to benchmarks/results/
 	@$(BIN)/python -m benchmarks.run
 
-results: install  ## RESULTS.md and its figures from the rows in benchmarks/results/quality
+results: install  ## RESULTS.md, docs/results and figures from the rows in benchmarks/results/quality
 	@$(BIN)/python -m benchmarks.quality.results
 
 clean:           ## remove everything that was computed (the environment stays)

@@ -1,6 +1,6 @@
 """Compute rows: ``python -m benchmarks.quality [--suite NAME] [--data icons] [--quick] [--jobs 2] [--list]``.
 
-A row whose file exists with the same spec is not computed again, and everything on the way to it is kept in ``build/quality``, so that
+A row that is recorded with the same spec is not computed again, and everything on the way to it is kept in ``build/quality``, so that
 an interrupted run goes on where it was. The paper's own sizes, on a GPU machine with torch, torchvision, numpy, safetensors, tqdm and
 matplotlib alone:
 
@@ -12,7 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from benchmarks.quality.runner import CACHE, ROWS, SUITES, Plan, row_path, run, wanted_cells
+from benchmarks.quality import rows
+from benchmarks.quality.runner import CACHE, SUITES, Plan, run, wanted_cells
 from fct.errors import FctError
 
 
@@ -31,16 +32,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--size", type=int, default=32, help="pixels of a side")
     parser.add_argument("--per-class", type=int, default=0, help="most images of a class in each split of --data folder")
     options = parser.parse_args(arguments)
-    rows = CACHE / "quick/rows" if options.quick else ROWS
+    folder = CACHE / "quick/rows" if options.quick else rows.ROWS
     cache = CACHE / "quick" if options.quick else CACHE
     plan = Plan(
-        cache, rows, options.folder, options.device, options.architecture, options.size, options.per_class, options.threads
+        cache, folder, options.folder, options.device, options.architecture, options.size, options.per_class, options.threads
     )  # fmt: skip
     try:
         chosen = wanted_cells(options)
         if options.list:
+            there = {(row["suite"], row["name"]) for row in rows.load(folder)}
             for cell in chosen:
-                print(f"{cell.suite}/{cell.name}\t{'there' if row_path(plan, cell).exists() else '-'}")
+                print(f"{cell.suite}/{cell.name}\t{'there' if (cell.suite, cell.name) in there else '-'}")
             return 0
         return 1 if run(plan, chosen, options.jobs) else 0
     except FctError as error:

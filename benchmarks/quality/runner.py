@@ -1,4 +1,4 @@
-"""Computing rows: which cells, in how many processes, and what a row file says."""
+"""Computing rows: which cells, in how many processes, and what a row says."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.lab import FULL, QUICK, ROOT, TINY, Effort, Lab
+from benchmarks.quality import rows
+from benchmarks.quality.lab import FULL, QUICK, ROOT, TINY, Effort, Lab, locked
 from benchmarks.quality.suites import Cell, cells, quick_cells
-from fct.arrays.files import read_json, write_json
 from fct.errors import FctError
 
-ROWS = ROOT / "benchmarks/results/quality"
 CACHE = ROOT / "build/quality"
 SUITES = ("methods", "grid", "backfill", "protocols", "tiny")
 
@@ -50,29 +49,26 @@ def effort_of(cell: Cell) -> Effort:
     return {"quick": QUICK, "tiny": TINY}.get(cell.suite, FULL)
 
 
-def row_path(plan: Plan, cell: Cell) -> Path:
-    return plan.rows / cell.suite / f"{cell.name}.json"
-
-
 def compute(plan: Plan, cell: Cell) -> tuple[str, float]:
-    """Compute one cell and write its row, or find it there. Returns what happened, and the seconds."""
+    """Compute one cell and record its row, or find it there. Returns what happened, and the seconds."""
     import torch
 
     from benchmarks.quality.suites import FUNCTIONS
 
     torch.set_num_threads(plan.threads)
     lab, started = lab_of(plan, cell.data, effort_of(cell)), time.perf_counter()
-    path, digest = row_path(plan, cell), cell.digest(lab)
-    if path.exists() and read_json(path)["spec_digest"] == digest:
+    digest, kept = cell.digest(lab), rows.find(plan.rows, cell.suite, cell.name)
+    if kept and kept["spec_digest"] == digest:
         return "there already", 0.0
     numbers = FUNCTIONS[cell.function](lab, **cell.arguments)
     seconds = time.perf_counter() - started
-    write_json(path, row(plan, cell, lab, digest, numbers, seconds))
+    with locked(plan.cache / f"rows-{cell.suite}"):  # a suite's rows share a file, and processes finish together
+        rows.put(plan.rows, row(plan, cell, lab, digest, numbers, seconds))
     return "computed", seconds
 
 
 def row(plan: Plan, cell: Cell, lab: Lab, digest: str, numbers: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """What a row file says."""
+    """What is recorded of a cell."""
     import torch
 
     return {

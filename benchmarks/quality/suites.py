@@ -1,4 +1,4 @@
-"""What each suite computes: a list of cells, each of which becomes one row file."""
+"""What each suite computes: a list of cells, each of which becomes one row."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LEARNING = (250, 500, 1000, 0)
 
 @dataclass(frozen=True)
 class Cell:
-    """``name``: of the row's file. ``function``: a key of FUNCTIONS, called with the lab and ``arguments``. ``last``: after all others."""
+    """``name``: the row's. ``function``: a key of FUNCTIONS, called with the lab and ``arguments``. ``last``: after all others."""
 
     suite: str
     name: str

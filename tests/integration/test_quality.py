@@ -2,9 +2,8 @@
 
 import math
 
-from benchmarks.quality import runner
+from benchmarks.quality import rows, runner
 from benchmarks.quality.suites import TINY
-from fct.arrays.files import read_json
 
 # On another processor both embedders round otherwise while they train, and come out as from another seed: seen, up to 0.04 for a map
 # that fits. How two spaces lie to each other before a map, or under a rotation, is left to chance: seen, up to 0.10.
@@ -29,7 +28,8 @@ def test_the_tiny_row_is_computed_again(tmp_path):
     plan = runner.Plan(tmp_path / "cache", tmp_path / "rows", "", "cpu", "", 32, 0, 1)
     what, _ = runner.compute(plan, TINY)
     assert what == "computed"
-    again, kept = read_json(runner.row_path(plan, TINY)), read_json(runner.ROWS / "tiny" / "digits-ridge.json")
+    again, kept = rows.find(plan.rows, TINY.suite, TINY.name), rows.find(rows.ROWS, "tiny", "digits-ridge")
+    assert again and kept
     for key in ("suite", "name", "spec", "spec_digest", "inputs", "command"):
         assert again[key] == kept[key], key
     close(kept["numbers"], again["numbers"])
