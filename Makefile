@@ -5,11 +5,12 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS = 1
 export DO_NOT_TRACK = true
+DOCS := build/docs-env
 DEMO_FLAGS := $(if $(FRESH),--fresh,)
 # a worker for each core, a file's tests on one of them; the longest files come first
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-slow test-all test-long test-elsewhere lint bench results clean constraints
+.PHONY: help install demo test test-slow test-all test-long test-elsewhere lint docs bench results clean constraints
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -53,6 +54,20 @@ lint: install    ## ruff, mypy, import-linter
 	@$(BIN)/ruff format --check fct registry flows tests benchmarks
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+docs: $(DOCS)/.installed  ## the documentation site in build/site, strict; open build/site/index.html, no network needed
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+	@echo "build/site/index.html" >&2
+
+# apart from .venv, whose versions are pinned by hash; two scripts that the theme would fetch while one reads: mermaid draws the
+# diagrams, iframe-worker lets the search run from disk
+$(DOCS)/.installed: pyproject.toml Makefile | install
+	@$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(DOCS)
+	@$(BIN)/uv pip install --quiet --python $(DOCS)/bin/python --group docs
+	@cd $(DOCS) && npm pack --silent mermaid@11.17.2 iframe-worker@1.0.4 >/dev/null && mkdir scripts
+	@tar -xzf $(DOCS)/mermaid-*.tgz -O package/dist/mermaid.min.js >$(DOCS)/scripts/mermaid.js
+	@tar -xzf $(DOCS)/iframe-worker-*.tgz -O package/shim/index.js >$(DOCS)/scripts/iframe-worker.js
+	@touch $@
 
 bench: install   ## the benchmarks; results go to benchmarks/results/
 	@$(BIN)/python -m benchmarks.run
