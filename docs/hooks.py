@@ -38,6 +38,15 @@ def on_files(files: Files, config: Any) -> Files:
     return found
 
 
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Tables of numbers have every method's name in them, and would come before the page that explains it in every search."""
+    if page.file.src_uri.startswith("docs/results/"):
+        page.meta["search"] = {"exclude": True}
+    elif page.file.src_uri == "RESULTS.md":
+        page.meta["search"] = {"boost": 0.1}
+    return markdown
+
+
 def on_post_page(output: str, page: Any, config: Any) -> str:
     """Only pages with a diagram load mermaid, which has three megabytes."""
     if 'class="mermaid"' not in output:

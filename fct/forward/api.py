@@ -44,7 +44,8 @@ def fit(
     """Fit h on pairs of vectors of the same items.
 
     Args:
-        old: (N, D) φ of the old model; new: (N, E) φ of the new model, the scale it gives them. Memory maps are read in blocks.
+        old: (N, D) φ of the old model. Memory maps are read in blocks.
+        new: (N, E) φ of the new model, the scale it gives them.
         side: (N, P) side-information ψ of the old release, numbers of any dtype.
         labels: (N,) integers or strings, −1 or "" where unknown; with a head, the numbers of its rows.
         sources: (N,) rows of one source (views of an image, drawings of a pack), and copies, are never split between fitting and validation.

@@ -59,7 +59,8 @@ def blend(bridged: np.ndarray, old: np.ndarray, weight: float) -> np.ndarray:
     1985): sin((1−w)·θ)/sin θ · bridged + sin(w·θ)/sin θ · old, both L2-normalised, θ the angle between them.
 
     Args:
-        bridged, old: (Q, D). weight: w, 0 = bridged alone, 1 = old alone.
+        bridged, old: (Q, D).
+        weight: w, 0 = bridged alone, 1 = old alone.
 
     Returns:
         (Q, D) float32 of norm 1; where the two are opposite, and no shortest way exists, the nearer of them.

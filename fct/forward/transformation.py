@@ -170,7 +170,10 @@ def transform_to(
     Inputs and output may be larger than memory. Both files appear whole at the end, or neither does.
 
     Returns:
-        rows written. Raises: BadInput as :meth:`Forward.transform`, the two names are one, or a folder lies there.
+        how many rows were written.
+
+    Raises:
+        BadInput: as :meth:`Forward.transform`, the two names are one, or a folder lies there.
     """
     if sigma is not None and Path(sigma).absolute() == Path(out).absolute():
         raise BadInput("vectors and uncertainty cannot go into one file", got=out)

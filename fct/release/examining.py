@@ -193,7 +193,8 @@ def open_release(folder: str | Path, *, check: bool = True, run: bool = True) ->
         run: load and run the program, too; leave out where it was run before and :meth:`Release.digest` is compared with the one of then.
 
     Raises:
-        BadInput: pieces are missing, all named. Altered: a file was altered after the release was written.
+        BadInput: pieces are missing, all named.
+        Altered: a file was altered after the release was written.
     """
     folder = Path(folder)
     if not folder.is_dir():

@@ -42,7 +42,8 @@ class Release:
     """A release folder that was opened and found complete.
 
     Attributes:
-        about: release.json. approved: says of a release's digest whether it has served; nobody's has, where nothing is given.
+        about: release.json.
+        approved: says of a release's digest whether it has served; nobody's has, where nothing is given.
     """
 
     folder: Path
@@ -92,7 +93,8 @@ class Release:
         """The exported program (φ, ψ): in this process where the release has served, else in a sealed one (:mod:`fct.program.sandbox`).
 
         Raises:
-            BadInput: the release was adopted without one, or its program holds what no program may. Altered: it is another one.
+            BadInput: the release was adopted without one, or its program holds what no program may.
+            Altered: it is another one.
         """
         if self.adopted:
             raise BadInput(

@@ -122,7 +122,8 @@ def write_adopted(
     """Write the release folder of a gallery that was computed elsewhere.
 
     Args:
-        dim: D. side_bits: of each of the P codes of ψ, none where there is no side-information.
+        dim: D.
+        side_bits: of each of the P codes of ψ, none where there is no side-information.
         normalised: whether every vector was delivered with norm 1.
         content: digest of the rows that the gallery began with; it stands in the place of the embedder in the fingerprint.
 

@@ -185,7 +185,8 @@ def evaluate(
     """Exact search of every query in the whole gallery, means over the queries that can see a positive.
 
     Args:
-        query: (Q, D); gallery: (G, D); any real dtype, memory maps too (read block by block).
+        query: (Q, D), any real dtype, a memory map too (read block by block).
+        gallery: (G, D), likewise.
         query_labels … gallery_sources, metric: as in :func:`fct.search.metrics.per_query`.
         top_k: which top-k to report.
         max_queries: search for no more than so many, drawn at random with ``seed`` (also the seed of the intervals).

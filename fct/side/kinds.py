@@ -165,7 +165,8 @@ def fit_drawer(
     """What draws the images again from ψ; None where no kind is ``picture``.
 
     Args:
-        program: of :func:`prepare`. images: (N, C, S, S) uint8, those it was prepared from.
+        program: of :func:`prepare`.
+        images: (N, C, S, S) uint8, those it was prepared from.
     """
     if "picture" not in program.coders:
         return None
