@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FIRST = {"README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md"}
 PAGES = sorted({path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")} | FIRST)
 BLOCK = re.compile(r"[-*] |\d+\. |\|")  # a list or a table begins
