@@ -1,8 +1,8 @@
-"""Write docs/commands.md from the command line itself, and docs/parameters.md from params.yaml.
+"""Write docs/commands.md from the command line itself, docs/parameters.md from params.yaml, and what names the methods of h from their specs.
 
     python docs/reference.py
 
-Run it after a command, an option or a parameter has changed; a test (tests/unit/project/test_docs.py) compares the pages.
+Run it after a command, an option, a parameter or a method has changed; a test (tests/unit/project/test_docs.py) compares the pages.
 """
 
 from __future__ import annotations
@@ -66,13 +66,39 @@ def keys() -> Iterator[tuple[str, str, str]]:
             yield ".".join(name for _, name in above), value.replace("|", "\\|"), comment
 
 
-PAGES = {"commands.md": commands, "parameters.md": parameters}
+def methods() -> str:
+    """docs/methods.md with its table, between two marks, made from the specs (fct/forward/methods)."""
+    from fct.forward.methods import KNOWN
+    from fct.forward.spec import USES
+
+    rows = ["| `--method` | h | minimises | source | uses beside the pairs |", "|---|---|---|---|---|"]
+    for one in KNOWN.values():
+        uses = ", ".join(word for use, word in USES.items() if use in one.uses) or "–"
+        rows.append(f"| `{one.name}` | {one.h} | {one.minimises} | {one.source} | {uses} |")
+    text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
+    return re.sub(r"(?s)(<!-- methods:begin.*?-->\n).*(<!-- methods:end -->)", lambda found: found[1] + "\n".join(rows) + "\n" + found[2], text)
+
+
+def settings() -> str:
+    """params.yaml with the methods' names beside ``fit.method``."""
+    from fct.forward.settings import AUTO, METHODS
+
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    return re.sub(r"(?m)^(fit:\n  method: \S+ +# ).*$", lambda found: found[1] + " ".join((AUTO, *METHODS)), text)
+
+
+PAGES = {  # in this order: params.yaml is read for its page
+    "params.yaml": settings,
+    "docs/commands.md": commands,
+    "docs/parameters.md": parameters,
+    "docs/methods.md": methods,
+}
 
 
 def main() -> None:
     for name, made in PAGES.items():
-        (ROOT / "docs" / name).write_text(made(), encoding="utf-8")
-        print(f"docs/{name}")
+        (ROOT / name).write_text(made(), encoding="utf-8")
+        print(name)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,8 @@ from fct.arrays import vectors
 from fct.errors import BadInput
 from fct.forward import inputs as checked
 from fct.forward import judging, ladder
-from fct.forward.candidates import Material, fit_candidate
+from fct.forward.candidates import fit_candidate
+from fct.forward.material import Material
 from fct.forward.rows import held_out
 from fct.forward.settings import AUTO, LEARNED, METHODS, FitSettings, recipe
 from fct.forward.transformation import Forward

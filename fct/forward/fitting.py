@@ -14,10 +14,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from fct import device as devices
-from fct.forward.losses import loss
+from fct.forward.losses import Compared
+from fct.forward.methods import KNOWN
 from fct.forward.network import ForwardNetwork
 from fct.forward.rows import Pairs
 from fct.forward.settings import PUBLISHED, FitSettings
+from fct.forward.spec import Learned
 
 IN_MEMORY_BYTES = 1 << 30  # larger sets of pairs are gathered batch by batch from their memory maps
 CAPPED_PAIRS = 50_000  # an epoch of the shipped recipe counts as at most so many pairs, however many there are
@@ -96,6 +98,23 @@ def fit_network(
             if step % 50 == 0:
                 bar.set_postfix(loss=f"{float(value.detach()):.3f}", refresh=False)
     return net.cpu().eval()
+
+
+def loss(
+    predicted: Tensor,
+    log_variance: Tensor,
+    target: Tensor,
+    carried: Tensor,
+    native: Tensor,
+    labels: Tensor,
+    head: tuple[Tensor, Tensor] | None,
+    settings: FitSettings,
+) -> Tensor:
+    """The scalar that the settings' method minimises; what is what: :class:`fct.forward.losses.Compared`."""
+    method = KNOWN[settings.method]
+    assert isinstance(method, Learned)
+    terms = settings.head_weight, settings.label_smoothing, settings.uncertainty
+    return method.loss(Compared(predicted, log_variance, target, carried, native, labels, head, *terms))
 
 
 def steps_of(pairs: int, from_pairs: int, settings: FitSettings) -> int:

@@ -15,10 +15,13 @@ import numpy as np
 import torch
 
 from fct.forward import judging
-from fct.forward.candidates import Material, fit_candidate, usable
+from fct.forward.candidates import fit_candidate
 from fct.forward.inputs import Inputs
+from fct.forward.material import Material
+from fct.forward.methods import KNOWN
 from fct.forward.rows import Pairs, held_out, parts
 from fct.forward.settings import CLOSED, FitSettings, adapted
+from fct.forward.spec import Closed
 from fct.search.intervals import difference
 
 HELD_OUT = 0.05  # what a fit keeps aside for its own numbers
@@ -135,7 +138,7 @@ def beside_best_closed(
     values, clusters = judge.values(_carried(h, rest), by_label)
     closed: dict[str, tuple[dict[str, np.ndarray], float]] = {}
     for method in CLOSED:
-        if usable(method, material) and method != h.method:
+        if KNOWN[method].fits(h.old_dim, h.new_dim) and method != h.method:
             started = time.perf_counter()
             found, _ = judge.values(_carried(fit_candidate(method, material, settings, method), rest), by_label)
             closed[method] = found, time.perf_counter() - started
@@ -162,17 +165,17 @@ def beside_best_closed(
 
 def _methods(inputs: Inputs) -> list[str]:
     """The candidates that the inputs allow, simplest first."""
-    equal = inputs.pairs.old.shape[1] == inputs.pairs.new.shape[1]
-    methods = [method for method in CLOSED if equal or method not in ("none", "mean-shift")]
-    if inputs.fewer_than_dimensions:
-        return methods
-    if not bool((inputs.pairs.labels >= 0).any()):
-        # no class can be held out, so nothing shows what a network does to others: only the mean with the ridge map, and on enough items
-        return [*methods, "fastfill-pool"] if len(np.unique(inputs.sources)) >= FEWEST_ITEMS else methods
-    methods.append("fct")
-    if inputs.head is not None:
-        methods.append("fastfill")
-    return [*methods, "contrastive", "fastfill-pool"]
+    old, new = inputs.pairs.old.shape[1], inputs.pairs.new.shape[1]
+    labels = bool((inputs.pairs.labels >= 0).any())
+    there = {"labels": labels, "head": inputs.head is not None, "pool": inputs.pool is not None, "side": inputs.pairs.side.shape[1] > 0}
+    # without labels no class can be held out, so nothing shows what a network does to others: then on enough items alone
+    enough = labels or len(np.unique(inputs.sources)) >= FEWEST_ITEMS
+    networks = enough and not inputs.fewer_than_dimensions
+    return [
+        name
+        for name, method in KNOWN.items()
+        if method.auto and method.fits(old, new) and all(there[need] for need in method.needs) and (networks or isinstance(method, Closed))
+    ]
 
 
 def _judged(settings: FitSettings, method: str, rows: int) -> FitSettings:

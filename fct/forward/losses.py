@@ -1,4 +1,4 @@
-"""The losses of learned forward transformations.
+"""Terms of the losses of learned forward transformations; each method puts its own together (:mod:`fct.forward.methods`).
 
 Every term compares rows of a batch: row i of ``carried`` is h's output, row i of ``native`` the new model's vector of the same item.
 Legend: N rows, E new dimensions, K classes.
@@ -6,11 +6,11 @@ Legend: N rows, E new dimensions, K classes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
-
-from fct.forward.settings import UNCERTAIN, FitSettings
 
 CONTRASTIVE_TEMPERATURE = 0.1  # supervised contrastive learning (arXiv 2004.11362), section 4
 MIXED_TEMPERATURE = 0.05  # the RACT authors' public code
@@ -79,42 +79,33 @@ def _alike(labels: Tensor) -> Tensor:
     return same | torch.eye(len(labels), dtype=torch.bool, device=labels.device)
 
 
-def loss(
-    predicted: Tensor,
-    log_variance: Tensor,
-    target: Tensor,
-    carried: Tensor,
-    native: Tensor,
-    labels: Tensor,
-    head: tuple[Tensor, Tensor] | None,
-    settings: FitSettings,
-) -> Tensor:
-    """The scalar that the method minimises.
+@dataclass(frozen=True)
+class Compared:
+    """A batch as a method's loss sees it, and what the settings say of the terms.
 
-    | method | loss |
-    |---|---|
-    | fct | mean MSE |
-    | fastfill | mean of ½·e^(−s)·l + ½·s with l = MSE + cross-entropy through the head |
-    | contrastive, mixed | mean MSE + ½ · the term of that name |
-    | fastfill-pool | mean of ½·e^(−s)·MSE + ½·s, plus the mean cross-entropy of the labelled rows |
-
-    In ``fastfill-pool`` s weighs the MSE alone: batches mix labelled rows and rows of the pool, and a term that only some rows
-    have would otherwise be read as their uncertainty.
-
-    Args:
-        predicted, target: (N, E) standardised; carried, native: (N, E) the same in the scale of the new model.
-        log_variance: (N,); labels: (N,), −1 = none; head: weight (K, E) and bias (K,), or None.
+    ``predicted``, ``target``: (N, E) standardised; ``carried``, ``native``: (N, E) the same in the scale of the new model.
+    ``log_variance``: (N,); ``labels``: (N,), −1 = none; ``head``: weight (K, E) and bias (K,), or None.
     """
-    errors = squared_error(predicted, target)
-    method = settings.method
-    if method in ("contrastive", "mixed"):
-        term = contrastive if method == "contrastive" else mixed
-        return errors.mean() + TERM_WEIGHT * term(carried, native, labels)
-    if method not in UNCERTAIN:
-        return errors.mean()
-    through_head = head is not None and settings.head_weight > 0
-    entropy = head_entropy(carried, labels, head, settings.label_smoothing) if through_head else torch.zeros_like(errors)  # type: ignore[arg-type]
-    if method == "fastfill":
-        return weighed(errors + settings.head_weight * entropy, log_variance).mean()
-    total = (weighed(errors, log_variance) if settings.uncertainty else errors).mean()
-    return total + settings.head_weight * entropy.sum() / (labels >= 0).sum().clamp_min(1)
+
+    predicted: Tensor
+    log_variance: Tensor
+    target: Tensor
+    carried: Tensor
+    native: Tensor
+    labels: Tensor
+    head: tuple[Tensor, Tensor] | None
+    head_weight: float
+    label_smoothing: float
+    uncertainty: bool
+
+    @property
+    def errors(self) -> Tensor:
+        """(N,) :func:`squared_error`."""
+        return squared_error(self.predicted, self.target)
+
+    @property
+    def entropy(self) -> Tensor:
+        """(N,) :func:`head_entropy`; 0 without a head, or where it has no weight."""
+        if self.head is None or self.head_weight <= 0:
+            return torch.zeros(len(self.labels), dtype=self.predicted.dtype, device=self.predicted.device)
+        return head_entropy(self.carried, self.labels, self.head, self.label_smoothing)

@@ -1,4 +1,4 @@
-"""Settings of a fit, the methods, and the recipes known by name."""
+"""Settings of a fit, the names of its methods (:mod:`fct.forward.methods`), and the recipes known by name."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ from typing import ClassVar
 
 from fct.device import PRECISIONS
 from fct.errors import BadInput
+from fct.forward.methods import KNOWN
+from fct.forward.spec import Closed, Learned
 
-CLOSED = ("none", "mean-shift", "procrustes", "ridge", "low-rank")  # in order of simplicity
-LEARNED = ("fct", "fastfill", "contrastive", "mixed", "fastfill-pool")
-METHODS = CLOSED + LEARNED
+METHODS = tuple(KNOWN)  # in order of simplicity
+CLOSED = tuple(name for name, method in KNOWN.items() if isinstance(method, Closed))
+LEARNED = tuple(name for name, method in KNOWN.items() if isinstance(method, Learned))
 AUTO = "auto"
-PUBLISHED = ("fct", "fastfill", "contrastive", "mixed")  # learned methods of papers; h without side-information feeds φ_old twice
+# learned methods of papers; h without side-information feeds φ_old twice
+PUBLISHED = tuple(name for name, method in KNOWN.items() if isinstance(method, Learned) and method.published)
 FEWEST_STEPS = 300
-UNCERTAIN = ("fastfill", "fastfill-pool")  # they learn a log-variance; the others get σ from held-out residuals
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def published(method: str, settings: FitSettings, views: int, *, batch: int = 25
     log-variance and the cross-entropy through the frozen head with the weight 1. The batch is 256 where the published 1,024 would
     leave only a couple of steps an epoch on a few thousand images.
     """
+    spec = KNOWN[method]
     return replace(
         settings,
         method=method,
@@ -89,9 +92,9 @@ def published(method: str, settings: FitSettings, views: int, *, batch: int = 25
         batch=batch,
         learning_rate=5e-4,
         weight_decay=3.05e-5,
-        head_weight=1.0 if method == "fastfill" else 0.0,
+        head_weight=1.0 if "head" in spec.uses else 0.0,
         pool_share=0.0,
-        uncertainty=method in UNCERTAIN,
+        uncertainty=isinstance(spec, Learned) and spec.variance,
         freeze_norm=True,
     )
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fct.forward.methods import KNOWN
 from flows.cli.common import VECTORS, Json, Out, give, say, set_threads
 from flows.cli.inputs import SkipBad, read, warn
 
@@ -34,8 +35,9 @@ def fit(
     method: Annotated[
         str | None,
         typer.Option(
-            help="auto, none, mean-shift, procrustes, ridge, low-rank, fct, fastfill, contrastive, mixed or fastfill-pool. auto takes the "
-            "simplest method that no other beats on held-out rows. The default is the method in --params, or auto without --params."
+            help="auto takes the simplest method that no other beats on held-out rows. The methods, simplest first. "
+            + " ".join(f"{one.name}: {one.help}" for one in KNOWN.values())
+            + " The default is the method in --params, or auto without --params."
         ),
     ] = None,
     params: Annotated[

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from fct.forward import losses
-from fct.forward.losses import contrastive, head_entropy, loss, mixed, squared_error, weighed
+from fct.forward.fitting import loss
+from fct.forward.losses import contrastive, head_entropy, mixed, squared_error, weighed
 from fct.forward.settings import FitSettings
 
 SETTINGS = FitSettings(members=1, width=8, epochs=2, batch=16)

@@ -104,7 +104,7 @@ def test_parameters_that_the_docs_name_are_there() -> None:
 def test_pages_made_from_the_source_are_as_it_is() -> None:
     reference = runpy.run_path(str(ROOT / "docs/reference.py"))
     for name, made in reference["PAGES"].items():
-        assert TEXTS[f"docs/{name}"] == made(), f"docs/{name} is old: run `python docs/reference.py`"
+        assert (ROOT / name).read_text(encoding="utf-8") == made(), f"{name} is old: run `python docs/reference.py`"
     assert {key for key, _, _ in reference["keys"]()} >= {name for name in dotted(params()) if not isinstance(_at(params(), name), dict)}, (
         "a key of params.yaml was overlooked"
     )
@@ -122,6 +122,7 @@ def test_gates_and_methods_are_explained() -> None:
         assert f"| `{gate}` |" in TEXTS["README.md"], gate
     for method in METHODS:
         assert f"| `{method}` |" in TEXTS["docs/methods.md"], method
+        assert f" {method}" in (ROOT / "params.yaml").read_text(encoding="utf-8").partition("  method: ")[2].partition("\n")[0], method
 
 
 def test_help_texts_and_questions_are_whole_sentences(group: Any) -> None:

@@ -97,6 +97,8 @@ def closure(modules: set[str]) -> set[str]:
             continue
         found.add(name)
         todo += [*imported(tree(path)), module.rpartition(".")[0]]
+        if path.name == "__init__.py" and "iter_modules(__path__)" in path.read_text(encoding="utf-8"):  # it imports all that lie beside it
+            todo += [f"{module}.{one.stem}" for one in path.parent.glob("*.py") if one != path]
     return found
 
 
@@ -120,5 +122,6 @@ def test_a_stage_depends_on_the_code_that_it_runs_and_on_no_other(name: str) -> 
 def test_what_ranks_and_what_fits_is_found() -> None:
     assert {"fct/search/metrics.py", "fct/search/counting.py", "fct/search/levels.py", "fct/search/intervals.py"} <= runs("evaluate")
     assert {"fct/forward/api.py", "fct/forward/ladder.py", "fct/forward/fitting.py"} <= runs("fit")
+    assert {"fct/forward/methods/ridge.py", "fct/forward/losses.py"} <= runs("fit")
     assert "fct/forward/transformation.py" in runs("transform") and "registry/verdicts/gates.py" not in runs("evaluate") | runs("train")
     assert {"registry/verdicts/gates.py", "fct/forward/closed.py"} <= runs("validate")
