@@ -1,8 +1,8 @@
-"""Write docs/commands.md from the command line itself, docs/parameters.md from params.yaml, and what names the methods of h from their specs.
+"""Write docs/commands.md from the command line itself, docs/parameters.md from params.yaml, and what names methods of h and stores from their specs.
 
     python docs/reference.py
 
-Run it after a command, an option, a parameter or a method has changed; a test (tests/unit/project/test_docs.py) compares the pages.
+Run it after a command, an option, a parameter, a method or a store has changed; a test (tests/unit/project/test_docs.py) compares the pages.
 """
 
 from __future__ import annotations
@@ -75,8 +75,23 @@ def methods() -> str:
     for one in KNOWN.values():
         uses = ", ".join(word for use, word in USES.items() if use in one.uses) or "–"
         rows.append(f"| `{one.name}` | {one.h} | {one.minimises} | {one.source} | {uses} |")
-    text = (ROOT / "docs/methods.md").read_text(encoding="utf-8")
-    return re.sub(r"(?s)(<!-- methods:begin.*?-->\n).*(<!-- methods:end -->)", lambda found: found[1] + "\n".join(rows) + "\n" + found[2], text)
+    return _between("docs/methods.md", "methods", rows)
+
+
+def stores() -> str:
+    """docs/gallery.md with its table of stores, made from registry/exports."""
+    from registry.exports import base
+
+    rows = ["| `fct export …` | what it is | needs the extra |", "|---|---|---|"]
+    rows += [f"| `{one.address}` | {one.help} | {f'`{one.extra}`' if one.extra else '–'} |" for one in base.stores()]
+    return _between("docs/gallery.md", "stores", rows)
+
+
+def _between(page: str, mark: str, rows: list[str]) -> str:
+    """A page with these rows between its two marks."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pattern = rf"(?s)(<!-- {mark}:begin.*?-->\n).*(<!-- {mark}:end -->)"
+    return re.sub(pattern, lambda found: found[1] + "\n".join(rows) + "\n" + found[2], text)
 
 
 def settings() -> str:
@@ -92,6 +107,7 @@ PAGES = {  # in this order: params.yaml is read for its page
     "docs/commands.md": commands,
     "docs/parameters.md": parameters,
     "docs/methods.md": methods,
+    "docs/gallery.md": stores,
 }
 
 

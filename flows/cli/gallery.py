@@ -10,6 +10,7 @@ import typer
 from fct.errors import BadInput, NotPermitted
 from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say, workspace
 from flows.cli.inputs import SkipBad, listing
+from registry.exports.base import store_of, stores
 
 GALLERY = "The gallery"
 
@@ -311,7 +312,8 @@ def gc(
 
 def export(
     out: Annotated[
-        str, typer.Argument(help="A Parquet file, postgresql://user@host/database (with pgvector), or qdrant+http://host:6333.")
+        str,
+        typer.Argument(help="A file or the address of an engine. " + " ".join(f"{store.address}: {store.help}" for store in stores())),
     ],
     release: Annotated[
         int | None, typer.Option(help="For Parquet: a release that serves or has served. The default is the release that serves.", min=1)
@@ -326,47 +328,21 @@ def export(
 ) -> None:
     """Export the vectors and items of a release to a search engine that you already run.
 
-    PostgreSQL gets one table for each release and a view of the release that serves. Qdrant gets one collection for each release and an alias.
-    The view or alias switches only after the command has counted the rows and compared queries there. Run the command again after any change:
-    it writes only the differences.
-
-    For Parquet: load each release into a collection of its own, because vectors of two releases must not share an index. If the metric is
-    cosine, scale the vectors to norm 1.
+    What readers of an engine ask switches to the new release only after the command has counted the rows and compared queries there. Run the
+    command again after any change: it writes only the differences.
 
     Example: fct export release-2.parquet, and later fct export delta.parquet --since 12; or fct export postgresql://shop@db/search
     """
-    from registry.exports import base as exporting
-    from registry.exports import pgvector, qdrant
-
-    engine = next((one for one in (pgvector, qdrant) if out.startswith(one.SCHEMES)), None)
-    if engine is not None:
-        if release is not None or since is not None:
-            raise BadInput("an engine always gets the release that serves", todo="leave out --release and --since")
-        if dry_run:
-            raise BadInput("--dry-run works only for Parquet", todo="leave out --dry-run")
-        about = (
-            pgvector.push(opened(params), out, lambda text: say(f"note: {text}"))
-            if engine is pgvector
-            else qdrant.push(opened(params), out)
-        )
-        what = f"{about['written']} rows written, {about['deleted']} deleted, {about['checked']} queries answered there as here"
-        name = f"{about['schema']}.items" if engine is pgvector else about["alias"]
-        give(about, json, f"{name}: {about['rows']} items of release {about['release']}.{about['revision']}; {what}")
-        return
-    if "://" in out or out.startswith("qdrant+"):
-        raise BadInput(
-            "the address names no known engine", wanted="a file, or " + " or ".join((*pgvector.SCHEMES[:1], *qdrant.SCHEMES)), got=out
-        )
-    about = exporting.export(opened(params), Path(out), release=release, since=since, dry_run=dry_run)
-    what = (
-        f"{about['rows']} rows changed and {about['deleted']} deleted since entry {since}" if about["delta"] else f"{about['rows']} items"
-    )
-    give(
-        about,
-        json,
-        f"{out}: {'would hold ' if dry_run else ''}{what}, {about['model']} {about['release']}.{about['revision']}, ledger entry {about['entry']}",
-    )
-    say(f"Next: load it; then fct export DELTA.parquet --since {about['entry']}")
+    store = store_of(out)
+    parts = {"release": release, "since": since, "dry_run": dry_run} if store.parts else {}
+    if not store.parts and (release is not None or since is not None):
+        raise BadInput("an engine always gets the release that serves", todo="leave out --release and --since")
+    if not store.parts and dry_run:
+        raise BadInput("--dry-run works only for Parquet", todo="leave out --dry-run")
+    done = store.export(opened(params), out, lambda text: say(f"note: {text}"), **parts)
+    give(done.about, json, done.line)
+    if done.after:
+        say(f"Next: {done.after}")
 
 
 def plan(

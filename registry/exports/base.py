@@ -1,30 +1,89 @@
-"""What a release answers with, for an engine that people already run: as one Parquet file, or in their engine
-(:mod:`registry.exports.pgvector`, :mod:`registry.exports.qdrant`)."""
+"""What a store needs to be one that a release is exported to, and what all of them share.
+
+A store is one module of this folder with a ``STORE``; nothing else names it. It imports what computes inside its functions: `fct --help`
+reads the addresses of all.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
-from pathlib import Path
-from typing import Any
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from fct.arrays.files import whole_file
-from fct.arrays.vectors import normalise
+import registry.exports
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from fct.gallery.state import TableState
-from registry.entry import Entry
-from registry.revisions import kept
-from registry.revisions.building import still_theirs
-from registry.revisions.history import Revision, latest
-from registry.workspace import Workspace
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from registry.entry import Entry
+    from registry.revisions.history import Revision
+    from registry.workspace import Workspace
 
 COLUMNS = ("label", "source", "image_uri", "origin", "native_version")
 QUERIES, DEPTH, TIE = 32, 10, 1e-5  # of a comparison with another engine
+Said = Callable[[str], None]  # is told what a person should know before anything is written
+
+
+@dataclass(frozen=True)
+class Done:
+    """What an export did: ``about`` for --json, a line for people, and what they do next."""
+
+    about: dict[str, Any]
+    line: str
+    after: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """Where a release can be exported to.
+
+    ``address``: what one types, as an example; ``schemes``: what such addresses begin with, none for files. ``help``: sentences for
+    `fct export --help` and docs/gallery.md. ``export``: (workspace, address, said); run again, it brings what changed. ``extra``: what it
+    needs beside `ops`, of pyproject.toml. ``parts``: ``export`` also takes ``release``, ``since`` and ``dry_run``; other stores always
+    hold the release that serves.
+    """
+
+    address: str
+    help: str
+    export: Callable[..., Done]
+    schemes: tuple[str, ...] = ()
+    extra: str = ""
+    parts: bool = False
+
+
+@cache
+def stores() -> tuple[Store, ...]:
+    """All stores, files first."""
+    names = sorted(one.name for one in iter_modules(registry.exports.__path__) if one.name != "base")
+    found: list[Store] = [import_module(f"registry.exports.{name}").STORE for name in names]
+    return tuple(sorted(found, key=lambda store: bool(store.schemes)))
+
+
+def store_of(address: str) -> Store:
+    """The store that an address names; one without a scheme is a file.
+
+    Raises:
+        BadInput: the address has a scheme that no store has.
+    """
+    files, *engines = stores()
+    known = next((one for one in engines if address.startswith(one.schemes)), None)
+    families = tuple(scheme.partition("+")[0] + "+" for one in engines for scheme in one.schemes if "+" in scheme)
+    if known is None and ("://" in address or address.startswith(families)):
+        wanted = " or ".join(one.address for one in engines)
+        raise BadInput("the address names no known engine", wanted=f"a file, or {wanted}", got=address)
+    return known or files
+
+
+def checked_there(name: str, about: dict[str, Any]) -> Done:
+    """What an engine got and answered; ``name``: what its readers ask."""
+    what = f"{about['written']} rows written, {about['deleted']} deleted, {about['checked']} queries answered there as here"
+    return Done(about, f"{name}: {about['rows']} items of release {about['release']}.{about['revision']}; {what}")
 
 
 @dataclass(frozen=True)
@@ -62,10 +121,12 @@ def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
         BadInput: nothing serves, or the release never did. NotPermitted: a file of the tables was altered.
         OperationFailed: the revision gave way to a later one, and a gc or a purge took its tables while they were read.
     """
+    from registry.revisions.history import latest
+
     entries = workspace.ledger.entries()
-    revision = _revision(entries, release)
+    revision = revision_of(entries, release)
     try:
-        return _rows(workspace, entries, revision)
+        return rows_at(workspace, entries, revision)
     except FctError as error:
         if revision in latest(workspace.ledger.entries()).values():
             raise
@@ -75,6 +136,10 @@ def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
 def deleted_since(workspace: Workspace, now: Rows) -> np.ndarray:
     """Sorted ids of rows whose items were deleted since they were read, also where the ids came again as other items. All of them where a
     gc or a purge took the tables that were read: nobody can tell any more."""
+    import numpy as np
+
+    from registry.revisions.building import still_theirs
+
     try:
         return np.setdiff1d(now.ids, still_theirs(workspace, now.pinned))
     except FctError:
@@ -87,6 +152,8 @@ def still_there(workspace: Workspace, now: Rows) -> None:
     Raises:
         OperationFailed: items that are exported were deleted meanwhile (:func:`deleted_since`).
     """
+    import numpy as np
+
     gone, todo = np.setdiff1d(now.ids, workspace.gallery.item_ids(role="item")), "run the same command again"
     if len(gone):
         raise OperationFailed(f"{len(gone)} items were deleted while they were exported", todo=todo)
@@ -94,39 +161,10 @@ def still_there(workspace: Workspace, now: Rows) -> None:
         raise OperationFailed("while they were exported items were deleted and came again, or their tables went", todo=todo)
 
 
-def export(
-    workspace: Workspace, out: str | Path, *, release: int | None = None, since: int | None = None, dry_run: bool = False
-) -> dict[str, Any]:
-    """Write one Parquet file, whole or not at all: a row an item, with id, deleted, vector, uncertainty and :data:`COLUMNS`.
-
-    The file's metadata has, under ``fct``, what is returned but the counts.
-
-    Args:
-        dry_run: count, and write nothing.
-        since: a ledger entry. Then only rows that are new or differ since it, and ids that are gone (``deleted``, the rest null).
-
-    Returns:
-        model, release, revision, entry, metric, fingerprint, delta, since, rows, deleted.
-
-    Raises:
-        BadInput: as :func:`rows_of`; no such entry, or it is of another space, from which there is no delta.
-        NotPermitted: a file of the tables was altered. OperationFailed: as :func:`rows_of` and :func:`still_there`; nothing was written.
-    """
-    now = rows_of(workspace, release)
-    entries = workspace.ledger.entries()
-    revision = _revision(entries, release)
-    changed, gone = np.arange(len(now.ids)), np.empty(0, dtype=str)
-    if since is not None:
-        changed, gone = _difference(now, _rows(workspace, entries, _at(entries, since, revision)))
-    about = {"model": workspace.settings.model, "delta": since is not None, "since": since}
-    about |= {name: getattr(now, name) for name in ("release", "revision", "entry", "metric", "fingerprint")}
-    if not dry_run:
-        _write(Path(out), now, changed, gone, about, lambda: still_there(workspace, now))
-    return about | {"rows": len(changed), "deleted": len(gone)}
-
-
 def searched(now: Rows) -> np.ndarray:
     """(N, D) float32 the vectors as an engine should hold them: scaled to norm 1 where the metric is cosine."""
+    from fct.arrays.vectors import normalise
+
     return normalise(now.vectors) if now.metric == "cosine" else now.vectors
 
 
@@ -149,6 +187,8 @@ def compare(now: Rows, vectors: np.ndarray, ask: Callable[[np.ndarray], list[str
     Raises:
         NotPermitted: an answer differs.
     """
+    import numpy as np
+
     chosen = np.random.default_rng(0).permutation(len(vectors))[:QUERIES]
     place = {one: row for row, one in enumerate(now.ids.tolist())}
     for row in chosen.tolist():
@@ -161,7 +201,10 @@ def compare(now: Rows, vectors: np.ndarray, ask: Callable[[np.ndarray], list[str
     return len(chosen)
 
 
-def _revision(entries: list[Entry], release: int | None) -> Revision:
+def revision_of(entries: list[Entry], release: int | None) -> Revision:
+    """The newest revision of the release that serves, or of one that has served. Raises: BadInput as :func:`rows_of`."""
+    from registry.revisions.history import latest
+
     serving = entries[-1].serving if entries else None
     if release is None:
         if serving is None:
@@ -173,21 +216,13 @@ def _revision(entries: list[Entry], release: int | None) -> Revision:
     return serving if serving is not None and int(serving["release"]) == release else known[release]
 
 
-def _at(entries: list[Entry], since: int, revision: Revision) -> Revision:
-    found = next((e.serving for e in entries if e.number == since), None)
-    if found is None:
-        raise BadInput(
-            "there is no such ledger entry that serves something", wanted=f"1 to {len(entries)}", got=since, todo="see `fct log`"
-        )
-    if found["space"] != revision["space"]:
-        raise BadInput(
-            f"entry {since} serves release {found['release']}, whose vectors are of another space",
-            todo="export the whole release, without --since",
-        )
-    return found
+def rows_at(workspace: Workspace, entries: list[Entry], revision: Revision) -> Rows:
+    """Of one revision; files are verified first."""
+    import numpy as np
 
+    from fct.gallery.state import TableState
+    from registry.revisions import kept
 
-def _rows(workspace: Workspace, entries: list[Entry], revision: Revision) -> Rows:
     gallery, space = workspace.gallery, revision["space"]
     for name in (space, "items"):
         gallery.verify(TableState.from_json(revision["tables"][name]))
@@ -208,37 +243,3 @@ def _rows(workspace: Workspace, entries: list[Entry], revision: Revision) -> Row
         fingerprint=revision["fingerprint"],
         pinned=revision,
     )
-
-
-def _difference(now: Rows, before: Rows) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of ``now`` that are new or differ, and ids that are gone."""
-    there, place, old = np.intersect1d(now.ids, before.ids, assume_unique=True, return_indices=True)
-    same = (now.vectors[place] == before.vectors[old]).all(axis=1)
-    for name in COLUMNS:
-        same &= now.columns[name][place] == before.columns[name][old]
-    unchanged = np.isin(now.ids, there[same])
-    return np.flatnonzero(~unchanged), np.setdiff1d(before.ids, now.ids)
-
-
-def _write(out: Path, now: Rows, rows: np.ndarray, gone: np.ndarray, about: dict[str, Any], check: Callable[[], None]) -> None:
-    """``check`` is asked before the file is there."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    dim, none = now.vectors.shape[1], len(gone)
-    # lists of one fixed length with nulls can be written to Parquet and not be read back (pyarrow 25), so lists of any length
-    flat = pa.array(now.vectors[rows].ravel(), type=pa.float32())
-    lists = pa.LargeListArray.from_arrays(pa.array(np.arange(0, dim * len(rows) + 1, dim, dtype=np.int64)), flat)
-    columns: dict[str, Any] = {
-        "id": pa.array([*now.ids[rows].tolist(), *gone.tolist()], pa.string()),
-        "deleted": pa.array([False] * len(rows) + [True] * none),
-        "vector": pa.concat_arrays([lists, pa.nulls(none, pa.large_list(pa.float32()))]),
-        "uncertainty": pa.array(now.uncertainty[rows].tolist() + [None] * none, pa.float32()),
-    }
-    for name in COLUMNS:
-        kind = pa.int32() if name == "native_version" else pa.string()
-        columns[name] = pa.array(now.columns[name][rows].tolist() + [None] * none, kind)
-    table = pa.table(columns).replace_schema_metadata({"fct": json.dumps(about)})
-    with whole_file(out) as part:
-        pq.write_table(table, part)
-        check()

@@ -12,17 +12,32 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fct.errors import BadInput, NotPermitted, OperationFailed
-from registry.exports.base import COLUMNS, DEPTH, Rows, compare, digests_of, name_of, rows_of, searched, still_there
-from registry.workspace import Workspace
+from registry.exports.base import (
+    COLUMNS,
+    DEPTH,
+    Done,
+    Rows,
+    Said,
+    Store,
+    checked_there,
+    compare,
+    digests_of,
+    name_of,
+    rows_of,
+    searched,
+    still_there,
+)
 
-SCHEMES = ("postgresql://", "postgres://")
+if TYPE_CHECKING:
+    import numpy as np
+
+    from registry.workspace import Workspace
+
 OPERATORS = {"cosine": "<=>", "l2": "<->"}
 # of pgvector: dimensions that a vector may have, and an HNSW index on vectors and on halves (16 bits a number)
 LARGEST, INDEXED, INDEXED_HALVES = 16_000, 2_000, 4_000
@@ -46,7 +61,7 @@ def advice(dim: int, table: str, metric: str) -> str | None:
     )
 
 
-def push(workspace: Workspace, url: str, said: Callable[[str], None]) -> dict[str, Any]:
+def push(workspace: Workspace, url: str, said: Said) -> dict[str, Any]:
     """Bring the release that serves to a database, or what changed since the last time; check it there; let the view show it.
 
     Running it again after a promotion, a rollback, an ingest, a deletion or a backfill brings what changed.
@@ -63,6 +78,8 @@ def push(workspace: Workspace, url: str, said: Callable[[str], None]) -> dict[st
         NotPermitted: what stands there afterwards does not answer as the gallery does; nothing was changed.
         OperationFailed: items were deleted meanwhile; nothing was changed.
     """
+    import numpy as np
+
     found = rows_of(workspace)
     schema, table = name_of(workspace.settings.model), f"release_{found.release}"
     known = advice(found.vectors.shape[1], f"{schema}.{table}", found.metric)
@@ -135,6 +152,8 @@ def _extension(cursor: Any) -> None:
 def _copy(cursor: Any, table: str, found: Rows, vectors: np.ndarray, digests: list[str], rows: np.ndarray) -> None:
     """COPY the rows, some thousand at a time."""
 
+    import numpy as np
+
     def text(value: object) -> str:
         return str(value).replace("\\", "\\\\").replace("\t", "\\t").replace("\n", "\\n").replace("\r", "\\r")
 
@@ -171,3 +190,17 @@ def _drop_older(cursor: Any, schema: str, keep: set[int]) -> None:
         match = re.fullmatch(r"release_(\d+)", name)
         if match and int(match[1]) not in keep:
             cursor.execute(f"DROP TABLE {schema}.{name}")
+
+
+def _export(workspace: Workspace, url: str, said: Said) -> Done:
+    about = push(workspace, url, said)
+    return checked_there(f"{about['schema']}.items", about)
+
+
+STORE = Store(
+    address="postgresql://user@host/database",
+    schemes=("postgresql://", "postgres://"),
+    extra="postgres",
+    help="PostgreSQL with pgvector gets one table for each release, and a view of the release that serves.",
+    export=_export,
+)

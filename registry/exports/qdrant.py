@@ -11,15 +11,31 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
-from registry.exports.base import COLUMNS, DEPTH, Rows, compare, deleted_since, digests_of, name_of, rows_of, searched, still_there
-from registry.workspace import Workspace
+from registry.exports.base import (
+    COLUMNS,
+    DEPTH,
+    Done,
+    Rows,
+    Said,
+    Store,
+    checked_there,
+    compare,
+    deleted_since,
+    digests_of,
+    name_of,
+    rows_of,
+    searched,
+    still_there,
+)
 
-SCHEMES = ("qdrant+http://", "qdrant+https://", "qdrant+file:")
+if TYPE_CHECKING:
+    import numpy as np
+
+    from registry.workspace import Workspace
+
 BATCH = 1000
 SPACE = uuid.UUID("2f1c6a0e-7a5b-5d52-9c1e-6b2f2f0a5f3d")  # of the points' ids: any fixed one
 
@@ -38,6 +54,8 @@ def push(workspace: Workspace, url: str) -> dict[str, Any]:
         NotPermitted: what stands there afterwards does not answer as the gallery does; the alias did not move.
         OperationFailed: items were deleted meanwhile; they are in no collection, and the alias did not move.
     """
+    import numpy as np
+
     found = rows_of(workspace)
     alias, vectors = name_of(workspace.settings.model), searched(found)
     collection = f"{alias}_release_{found.release}"
@@ -158,3 +176,17 @@ def _drop_older(client: Any, alias: str, keep: set[str | None]) -> None:
     for one in client.get_collections().collections:
         if re.fullmatch(re.escape(alias) + r"_release_\d+", one.name) and one.name not in keep:
             client.delete_collection(one.name)
+
+
+def _export(workspace: Workspace, url: str, said: Said) -> Done:
+    about = push(workspace, url)
+    return checked_there(about["alias"], about)
+
+
+STORE = Store(
+    address="qdrant+http://host:6333",
+    schemes=("qdrant+http://", "qdrant+https://", "qdrant+file:"),
+    extra="qdrant",
+    help="Qdrant gets one collection for each release, and an alias on the release that serves; qdrant+file:FOLDER is its local mode.",
+    export=_export,
+)

@@ -802,8 +802,7 @@ def test_an_export_that_slept_while_items_were_purged_shows_none_of_them(
     import pyarrow.parquet as pq
 
     from fct.errors import OperationFailed
-    from registry.exports import base as exporting
-    from registry.exports import qdrant
+    from registry.exports import base, parquet, qdrant
 
     ws, (first, second, third) = living.workspace(), chosen(living, 3)
     write, check, read = pq.write_table, qdrant._check, ws.gallery.read_space
@@ -814,7 +813,7 @@ def test_an_export_that_slept_while_items_were_purged_shows_none_of_them(
 
     monkeypatch.setattr(pq, "write_table", lambda *given: (write(*given), purge(first)))
     with pytest.raises(OperationFailed, match="1 items were deleted while they were exported"):
-        exporting.export(ws, tmp_path / "out.parquet")
+        parquet.export(ws, tmp_path / "out.parquet")
     monkeypatch.setattr(pq, "write_table", write)
     monkeypatch.setattr(qdrant, "_check", lambda *given: (check(*given), purge(second))[0])
     with pytest.raises(OperationFailed, match="1 items were deleted"):
@@ -822,10 +821,10 @@ def test_an_export_that_slept_while_items_were_purged_shows_none_of_them(
     monkeypatch.setattr(qdrant, "_check", check)
     monkeypatch.setattr(ws.gallery, "read_space", lambda *given, **named: (purge(third), read(*given, **named))[1])
     with pytest.raises(OperationFailed, match="has changed while it was read"):
-        exporting.rows_of(ws)
+        base.rows_of(ws)
     monkeypatch.undo()
     assert not [path for path in tmp_path.iterdir() if "parquet" in path.name]
-    exporting.export(ws, tmp_path / "out.parquet")
+    parquet.export(ws, tmp_path / "out.parquet")
     assert not {first, second, third} & set(pq.read_table(tmp_path / "out.parquet")["id"].to_pylist())
 
 

@@ -45,7 +45,7 @@ def test_an_export_that_sleeps_while_an_id_comes_again_shows_no_deleted_picture(
     copy_serving: Copies, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from fct.gallery.gallery import Gallery
-    from registry.exports import base as export
+    from registry.exports import parquet as export
 
     project, name = copy_serving(), "again.png"
     did(project, "ingest", str(pictured(tmp_path / "more", name, 1)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tomllib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fct.errors import BadInput, NotPermitted
-from registry.exports import pgvector
-from registry.exports.base import COLUMNS, DEPTH, Rows, _difference, compare, digests_of, name_of, searched
+from registry.exports import base, pgvector
+from registry.exports.base import COLUMNS, DEPTH, Rows, Store, compare, digests_of, name_of, searched, store_of
+from registry.exports.parquet import _difference
 
 
 def rows(ids: list[str], seed: int = 0, *, metric: str = "cosine", dim: int = 5, **columns: Any) -> Rows:
@@ -94,3 +97,33 @@ def test_what_an_index_of_pgvector_cannot_take_is_said_with_the_cast(dim: int, w
 def test_what_pgvector_cannot_hold_is_refused() -> None:
     with pytest.raises(BadInput, match="at most 16000 dimensions; got 16001"):
         pgvector.advice(16_001, "t", "l2")
+
+
+FOLDER = Path(base.__file__).parent
+EXTRAS = tomllib.loads((FOLDER.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+
+
+def test_every_file_is_a_store_and_one_takes_files() -> None:
+    assert len(base.stores()) == len(list(FOLDER.glob("*.py"))) - 2  # what is shared, and the room
+    assert [store.address for store in base.stores() if not store.schemes] == ["release-2.parquet"]
+    schemes = [scheme for store in base.stores() for scheme in store.schemes]
+    assert not [(one, other) for one in schemes for other in schemes if one != other and one.startswith(other)]
+
+
+@pytest.mark.parametrize("store", base.stores(), ids=lambda store: store.address)
+def test_a_store_answers_to_its_address_and_says_what_it_needs(store: Store) -> None:
+    assert store_of(store.address) is store
+    assert all(store_of(f"{scheme}somewhere") is store for scheme in store.schemes)
+    assert store.help[0].isupper() and store.help.endswith(".") and "|" not in store.help
+    assert not store.extra or store.extra in EXTRAS
+
+
+@pytest.mark.parametrize("address", ["mysql://x/y", "qdrant+ftp:x", "s3://bucket/release.parquet"])
+def test_an_address_that_no_store_has_is_refused_with_those_there_are(address: str) -> None:
+    with pytest.raises(BadInput, match="names no known engine.*a file, or .*postgresql://.*qdrant"):
+        store_of(address)
+
+
+@pytest.mark.parametrize("address", ["release.parquet", "/a/folder/of: mine.parquet", "postgresql.parquet", "C:\\x.parquet"])
+def test_anything_else_is_a_file(address: str) -> None:
+    assert store_of(address).parts
