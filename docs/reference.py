@@ -91,7 +91,7 @@ def _between(page: str, mark: str, rows: list[str]) -> str:
     """A page with these rows between its two marks."""
     text = (ROOT / page).read_text(encoding="utf-8")
     pattern = rf"(?s)(<!-- {mark}:begin.*?-->\n).*(<!-- {mark}:end -->)"
-    return re.sub(pattern, lambda found: found[1] + "\n".join(rows) + "\n" + found[2], text)
+    return re.sub(pattern, lambda found: found[1] + "\n" + "\n".join(rows) + "\n\n" + found[2], text)
 
 
 def settings() -> str:
