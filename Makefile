@@ -10,7 +10,7 @@ DEMO_FLAGS := $(if $(FRESH),--fresh,)
 # a worker for each core, a file's tests on one of them; the longest files come first
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-slow test-all test-long test-elsewhere lint docs bench results clean constraints
+.PHONY: help install demo test test-slow test-all test-long test-elsewhere lowest lint docs bench results clean constraints
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -48,6 +48,9 @@ test-long: install  ## those that are too long for CI; goes on where it was cut 
 
 test-elsewhere: install  ## what could care, on one core and four, as another user, in another locale, folder, time zone ...
 	@$(BIN)/python -m tests.elsewhere
+
+lowest: install  ## the unit tests with the lowest releases that pyproject.toml allows, in an environment of its own
+	@$(BIN)/python -m tests.lowest
 
 lint: install    ## ruff, mypy, import-linter
 	@$(BIN)/ruff check fct registry flows tests benchmarks

@@ -14,7 +14,7 @@ from typing import Any
 
 import obstore
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fct.arrays import digests
@@ -304,6 +304,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(
     detail=st.dictionaries(st.integers() | st.text(st.characters(exclude_categories=["Cs"])), JSON, max_size=4),
     why=st.text(st.characters(exclude_categories=["Cs"])),
