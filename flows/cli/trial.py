@@ -60,7 +60,7 @@ def try_(
     from fct.sample import trying
     from fct.search import copies
     from registry.report import trial as report
-    from registry.report import trial_page
+    from registry.report import trial_answers, trial_page
 
     place(out)  # before a minute of work, not after it
     arrays, left = read({"old": old, "new": new, "side": side, "labels": labels, "sources": sources, "ids": ids}, skip_bad)
@@ -76,7 +76,7 @@ def try_(
         progress=lambda words: say(f"{words} …"),
     )
     warn([*copies.warnings(0.0, doubtful=found.given["doubtful"]), *found.h.about["warnings"]])
-    costs = report.Costs(gallery_rows, seconds_per_million, price_per_million)
+    costs = trial_answers.Costs(gallery_rows, seconds_per_million, price_per_million)
     page = trial_page.html(found, costs, files, walked)
     with whole_file(out) as part:
         part.write_text(page, encoding="utf-8")

@@ -18,11 +18,12 @@ from fct.sample import agreement
 from fct.sample import trial as trials
 from fct.sample.trial import Trial
 from fct.search.intervals import Estimate
-from registry.report import figures, page
+from registry.report import figures, page, trial_answers
 from registry.report import trial as words
 from registry.report.figures import CARRIED, GRID, INK, NEW, OLD, PAPER, SOFT, WARM
 from registry.report.review import number, plain
-from registry.report.trial import NAMES, POPULATIONS, Costs, shown
+from registry.report.trial import NAMES, POPULATIONS
+from registry.report.trial_answers import Costs, shown
 
 TEMPLATE = "trial.html.j2"
 CARDS, LISTED, ANSWERS = 8, 12, 5
@@ -215,13 +216,13 @@ def html(trial: Trial, costs: Costs, images: Sequence[Path | None] | None = None
             {"population": POPULATIONS[p], "n": tables[p][f"nn_{m}"].n, "metric": NAMES[m]}
             | ({"rho": shown(tables[p][f"rho_{m}"], 2)} if trial.labelled else {})
             | {row: shown(tables[p][f"{row}_{m}"]) for row in ROWS}
-            | ({"ph": shown(tables[p][f"ph_{m}"]), "side": words.signed(tables[p][f"side_{m}"])} if trial.plain is not None else {})
+            | ({"ph": shown(tables[p][f"ph_{m}"]), "side": trial_answers.signed(tables[p][f"side_{m}"])} if trial.plain is not None else {})
             for p in trial.populations
             for m in trial.metrics
         ],
         each=len(trial.metrics),
         has_plain=trial.plain is not None,
-        counts=words.counts(trial),
+        counts=trial_answers.counts(trial),
         lost=_cards(trial, flipped["lost"][:most], images, walked),
         gained=_cards(trial, flipped["gained"][: most // 2], images, walked),
         backfill=[

@@ -13,9 +13,9 @@ from fct.forward import FitSettings
 from fct.sample import agreement, splitting, trial, trying
 from fct.sample.pairs import Sample
 from fct.search.intervals import Estimate
-from registry.report import page, trial_page
+from registry.report import page, trial_answers, trial_page
 from registry.report import trial as words
-from registry.report.trial import Costs, decided, overall
+from registry.report.trial_answers import Costs, decided, overall
 
 Vectors = dict[str, np.ndarray]
 
@@ -193,7 +193,7 @@ def test_a_difference_lost_in_noise_is_inconclusive_and_says_how_many_queries_wo
     found = tried(data, "labels")
     answers = words.answers(found, Costs())
     assert answers[0].outcome == "inconclusive"
-    left = words.unsettled(found, {p: trial.estimates(found, p) for p in found.populations})
+    left = trial_answers.unsettled(found, {p: trial.estimates(found, p) for p in found.populations})
     assert any(more is not None and more > 0 for name, more in left.items() if name.startswith("is new/new"))
     assert "more labelled queries" in answers[-1].more[0]
 
@@ -240,7 +240,7 @@ def test_flips_are_counted_as_a_loop_counts_them(better):
     assert sorted(found["gained"]) == gained
     change = (v["nh_mAP"] - v["oo_mAP"])[found["gained"]]
     assert (np.diff(change) <= 0).all()
-    assert words.counts(better)["lost_by_new"] == sum(v["nn_top1"][i] == 0 for i in lost)
+    assert trial_answers.counts(better)["lost_by_new"] == sum(v["nn_top1"][i] == 0 for i in lost)
 
 
 def test_a_backfilling_curve_starts_at_h_and_ends_at_new(better):
@@ -264,10 +264,10 @@ def test_the_dip_is_how_far_a_curve_falls_below_both_ends():
 
 
 def test_savings_follow_the_users_figures(better):
-    saved = words.savings(better, Costs(gallery_rows=2_000_000, seconds_per_million=500, price_per_million=30))
+    saved = trial_answers.savings(better, Costs(gallery_rows=2_000_000, seconds_per_million=500, price_per_million=30))
     assert (saved["rows"], saved["seconds"], saved["price"]) == (2_000_000, 1000, 60)
     assert saved["side_bytes"] == 2_000_000 * better.sample.side.shape[1] * 4
-    assert "price" not in words.savings(better, Costs())
+    assert "price" not in trial_answers.savings(better, Costs())
 
 
 def test_the_same_seed_gives_the_same_numbers():
@@ -353,7 +353,7 @@ def test_intervals_of_too_few_classes_are_said_to_hold_for_these_alone(better):
 def test_the_figure_leaves_out_whiskers_that_have_no_end():
     tables = {"all": {f"{row}_top1": Estimate(value, -np.inf, np.inf, 9, 2) for row, value in (("oo", 0.2), ("nh", 0.4), ("nn", 0.5))}}
     assert "0.400 [−∞, ∞]" in trial_page.recovery(tables, ("top1",))
-    assert words.signed(tables["all"]["nn_top1"]) == "+0.500 [−∞, ∞]"
+    assert trial_answers.signed(tables["all"]["nn_top1"]) == "+0.500 [−∞, ∞]"
 
 
 def test_a_hostile_label_stays_text():
