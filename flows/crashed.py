@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import os
 
-from flows import services
+from flows import passwords
 from registry.lock import Lease
 from registry.workspace import Workspace
 
 
 def yet_alive(workspace: Workspace, holder: Lease | None) -> str:
     """A clause that names the holder's run where Prefect calls it crashed; empty where it does not, or cannot be asked."""
-    api = services.prefect_api(workspace)
+    api = passwords.prefect_api(workspace)
     if holder is None or api is None:
         return ""
-    services.let_in(workspace, api)
+    passwords.let_in(workspace, api)
     from prefect.client.orchestration import get_client
     from prefect.client.schemas.filters import FlowFilter, FlowFilterName
     from prefect.client.schemas.sorting import FlowRunSort
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-    password = os.environ.get(services.PREFECT_PASSWORD)
+    password = os.environ.get(passwords.PREFECT_PASSWORD)
     told = {PREFECT_API_URL: api} | ({PREFECT_API_AUTH_STRING: password} if password else {})
     try:
         with temporary_settings(told), get_client(sync_client=True) as client:

@@ -15,28 +15,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from fct import children, forward
+from fct import children
 from fct import device as devices
 from fct.arrays.files import read_json, write_json
-from fct.datasets.images import read_image, read_images
-from fct.datasets.manifest import Manifest, read_manifest
+from fct.datasets.manifest import read_manifest
 from fct.device import cores
 from fct.errors import BadInput, LockHeld, NotPermitted, OperationFailed
-from fct.program import programs
-from fct.release import preview
-from fct.release.examining import open_release
-from fct.sample import comparison, pairs
+from fct.sample import comparison
 from flows import reconcile
+from flows.demo_audit import answers_to, audit, pictures_of, row_asked
+from flows.demo_images import gallery_images_away, restore
 from registry import lock, report, running
 from registry.decisions import decisions, promotion
-from registry.items.arrivals import GALLERY_SPLITS
 from registry.items.ingest import ingest
-from registry.revisions import kept, serving
+from registry.revisions import kept
 from registry.revisions.building import verify
 from registry.upgrades import before_serving
-from registry.upgrades.upgrade import Upgrade
 from registry.versions import facts
 from registry.workspace import Workspace
 
@@ -58,39 +52,6 @@ class Clock:
         say(f"\n── {title}  ({time.perf_counter() - self.start:.0f} s so far)")
 
 
-def _away(ws: Workspace) -> Path:
-    return ws.data.with_name(ws.data.name + ".gallery-away")
-
-
-def restore(ws: Workspace) -> bool:
-    """Bring the gallery's images back, also after a killed run. True when there was something to bring back."""
-    away = _away(ws)
-    if not away.is_dir():
-        return False
-    for folder in away.iterdir():
-        target = ws.data / "images" / folder.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            folder.rename(target)
-    shutil.rmtree(away)
-    return True
-
-
-@contextmanager
-def gallery_images_away(ws: Workspace) -> Iterator[None]:
-    """The gallery's image folders are really not there inside the block; they come back whatever happens."""
-    away = _away(ws)
-    away.mkdir()
-    try:
-        for split in GALLERY_SPLITS:
-            folder = ws.data / "images" / split
-            if folder.is_dir():
-                folder.rename(away / split)
-        yield
-    finally:
-        restore(ws)
-
-
 def _upgrade(ws: Workspace, version: int) -> dict[str, Any]:
     result = next((r for r in reconcile.once(ws) if r["version"] == version), None)
     if result is None:
@@ -104,71 +65,6 @@ def _release(ws: Workspace, version: int, why: str) -> None:
     if not facts.gather(ws)[version].approved:
         decisions.approve(ws, version, by=NAME, why=why)
     promotion.promote(ws, version, why=why)
-
-
-def _query(ws: Workspace, manifest: Manifest) -> int:
-    """Row of the query that the picture shows: the first validation image of the first class that only version 2 was trained on.
-
-    A rule that looks at no result, and the same in every run.
-    """
-    one, two = (set(open_release(ws.root / "build/releases" / name, check=False).classes) for name in ("v1", "v2"))
-    rows: list[int] = np.flatnonzero(manifest.split == "validation").tolist()
-    learned = [row for row in rows if manifest.label[row] in two - one]
-    return min(learned or rows, key=lambda row: (str(manifest.label[row]), row))
-
-
-def _answers(ws: Workspace, file: Path) -> list[serving.Hit]:
-    opened = serving.open_serving(ws)
-    return opened.search(read_image(file, opened.release.size, opened.release.mode)[None], 5)[0]
-
-
-def _row(hits: list[serving.Hit], label: str) -> list[tuple[Path | None, str, bool]]:
-    return [(Path(hit.image_uri), hit.label, hit.label == label) for hit in hits]
-
-
-def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[str, float | int | str]]:
-    """The table on the live gallery, once its images are back, and the costs measured in this run."""
-    settings, upgrade = ws.settings, Upgrade(ws, version)
-    device = devices.pick(settings.device)
-    manifest = read_manifest(ws.data)
-    rows = manifest.rows(*GALLERY_SPLITS)
-    first, new = kept.opened(ws, old, check=False), kept.opened(ws, version, check=False)
-    images = read_images(rows.files, new.size, new.mode, "audit: reading")
-    program = new.program(device)
-    programs.embed(program, images[:64], device=device)
-    started = time.perf_counter()
-    native, _ = programs.embed(program, images, device=device, title="audit: embedding natively")
-    native_s = time.perf_counter() - started
-    features = next(ws.gallery.features(old, ids=rows.id, batch_rows=len(rows)))
-    populations = np.where(rows.split == GALLERY_SPLITS[0], "known", "unseen")
-    h = forward.load(upgrade.forward_folder(old))
-    side = preview.side_of(first, new, features.psi, side_dim=h.side_dim, device=device, program=program)
-    sample = pairs.Sample(rows.id, rows.label, rows.source, populations, features.phi, side, native)
-    space = ws.gallery.read_space(upgrade.space)
-    shipped = space.vectors[np.searchsorted(space.ids, rows.id)]
-    validation = pairs.load_sample(upgrade.pairs_folder(old) / "sample")
-    seen = manifest.rows(*pairs.POPULATIONS.values())
-
-    def published() -> forward.Forward:
-        folder = upgrade.pairs_folder(old)
-        return comparison.fct_as_published(folder, settings.fit, settings.embed.views, seed=settings.seed, device=settings.device)
-
-    def best() -> comparison.Thumbnail:
-        looked = read_images(seen.files, new.size, new.mode, "audit: thumbnails")
-        return comparison.best_thumbnail(new, program, looked, validation, first.side_bytes, device)
-
-    pieces: list[Callable[[], Any]] = [published, best]  # the threads of one fit would wait for each other beside another process
-    fct, thumbnail = devices.spread(lambda piece: piece(), pieces, device)
-    ridge = forward.load(upgrade.closed_folder(old))  # on the same pairs and pool as h, which has to beat it
-    references = {"ridge": ridge, "fct": fct}
-    table = comparison.table(
-        sample, features.psi, images, shipped, references, thumbnail, new, program, seed=settings.evaluate.seed, device=device
-    )
-    costs = read_json(upgrade.folder / "costs.json") | {
-        "native_us_per_item": round(1e6 * native_s / len(rows), 1),
-        "thumbnail": f"{thumbnail.side}×{thumbnail.side} at {thumbnail.bits} bit",
-    }
-    return table, costs
 
 
 def _dvc(*words: str) -> list[str]:
@@ -251,55 +147,21 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     """Live the whole life, or verify a finished one. Returns the exit code: 0, or 3 when the verdict is not passed."""
     clock = Clock()
     out = ws.folder / "demo"
-    begins = fresh or not (out / "demo.json").exists()
-    if begins and any(part.alive() for part in running.parts(ws.folder).values()):
-        raise OperationFailed("servers run in this workspace, and would take part in the demo", where=ws.folder, todo="`fct down` first")
-    holder = lock.holder_of(ws.locks, ws.settings.model)
-    if holder is not None:
-        raise LockHeld("an upgrade runs in this workspace", got=holder.holder, where=ws.locks, todo="wait for it to end")
-    if restore(ws):
-        say("An earlier run was killed while the gallery's images were away; they are back.")
-    if fresh and ws.folder.exists():
-        others = sorted({entry.by for entry in ws.ledger.entries()} - {NAME})
-        if others or ws.folder == ws.root or ws.folder in ws.root.parents:
-            raise NotPermitted(
-                "starting over would delete a workspace that is not the demo's alone",
-                got=f"ledger entries by {', '.join(others) or 'nobody'}",
-                where=ws.folder,
-                todo="move it away yourself, or set another workspace in params.yaml",
-            )
-        shutil.rmtree(ws.folder)
+    _clear(ws, fresh, out)
     finished = out / "demo.json"
     if finished.exists():
         return _again(ws, read_json(finished), out)
-
     speed = _what_comes(ws)
-    share = cores() // 2
-    clock.begin("1  data, and version 1 (dvc repro)" + ("; version 2 is trained beside it" if share else ""))
-    _repro(ws, "data", children.run(_dvc("data"), cwd=ws.root).returncode)
-    with _trained_beside(ws, "train@v2", out / "train-v2.log", share) as wait:
-        threads = {"OMP_NUM_THREADS": str(max(1, cores() - share))}
-        _repro(ws, "train@v1", children.run(_dvc("-s", "train@v1"), cwd=ws.root, more=threads).returncode)
-
-        clock.begin("2  version 1 is registered, the gallery ingested, version 1 promoted")
-        one = ws.releases.register(ws.root / "build/releases/v1", ws.settings.workspace)
-        served = ws.ledger.serving()
-        if served is None:
-            ingested = ingest(ws, ws.data, version=one, by=NAME, why="the gallery")
-            say(f"{ingested['added']} items in the gallery, each with φ and {kept.opened(ws, one, check=False).side_bytes} bytes of ψ")
-            result = _upgrade(ws, one)
-            if result["outcome"] not in ("passed", "approved"):
-                return _stop(ws, one, result)
-            _release(ws, one, "first release")
-            served = ws.ledger.serving()
-        if served is None:
-            raise BadInput("nothing serves", todo="run `fct demo --fresh`")
-        clock.begin("3  version 2 is trained (dvc repro) and registered")
-        wait()
+    one, stopped = _first(ws, clock, out)
+    if stopped is not None:
+        return _stop(ws, one, stopped)
+    served = ws.ledger.serving()
+    if served is None:
+        raise BadInput("nothing serves", todo="run `fct demo --fresh`")
     manifest = read_manifest(ws.data)
-    query = manifest.files[_query(ws, manifest)]
-    label = str(manifest.label[_query(ws, manifest)])
-    before = _answers(ws, query) if served["release"] == one else []
+    query = manifest.files[row_asked(ws, manifest)]
+    label = str(manifest.label[row_asked(ws, manifest)])
+    before = answers_to(ws, query) if served["release"] == one else []
     two = ws.releases.register(ws.root / "build/releases/v2", ws.settings.workspace)
 
     clock.begin("4  reconcile finds version 2 and carries the gallery over, with the gallery's images moved away")
@@ -313,7 +175,7 @@ def run(ws: Workspace, *, fresh: bool) -> int:
             return _stop(ws, two, result)
         clock.begin("5  approval and promotion: model and gallery together, one ledger entry")
         _release(ws, two, "the gates passed")
-    after = _answers(ws, query)
+    after = answers_to(ws, query)
 
     clock.begin("6  audit on the live gallery, its images back (read once)")
     table, costs = audit(ws, two, one)
@@ -321,7 +183,7 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     if before:
         title = f"{label}, a class of v2 alone: before and after"
         report.search_picture(
-            query, _row(before, label), _row(after, label), out / "search.png", title, "before: v1 / v1", "after: v2 / h(v1)"
+            query, pictures_of(before, label), pictures_of(after, label), out / "search.png", title, "before: v1 / v1", "after: v2 / h(v1)"
         )
     (out / "table.md").write_text(comparison.as_text(table) + "\n", encoding="utf-8")
     seconds = round(time.perf_counter() - clock.start)
@@ -340,6 +202,51 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     )
     _show(ws, read_json(finished), out)
     return 0
+
+
+def _clear(ws: Workspace, fresh: bool, out: Path) -> None:
+    """See to it that nobody else works here, and where ``fresh`` begin anew."""
+    begins = fresh or not (out / "demo.json").exists()
+    if begins and any(part.alive() for part in running.parts(ws.folder).values()):
+        raise OperationFailed("servers run in this workspace, and would take part in the demo", where=ws.folder, todo="`fct down` first")
+    holder = lock.holder_of(ws.locks, ws.settings.model)
+    if holder is not None:
+        raise LockHeld("an upgrade runs in this workspace", got=holder.holder, where=ws.locks, todo="wait for it to end")
+    if restore(ws):
+        say("An earlier run was killed while the gallery's images were away; they are back.")
+    if fresh and ws.folder.exists():
+        others = sorted({entry.by for entry in ws.ledger.entries()} - {NAME})
+        if others or ws.folder == ws.root or ws.folder in ws.root.parents:
+            raise NotPermitted(
+                "starting over would delete a workspace that is not the demo's alone",
+                got=f"ledger entries by {', '.join(others) or 'nobody'}",
+                where=ws.folder,
+                todo="move it away yourself, or set another workspace in params.yaml",
+            )
+        shutil.rmtree(ws.folder)
+
+
+def _first(ws: Workspace, clock: Clock, out: Path) -> tuple[int, dict[str, Any] | None]:
+    """Data, and version 1 until it serves, while version 2 is trained beside. Its number, and the verdict that stood in the way."""
+    share = cores() // 2
+    clock.begin("1  data, and version 1 (dvc repro)" + ("; version 2 is trained beside it" if share else ""))
+    _repro(ws, "data", children.run(_dvc("data"), cwd=ws.root).returncode)
+    with _trained_beside(ws, "train@v2", out / "train-v2.log", share) as wait:
+        threads = {"OMP_NUM_THREADS": str(max(1, cores() - share))}
+        _repro(ws, "train@v1", children.run(_dvc("-s", "train@v1"), cwd=ws.root, more=threads).returncode)
+
+        clock.begin("2  version 1 is registered, the gallery ingested, version 1 promoted")
+        one = ws.releases.register(ws.root / "build/releases/v1", ws.settings.workspace)
+        if ws.ledger.serving() is None:
+            ingested = ingest(ws, ws.data, version=one, by=NAME, why="the gallery")
+            say(f"{ingested['added']} items in the gallery, each with φ and {kept.opened(ws, one, check=False).side_bytes} bytes of ψ")
+            result = _upgrade(ws, one)
+            if result["outcome"] not in ("passed", "approved"):
+                return one, result
+            _release(ws, one, "first release")
+        clock.begin("3  version 2 is trained (dvc repro) and registered")
+        wait()
+    return one, None
 
 
 def _stop(ws: Workspace, version: int, result: dict[str, Any]) -> int:
@@ -361,7 +268,7 @@ def _again(ws: Workspace, recorded: dict[str, Any], out: Path) -> int:
         say(
             f"Verified: release {serving_now['release']}.{serving_now['revision']}, every file of its tables, index and program, and the canaries."
         )
-    for hit in _answers(ws, ws.root / recorded["query"]):
+    for hit in answers_to(ws, ws.root / recorded["query"]):
         say(f"  {hit.score:.4f}  {hit.label:<20} {hit.id}  ({hit.origin})")
     say(f"\nRecorded by the run that ended {recorded['at']} and took {recorded['seconds']} s (`make demo FRESH=1` measures again):")
     _show(ws, recorded, out)

@@ -150,7 +150,7 @@ def main() -> None:
 
     import uvicorn
 
-    from flows import services
+    from flows import passwords
     from registry.workspace import open_workspace
 
     parser = argparse.ArgumentParser(prog="python -m flows.receiver", description=(__doc__ or "").split("\n", 1)[0])
@@ -161,12 +161,12 @@ def main() -> None:
     workspace = open_workspace(options.params)
     settings = workspace.settings
     if options.url:
-        workspace.releases.webhook(options.url, services.secret(workspace))
+        workspace.releases.webhook(options.url, passwords.secret(workspace))
     api = os.environ.get("PREFECT_API_URL")
     if api is None:
         parser.error("PREFECT_API_URL is not set: where does the Prefect server answer?")
     hosts = (*settings.serve.hosts, *([urlsplit(options.url).hostname or ""] if options.url else []))
-    app = build(services.secret(workspace), settings.model, to_prefect(api, os.environ.get(services.PREFECT_PASSWORD)), hosts=hosts)
+    app = build(passwords.secret(workspace), settings.model, to_prefect(api, os.environ.get(passwords.PREFECT_PASSWORD)), hosts=hosts)
     uvicorn.run(app, host=options.host, port=settings.services.receiver_port, log_level="info", access_log=True)
 
 

@@ -25,10 +25,10 @@ Result = dict[str, Any]
 
 def here(workspace: Workspace, version: int) -> Result:
     """Run the upgrade to ``version`` in this process; a Prefect server sees it where there is one."""
-    from flows import crashed, services, upgrading
+    from flows import crashed, passwords, upgrading
 
     try:
-        return upgrading.run(workspace, version, services.prefect_api(workspace))
+        return upgrading.run(workspace, version, passwords.prefect_api(workspace))
     except LockHeld as error:
         said = crashed.yet_alive(workspace, lock.holder_of(workspace.locks, workspace.settings.model))
         if said:

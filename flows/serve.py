@@ -7,8 +7,6 @@ and a page for people at ``/``. A query takes one value, what serves now (:mod:`
 from __future__ import annotations
 
 import asyncio
-import io
-import json
 import os
 import sys
 import threading
@@ -16,7 +14,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,21 +23,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 
-from fct.datasets.images import MAX_UPLOADED, read_bytes
 from fct.errors import BadInput, FctError
+from flows.answers import BODY, MOST_BYTES, MOST_JSON, MOST_RESULTS, answer, media_type, query_of, said, thumbnail
 from flows.http import TOKEN_DIGITS, Door, Places, Refused, answer_refusals, body_of, is_loopback, problem
 from registry import live, running
-from registry.live import Candidate, Live, Now
-from registry.revisions.serving import FILTERS, Hit, Serving
+from registry.live import Live, Now
+from registry.revisions.serving import FILTERS
 from registry.workspace import Workspace
 
-MOST_BYTES = 16 * 1024**2  # of an uploaded image
-MOST_JSON = 1024**2  # of a vector or an id: while JSON is read nobody else is answered
-MOST_RESULTS = 1000
 MOST_WAITING = 256  # queries that arrive or wait for a thread; more are sent away at once
 EVERY_S = 0.25  # between two looks at the ledger
 SWITCH_S = 0.0001  # Python's own turns between threads
-THUMBNAIL = 192
 SAMPLE = 24
 BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 PAGE = Path(__file__).with_name("serve.html")
@@ -53,24 +46,47 @@ Of = Annotated[
 ]
 
 
+class Asked:
+    """What the requests of one application share: threads, places for those who wait, figures, and what serves."""
+
+    def __init__(self, state: Live, threads: int) -> None:
+        self.state, self.figures, self.places = state, Figures(state), Places(MOST_WAITING)
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
+
+    async def in_pool(self, work: Callable[[], Any]) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+
+    def taken(self) -> Now:
+        if self.state.now is None:
+            raise Refused(503, "not ready", self.state.problem)
+        return self.state.now
+
+
 def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: str = "") -> FastAPI:
     """The HTTP application. It only reads ``state``; who starts it lets ``state`` follow the ledger.
 
     Args:
         hosts, token: as for :class:`flows.http.Door`.
     """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="search")
-    places = Places(MOST_WAITING)
-    figures = Figures(state)
+    asked = Asked(state, threads)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        pool.shutdown(wait=True)
+        asked.pool.shutdown(wait=True)
 
     app = FastAPIOffline(title="fct serve", description=(__doc__ or "").split("\n\n")[1], lifespan=lifespan, redoc_url=None)
     answer_refusals(app)
     app.add_middleware(Door, hosts=tuple(hosts), token=token)
+    _errors(app)
+    _about(app, asked)
+    _search(app, asked)
+    _items(app, asked)
+    return app
+
+
+def _errors(app: FastAPI) -> None:
+    """Errors as RFC 9457 has them."""
 
     @app.exception_handler(FctError)
     async def sentence(_: Request, error: FctError) -> JSONResponse:
@@ -82,13 +98,10 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
         first = error.errors()[0]
         return problem(422, "bad input", f"{first['loc'][-1]}: {first['msg'][0].lower()}{first['msg'][1:]}", code="bad-input")
 
-    async def in_pool(work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(pool, work)
 
-    def taken() -> Now:
-        if state.now is None:
-            raise Refused(503, "not ready", state.problem)
-        return state.now
+def _about(app: FastAPI, asked: Asked) -> None:
+    """The page for people, and what is said of the server and of what serves."""
+    state = asked.state
 
     @app.get("/", include_in_schema=False)
     async def page() -> HTMLResponse:
@@ -107,13 +120,17 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
     @app.get("/release")
     async def release() -> JSONResponse:
         """What serves: release, revision, ledger entry, embedder, rows, and the candidate."""
-        taken()
+        asked.taken()
         return JSONResponse(live.describe(state))
 
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """For Prometheus."""
-        return Response(figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+        return Response(asked.figures.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _search(app: FastAPI, asked: Asked) -> None:
+    """Queries."""
 
     @app.post("/search", openapi_extra=BODY)
     async def search(
@@ -132,142 +149,41 @@ def build(state: Live, *, threads: int = 1, hosts: Iterable[str] = (), token: st
             where = {name: wanted for name, wanted in zip(FILTERS, (label, source, origin, native_version), strict=True) if wanted}
             if not 1 <= k <= MOST_RESULTS:
                 raise BadInput("k does not fit", wanted=f"1 to {MOST_RESULTS}", got=k)
-            with places.take() as place:
+            with asked.places.take() as place:
                 kind = media_type(request)
                 body = await body_of(request, MOST_JSON if kind == "application/json" else MOST_BYTES, "a query", place)
                 query = query_of(kind, body)
-                now = taken()  # once: everything below is of one release
+                now = asked.taken()  # once: everything below is of one release
                 candidate = now.candidate if of == "candidate" else None
                 if of == "candidate" and candidate is None:
-                    raise BadInput("there is no candidate to ask", got=state.lacking)
-                hits = await in_pool(lambda: answer(now, query, k, where, candidate))
+                    raise BadInput("there is no candidate to ask", got=asked.state.lacking)
+                hits = await asked.in_pool(lambda: answer(now, query, k, where, candidate))
             outcome = "ok"
         except (FctError, Refused):
             outcome = "refused"
             raise
         finally:
-            figures.count(outcome, time.perf_counter() - begun)
+            asked.figures.count(outcome, time.perf_counter() - begun)
         return JSONResponse(said(now, hits, candidate, time.perf_counter() - begun))
+
+
+def _items(app: FastAPI, asked: Asked) -> None:
+    """Items of the gallery, to look at."""
 
     @app.get("/sample")
     async def sample(n: int = SAMPLE, seed: int = 0) -> list[dict[str, str]]:
         """Some items of the gallery, to begin with."""
-        now = taken().serving
+        now = asked.taken().serving
         rows = np.random.default_rng(abs(seed)).permutation(np.flatnonzero(now.shown))[: max(0, min(n, 200))]
         return [{"id": str(now.columns["id"][row]), "label": str(now.columns["label"][row])} for row in rows]
 
     @app.get("/image")
     async def image(id: str) -> Response:
         """A small picture of an item, where its image can be read."""
-        now = taken().serving
-        with places.take():
-            picture = await in_pool(lambda: thumbnail(now, id))
+        now = asked.taken().serving
+        with asked.places.take():
+            picture = await asked.in_pool(lambda: thumbnail(now, id))
         return Response(picture, media_type="image/png", headers={"Cache-Control": "private, max-age=600"})
-
-    return app
-
-
-BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "image/*": {"schema": {"type": "string", "format": "binary"}},
-            "application/json": {
-                "schema": {
-                    "type": "object",
-                    "properties": {
-                        "vector": {"type": "array", "items": {"type": "number"}, "description": "of the embedder that serves"},
-                        "fingerprint": {"type": "string", "description": "of the embedder that made the vector: checked where given"},
-                        "id": {"type": "string", "description": "an item of the gallery, in place of a vector"},
-                    },
-                }
-            },
-        },
-    }
-}
-
-
-def media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").split(";")[0].strip().lower()
-
-
-def query_of(kind: str, body: bytes) -> bytes | dict[str, Any]:
-    """What is asked: the bytes of an image file, or ``{"vector": …}`` or ``{"id": …}`` as given.
-
-    Raises:
-        BadInput: JSON of another form. Refused: 415, another media type.
-    """
-    if kind.startswith("image/") or kind == "application/octet-stream":
-        return body
-    if kind != "application/json":
-        raise Refused(415, "media type", "send an image file as image/png (or any image/…), or application/json with a vector or an id")
-    try:
-        said = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise BadInput("the body is not JSON", got=str(error)[:100]) from error
-    if not isinstance(said, dict) or ("vector" in said) == ("id" in said) or set(said) - {"vector", "id", "fingerprint"}:
-        raise BadInput("the query is not understood", wanted='{"vector": [...], "fingerprint": "..."} or {"id": "..."}')
-    if not isinstance(said.get("fingerprint", ""), str) or not isinstance(said.get("id", ""), str):
-        raise BadInput("the query is not understood", wanted="id and fingerprint as text")
-    return said
-
-
-def answer(now: Now, query: bytes | dict[str, Any], k: int, where: dict[str, list[str]], candidate: Candidate | None) -> list[Hit]:
-    """The answers to one query, all from ``now``: of what serves, or of the candidate.
-
-    Raises:
-        BadInput: no image, a vector that does not fit, no such item.
-    """
-    release = now.serving.release if candidate is None else candidate.release
-    if isinstance(query, bytes):
-        return by_image(now, read_bytes(query, release.size, release.mode, MAX_UPLOADED), k, where, candidate)
-    target = now.serving if candidate is None else candidate.own
-    if target is None and "id" in query:  # through a bridge the candidate looks at the item's image, where it can be read
-        return by_image(now, now.serving.image_of(query["id"], release.size, release.mode), k, where, candidate)
-    if target is None:
-        raise BadInput("a vector cannot be asked through a bridge", todo="send the image")
-    if "id" in query:
-        return target.search_vectors(target.vector_of(query["id"]), k, where=where)[0]
-    try:
-        vector = np.asarray(query["vector"], dtype=np.float32)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise BadInput("the vector is not a list of numbers", got=str(error)[:100]) from error
-    if vector.ndim != 1:
-        raise BadInput("the vector is not a list of numbers", wanted=f"{release.dim} numbers", got=f"shape {vector.shape}")
-    return target.search_vectors(vector[None], k, query.get("fingerprint"), where)[0]
-
-
-def by_image(now: Now, image: np.ndarray, k: int, where: dict[str, list[str]], candidate: Candidate | None) -> list[Hit]:
-    if candidate is None:
-        return now.serving.search(image[None], k, where)[0]
-    return live.ask_candidate(now, candidate, image[None], k, where)[0]
-
-
-def said(now: Now, hits: list[Hit], candidate: Candidate | None, seconds: float) -> dict[str, Any]:
-    """The JSON of an answer; it names the release of its query embedder and of its gallery."""
-    revision = now.serving.revision
-    serving = {"release": int(revision["release"]), "revision": int(revision["revision"]), "entry": now.entry}
-    asked: dict[str, Any] = (
-        serving if candidate is None else {"release": candidate.version, "through": candidate.through, "serving": serving}
-    )
-    return asked | {"ms": round(1000 * seconds, 2), "hits": [{"rank": rank} | asdict(hit) for rank, hit in enumerate(hits, 1)]}
-
-
-def thumbnail(serving: Serving, one: str) -> bytes:
-    """PNG of at most :data:`THUMBNAIL` pixels a side. Drawn anew, so that no file is handed out as it is.
-
-    Raises:
-        Refused: 404, no such item or its image cannot be read.
-    """
-    from PIL import Image
-
-    try:
-        pixels = serving.image_of(one, THUMBNAIL, "RGB")
-    except BadInput as error:
-        raise Refused(404, "no picture", str(error)) from error
-    out = io.BytesIO()
-    Image.fromarray(pixels.transpose(1, 2, 0)).save(out, format="PNG")
-    return out.getvalue()
 
 
 class Figures:

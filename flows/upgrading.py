@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from flows import services, upgrade
+from flows import passwords, upgrade
 from registry.workspace import Workspace
 
 
@@ -26,7 +26,7 @@ def run(workspace: Workspace, version: int, api: str | None = None) -> dict[str,
         if api is None:
             return upgrade.outcome(upgrade.carry(workspace, version))
         os.environ["PREFECT_API_URL"] = api  # Prefect reads it when it is imported
-        services.let_in(workspace, api)
+        passwords.let_in(workspace, api)
         from flows.upgrade_flow import seen_by_prefect
 
         return seen_by_prefect(workspace, version, api)

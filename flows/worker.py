@@ -22,7 +22,7 @@ from prefect.states import Crashed
 
 from fct import children
 from fct.errors import printable
-from flows import crashed, reconcile, services
+from flows import crashed, passwords, reconcile
 from flows.receiver import EVENT, resource_of
 from flows.upgrade import name_of
 from flows.upgrade_flow import upgrade_flow
@@ -160,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.worker", description=(__doc__ or "").split("\n", 1)[0])
     parser.add_argument("--params", default="params.yaml")
     workspace = open_workspace(parser.parse_args().params)
-    if services.prefect_api(workspace) is None:
+    if passwords.prefect_api(workspace) is None:
         parser.error("PREFECT_API_URL is not set: where does the Prefect server answer?")
     os.environ.update(children.environment())  # the runs that Prefect's runner starts work for this process
     clear(workspace)

@@ -27,6 +27,10 @@ Json = Annotated[
         help="Print the result as one JSON object on stdout. If the command fails, the object holds the error, its code and its parts.",
     ),
 ]
+Root = Annotated[
+    list[Path] | None,
+    typer.Option(help="Another folder to which links or tables may point, besides data.roots. It can be given several times."),
+]
 
 
 def say(*lines: str) -> None:

@@ -18,7 +18,7 @@ def up(params: Params = DEFAULT, json: Json = False) -> None:
 
     Example: fct up
     """
-    from flows import services
+    from flows import passwords, services
 
     ws = workspace(params)
     say("starting what does not run yet; MLflow and Prefect take up to a minute …")
@@ -27,7 +27,7 @@ def up(params: Params = DEFAULT, json: Json = False) -> None:
     if ws.settings.tracking_uri:
         urls = {"mlflow": ws.settings.tracking_uri} | urls
     give({"urls": urls}, json, *(f"{name:<10}{url}" for name, url in urls.items()))
-    say(f"Prefect's page asks for a password: it stands in {ws.folder / 'services' / services.PASSWORD_FILE}")
+    say(f"Prefect's page asks for a password: it stands in {ws.folder / 'services' / passwords.PASSWORD_FILE}")
     say(
         f"logs: {ws.folder / 'services'}. Next: register a version (`fct register`, or plain MLflow against {urls['mlflow']}). `fct down` ends all."
     )

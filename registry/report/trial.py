@@ -15,25 +15,22 @@ from fct.sample.trying import RANDOM_ORDERS
 from fct.search import copies
 from fct.search.intervals import FEWEST
 from registry.report.trial_answers import (
+    POPULATIONS,
+    SHARES,
     Answer,
     Costs,
-    _backfill,
-    _open,
-    _queries,
-    _recovered,
-    _saves,
-    _side,
-    _upgrade,
+    answer_backfill,
+    answer_open,
+    answer_queries,
+    answer_recovered,
+    answer_saves,
+    answer_side,
+    answer_upgrade,
     counts,
     savings,
     unsettled,
 )
 
-NAMES = {"top1": "top-1", "mAP": "mAP", "agreement": "agreement"}
-POPULATIONS = {"all": "all queries", "known": "known classes", "unseen": "unseen classes"}
-SHARES = (0.1, 0.2, 0.5)
-KIN = 0.8  # median cosine of an item's old and new vectors above which they are called alike
-DIP = -0.002  # a curve this far below both of its ends is said to dip
 QUESTIONS = {
     "upgrade": "Should you upgrade at all?",
     "recovered": "What comes back without re-embedding?",
@@ -62,13 +59,13 @@ def answers(trial: Trial, costs: Costs) -> list[Answer]:
     """One answer for each of :data:`QUESTIONS`, in that order."""
     found = {population: trials.estimates(trial, population) for population in trial.populations}
     return [
-        _upgrade(trial, found["all"]),
-        _recovered(trial, found),
-        _side(trial, found),
-        _queries(trial),
-        _backfill(trial),
-        _saves(trial, costs),
-        _open(trial, found),
+        answer_upgrade(trial, found["all"]),
+        answer_recovered(trial, found),
+        answer_side(trial, found),
+        answer_queries(trial),
+        answer_backfill(trial),
+        answer_saves(trial, costs),
+        answer_open(trial, found),
     ]
 
 

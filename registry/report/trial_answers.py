@@ -12,8 +12,13 @@ from fct.sample.evaluation import as_json
 from fct.sample.trial import Trial
 from fct.search.intervals import Estimate
 from registry.report.review import INFINITE, interval, number
-from registry.report.trial import DIP, KIN, NAMES, POPULATIONS, SHARES
 from registry.verdicts.gates import more_queries
+
+NAMES = {"top1": "top-1", "mAP": "mAP", "agreement": "agreement"}
+POPULATIONS = {"all": "all queries", "known": "known classes", "unseen": "unseen classes"}
+SHARES = (0.1, 0.2, 0.5)
+KIN = 0.8  # median cosine of an item's old and new vectors above which they are called alike
+DIP = -0.002  # a curve this far below both of its ends is said to dip
 
 
 @dataclass(frozen=True)
@@ -65,7 +70,7 @@ def overall(found: dict[str, Estimate], key: str, metrics: tuple[str, ...]) -> s
     return "no" if "no" in each else "yes" if each == {"yes"} else "inconclusive"
 
 
-def _upgrade(trial: Trial, found: dict[str, Estimate]) -> Answer:
+def answer_upgrade(trial: Trial, found: dict[str, Estimate]) -> Answer:
     if not trial.labelled:
         return Answer(
             "upgrade",
@@ -98,7 +103,7 @@ def _upgrade(trial: Trial, found: dict[str, Estimate]) -> Answer:
     return Answer("upgrade", outcome, gains, more)
 
 
-def _recovered(trial: Trial, found: dict[str, dict[str, Estimate]]) -> Answer:
+def answer_recovered(trial: Trial, found: dict[str, dict[str, Estimate]]) -> Answer:
     here = found[trial.honest]
     of = POPULATIONS[trial.honest]
     reason = str(trial.h.about.get("validation", {}).get("reason", ""))
@@ -139,7 +144,7 @@ def _recovered(trial: Trial, found: dict[str, dict[str, Estimate]]) -> Answer:
     )
 
 
-def _side(trial: Trial, found: dict[str, dict[str, Estimate]]) -> Answer:
+def answer_side(trial: Trial, found: dict[str, dict[str, Estimate]]) -> Answer:
     here, of = found[trial.honest], POPULATIONS[trial.honest]
     if trial.plain is None:
         short = {m: here[f"short_{m}"] for m in reversed(trial.metrics)}
@@ -170,7 +175,7 @@ def counts(trial: Trial) -> dict[str, int]:
     return {"queries": len(trial.queries), "lost": len(lost), "lost_by_new": too, "gained": len(gained)}
 
 
-def _queries(trial: Trial) -> Answer:
+def answer_queries(trial: Trial) -> Answer:
     n = counts(trial)
     if not trial.labelled:
         agree = trial.values["nh_agreement"]
@@ -183,7 +188,7 @@ def _queries(trial: Trial) -> Answer:
     return Answer("queries", "", text)
 
 
-def _backfill(trial: Trial) -> Answer:
+def answer_backfill(trial: Trial) -> Answer:
     b, m = trial.backfill, trial.metrics[-1]
     if b is None:
         return Answer("backfill", "", f"no order to ship: {trial.h.method} predicts no uncertainty")
@@ -224,7 +229,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s" if seconds >= 0.001 else "less than 1 ms"
 
 
-def _saves(trial: Trial, costs: Costs) -> Answer:
+def answer_saves(trial: Trial, costs: Costs) -> Answer:
     s = savings(trial, costs)
     text = f"{s['rows']:,} rows not re-embedded; h takes {_duration(s['h_s'])} for them here"
     if "seconds" in s:
@@ -260,7 +265,7 @@ def unsettled(trial: Trial, found: dict[str, dict[str, Estimate]]) -> dict[str, 
     return {words: more_queries(e.value, e.lower, e.upper, 0.0, e.n) for words, e in wanted.items() if decided(e) == "inconclusive"}
 
 
-def _open(trial: Trial, found: dict[str, dict[str, Estimate]]) -> Answer:
+def answer_open(trial: Trial, found: dict[str, dict[str, Estimate]]) -> Answer:
     left = unsettled(trial, found)
     if not left:
         return Answer(

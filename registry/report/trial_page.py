@@ -22,8 +22,7 @@ from registry.report import figures, page, trial_answers
 from registry.report import trial as words
 from registry.report.figures import CARRIED, GRID, INK, NEW, OLD, PAPER, SOFT, WARM
 from registry.report.review import number, plain
-from registry.report.trial import NAMES, POPULATIONS
-from registry.report.trial_answers import Costs, shown
+from registry.report.trial_answers import NAMES, POPULATIONS, SHARES, Costs, shown
 
 TEMPLATE = "trial.html.j2"
 CARDS, LISTED, ANSWERS = 8, 12, 5
@@ -77,7 +76,7 @@ def curves(trial: Trial) -> str:
         axes.plot(b.beta, b.means(f"oracle_{name}"), color=NEW, linewidth=1.2, linestyle=(0, (1, 2)))
         axes.plot(b.beta, b.means(f"random_{name}"), color=SOFT, linewidth=1.6, linestyle=(0, (4, 3)))
         axes.plot(b.beta, b.means(f"shipped_{name}"), color=CARRIED, linewidth=2.4)
-        for share in words.SHARES:
+        for share in SHARES:
             axes.plot([share], [b.at(f"shipped_{name}", share)], marker="o", markersize=6, color=CARRIED, markeredgecolor=PAPER)
         values = np.concatenate([b.means(f"{order}_{name}") for order in trials.ORDERS])
         room = max(0.005, 0.08 * float(values.max() - values.min()))
@@ -227,7 +226,7 @@ def html(trial: Trial, costs: Costs, images: Sequence[Path | None] | None = None
         gained=_cards(trial, flipped["gained"][: most // 2], images, walked),
         backfill=[
             {"order": order, "metric": NAMES[m], "start": number(b.at(f"{order}_{m}", 0))}
-            | {"at": [number(b.at(f"{order}_{m}", share)) for share in (*words.SHARES, 1.0)], "dip": number(b.dip(f"{order}_{m}"), 4)}
+            | {"at": [number(b.at(f"{order}_{m}", share)) for share in (*SHARES, 1.0)], "dip": number(b.dip(f"{order}_{m}"), 4)}
             for b in [trial.backfill]
             if b is not None
             for m in trial.metrics

@@ -22,7 +22,7 @@ import pytest
 import yaml
 
 from fct.arrays.files import read_json
-from flows import services
+from flows import passwords, services
 from registry import running
 from registry.versions import look
 from tests.end_to_end import browser, postgres
@@ -101,7 +101,7 @@ class Team:
         self.until(lambda: not found.alive())
 
     def password(self) -> tuple[str, str]:
-        user, _, password = services.prefect_password(self.project.workspace()).partition(":")
+        user, _, password = passwords.prefect_password(self.project.workspace()).partition(":")
         return user, password
 
     def runs(self) -> list[Any]:
@@ -248,7 +248,7 @@ def test_doubled_late_and_forged_deliveries_start_nothing_twice(team: Team) -> N
     import httpx
 
     url = running.parts(team.project.folder / "workspace")["receiver"].url + "/webhook"
-    secret, runs = services.secret(team.project.workspace()), len(team.runs())
+    secret, runs = passwords.secret(team.project.workspace()), len(team.runs())
 
     def post(delivery: str, ago: int = 0, key: str = secret) -> int:
         body = json.dumps({"entity": "model_version", "action": "created", "data": {"name": "tiny", "version": "2"}}).encode()

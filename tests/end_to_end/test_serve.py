@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from fct.arrays.files import read_json
-from flows import serve
+from flows import answers, serve
 from registry.live import Live
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, having, wait_for
 from tests.end_to_end.test_life import altered, flipped
@@ -151,7 +151,7 @@ def bomb() -> bytes:
         ("/search", b"not an image", "image/png", 422, "no image"),
         ("/search", b"", "image/png", 422, "empty"),
         ("/search", bomb, "image/png", 422, "too large to unpack"),
-        ("/search", b"x" * (serve.MOST_BYTES + 1), "image/png", 413, "at most"),
+        ("/search", b"x" * (answers.MOST_BYTES + 1), "image/png", 413, "at most"),
         ("/search", b"x", "text/plain", 415, "image/png"),
         ("/search", b"{", "application/json", 422, "not JSON"),
         ("/search", b"[" * 100_000, "application/json", 422, "not JSON"),
@@ -197,7 +197,7 @@ def test_the_page_of_the_api_needs_nobody_else(client: TestClient) -> None:
 def test_pictures_are_drawn_anew_and_only_of_items(client: TestClient) -> None:
     one = client.get("/sample?n=1").json()[0]["id"]
     said = client.get("/image", params={"id": one})
-    assert said.headers["content-type"] == "image/png" and Image.open(io.BytesIO(said.content)).size == (serve.THUMBNAIL,) * 2
+    assert said.headers["content-type"] == "image/png" and Image.open(io.BytesIO(said.content)).size == (answers.THUMBNAIL,) * 2
     for odd in ("/etc/passwd", "../params.yaml", "", "canary:0"):
         assert client.get("/image", params={"id": odd}).status_code == 404
 

@@ -17,7 +17,7 @@ import yaml
 
 from fct import children
 from fct.errors import OperationFailed
-from flows import doctor, services
+from flows import doctor, machine, passwords, services
 from registry import lock, running
 from registry.workspace import Workspace, open_workspace
 from tests.ports import free_ports
@@ -136,9 +136,9 @@ def test_a_part_that_never_answers_is_named(workspace: Workspace, monkeypatch: p
 
 
 def test_secrets_are_made_once_and_are_their_owners_alone(workspace: Workspace) -> None:
-    first = services.secret(workspace)
+    first = passwords.secret(workspace)
     path = running.folder_of(workspace.folder) / "webhook.secret"
-    assert services.secret(workspace) == first and len(first) == 64
+    assert passwords.secret(workspace) == first and len(first) == 64
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     path.chmod(0o644)
     assert [one.outcome for one in doctor.webhook(workspace)] == [doctor.WRONG]
@@ -163,25 +163,25 @@ def test_a_server_of_ones_own_is_not_started_twice(workspace: Workspace) -> None
 
 
 def test_both_faiss_packages_at_once_are_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: "1.0")
-    assert any("both installed" in one.said for one in doctor.environment(workspace) if one.outcome == doctor.WRONG)
+    monkeypatch.setattr(machine, "_version", lambda name: "1.0")
+    assert any("both installed" in one.said for one in machine.environment(workspace) if one.outcome == doctor.WRONG)
 
 
 def test_an_environment_that_prefect_cannot_start_in_is_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda name: {"fastapi": "0.165.1", "sqlalchemy": "2.1.9", "faiss-gpu": None}.get(name, "1.0"))
-    wrong = [one.said for one in doctor.environment(workspace) if one.outcome == doctor.WRONG]
+    monkeypatch.setattr(machine, "_version", lambda name: {"fastapi": "0.165.1", "sqlalchemy": "2.1.9", "faiss-gpu": None}.get(name, "1.0"))
+    wrong = [one.said for one in machine.environment(workspace) if one.outcome == doctor.WRONG]
     assert len(wrong) == 2 and "fastapi 0.165.1" in wrong[0] and "sqlalchemy 2.1.9" in wrong[1]
 
 
 def test_a_disk_that_is_nearly_full_is_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9 - 10**6, 10**6))
-    assert [one.outcome for one in doctor.disk(workspace)] == [doctor.ATTENTION]
+    assert [one.outcome for one in machine.disk(workspace)] == [doctor.ATTENTION]
 
 
 def test_storage_that_gives_a_name_twice_is_found(tmp_path: Path) -> None:
-    assert doctor.promises(tmp_path) == []
+    assert machine.promises(tmp_path) == []
     (tmp_path / "b").mkdir()
-    broken = doctor.promises(tmp_path / "b", link=lambda mine, name: name.write_text(mine.read_text()) and None)
+    broken = machine.promises(tmp_path / "b", link=lambda mine, name: name.write_text(mine.read_text()) and None)
     assert any("names were given" in one for one in broken)
 
 
