@@ -1,8 +1,10 @@
-"""Write docs/commands.md from the command line itself, docs/parameters.md from params.yaml, and what names methods of h and stores from their specs.
+"""Write the pages and texts that are made from the source.
 
     python docs/reference.py
 
-Run it after a command, an option, a parameter, a method or a store has changed; a test (tests/unit/project/test_docs.py) compares the pages.
+docs/commands.md comes from the command line itself, docs/parameters.md from params.yaml, what names the methods of h and the stores from their
+specs, and the texts of `fct init` (flows/project/) from params.yaml and dvc.yaml. Run it after any of these has changed; a test
+(tests/unit/project/test_docs.py) compares.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 MADE = "<!-- made by docs/reference.py: change the source, not this page -->"
+NOTE = "# DVC watches data and settings, not the package: after an update of it, `dvc repro --force` computes everything anew."
+WATCHED = "# deps: [/path/to/images]   # your own folder, if DVC is to notice when it changes"
 KEY = re.compile(r"(?P<indent> *)(?P<key>[A-Za-z_][A-Za-z0-9_]*):(?P<value>[^#]*)(?:#\s*(?P<comment>.*))?")
 
 
@@ -102,8 +106,27 @@ def settings() -> str:
     return re.sub(r"(?m)^(fit:\n  method: \S+ +# ).*$", lambda found: found[1] + " ".join((AUTO, *METHODS)), text)
 
 
+def pipeline() -> str:
+    """dvc.yaml for projects that are no copy of this repository: without its code among the deps."""
+
+    def without_code(found: re.Match[str]) -> str:
+        deps = [dep.strip() for dep in found["deps"].split(",")]
+        data = [dep for dep in deps if dep and not dep.startswith(("fct/", "registry/"))]
+        return found["indent"] + (f"deps: [{', '.join(data)}]" if data else WATCHED)
+
+    text = re.sub(r"(?m)^# The code among the deps .*$", NOTE, (ROOT / "dvc.yaml").read_text(encoding="utf-8"))
+    return re.sub(r"(?P<indent> +)deps: \[(?P<deps>[^\]]*)\]", without_code, text)
+
+
+def begun() -> str:
+    """params.yaml as it is."""
+    return (ROOT / "params.yaml").read_text(encoding="utf-8")
+
+
 PAGES = {  # in this order: params.yaml is read for its page
     "params.yaml": settings,
+    "flows/project/params.yaml": begun,
+    "flows/project/dvc.yaml": pipeline,
     "docs/commands.md": commands,
     "docs/parameters.md": parameters,
     "docs/methods.md": methods,

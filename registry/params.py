@@ -64,7 +64,7 @@ def read(path: str | Path = "params.yaml") -> Settings:
             "there is no params.yaml here",
             wanted=path.name,
             where=path.absolute().parent,
-            todo="run the command in the project's folder or pass --params",
+            todo="run the command in the project's folder or pass --params; fct init begins a project",
         ) from error
     except yaml.YAMLError as error:
         raise BadInput("params.yaml is not valid YAML", got=" ".join(str(error).split()), where=path) from error

@@ -1,15 +1,37 @@
-"""Stages of dvc.yaml that need images, releases or params.yaml: data, train, embed, index, validate."""
+"""A new project, and the stages of dvc.yaml that need images, releases or params.yaml: data, train, embed, index, validate."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
 
 from flows.cli.common import DEFAULT, Json, Out, Params, give, say, set_threads
 
-DEV = "The development pipeline (stages of dvc.yaml)"
+DEV = "A project and its development pipeline (stages of dvc.yaml)"
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder of the new project. It is made if it does not exist.")] = Path(),
+) -> None:
+    """Begin a project: put a params.yaml and a dvc.yaml into a folder. You need no copy of the repository for that.
+
+    params.yaml holds every setting with a comment. data.source in it names your images. dvc.yaml holds the development pipeline, which
+    `dvc repro` runs: images, two releases, h, and the gates of the second release. If the folder has no .gitignore, it gets one for build/ and
+    workspace/. If it has a params.yaml or a dvc.yaml, the command changes nothing.
+
+    Example: fct init shop
+    """
+    from flows.starting import begin, repository
+
+    names, needed = begin(folder), repository(folder)
+    say(f"{folder}: {', '.join(names)}. Next:")
+    say(*([] if folder.resolve() == Path.cwd() else [f"  cd {quote(str(folder))}"]))
+    say("  in params.yaml, set data.source to your folder of images (root/class/image.png), and model to a name")
+    say(*([f"  {needed}"] if needed else []))
+    say("  dvc repro, or step by step: fct data, fct train v1, fct train v2, …")
 
 
 def data(
@@ -141,5 +163,5 @@ def validate(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (data, train, embed, index, validate):
+    for command in (init, data, train, embed, index, validate):
         app.command(rich_help_panel=DEV)(command)
