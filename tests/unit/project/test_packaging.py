@@ -110,3 +110,11 @@ def test_what_import_fct_offers() -> None:
     assert fct.__version__ == PROJECT["version"]
     with pytest.raises(AttributeError):
         fct.release_all  # noqa: B018
+
+
+def test_every_text_of_the_packages_is_in_the_wheel() -> None:
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
+    shipped = {path for package, names in data.items() for name in names for path in ROOT.joinpath(*package.split(".")).glob(name)}
+    there = {path for room in ("fct", "registry", "flows") for path in (ROOT / room).rglob("*") if path.is_file()}
+    assert {path for path in there if path.suffix not in (".py", ".pyc")} == shipped
+    assert ROOT / "flows/project/dvc.yaml" in shipped
