@@ -1,19 +1,24 @@
-"""Values beyond recovery for tests of gates: as :func:`registry.verdicts.checks.further` measures them of a good upgrade."""
+"""Made-up values for tests of gates: what an upgrade measures of one h (:func:`values`) and of a gallery (:func:`live`), both good."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import yaml
 
+from fct.gallery.canary import CanaryResult
+from fct.search.coverage import Coverage
+from registry.verdicts.gates import LiveChecks, Rehearsal
 from registry.verdicts.settings import GateSettings
 
 RAW = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["validate"]
 SETTINGS = GateSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in RAW.items()})
+MADE_UP = replace(SETTINGS, worst_class_tolerance=0.05, recovered_top1=0.6, recovered_mAP=0.6)  # bounds that :func:`values` keep
 STEPS = 11
 
 
 def further(v):
-    """A closed form that h beats, two subgroups, curves without a dip in an order that helps, a threshold that stays."""
+    """Values beyond recovery, as :func:`registry.verdicts.checks.further` measures them: a closed form that h beats, two subgroups, curves without a dip in an order that helps, a threshold that stays."""
     classes = np.unique(v["labels"])
     even = np.isin(v["labels"], classes[::2])
     found = {
@@ -43,3 +48,46 @@ def curves(v, bends=(("shipped", 0.4), ("random", 1.0), ("oracle", 0.2))):
         for order, power in bends
         for name in ("top1", "mAP")
     }
+
+
+def values(old=0.4, carried=0.7, new=0.75, unseen_old=0.4, unseen_carried=0.6, unseen_new=0.7, classes=40, each=30, noise=0.05, seed=0):
+    """Per-query values: a share of each class's queries is right, nearly the same share in every class."""
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([f"class-{i:02}" for i in range(2 * classes)], each)
+    known = np.repeat(np.arange(2 * classes) < classes, each)
+    found: dict[str, np.ndarray] = {"labels": labels, "populations": np.where(known, "known", "unseen"), "rows": np.arange(len(labels))}
+    off = np.repeat(noise * rng.normal(size=2 * classes), each)
+    for row, share, unseen in (("oo", old, unseen_old), ("nh", carried, unseen_carried), ("nn", new, unseen_new)):
+        place = np.tile((np.arange(each) + 0.5) / each, 2 * classes)
+        right = (place < np.where(known, share, unseen) + off).astype(np.float64)
+        found |= {f"{row}_top1": right, f"{row}_top5": right, f"{row}_mAP": right, f"{row}_tied": np.zeros_like(right)}
+    return found | further(found)
+
+
+def only(v, population):
+    """The same values with the queries of one population."""
+    parts = {
+        "curve_": v["curve_populations"] == population,
+        "threshold_": np.isin(v["threshold_labels"], v["labels"][v["populations"] == population]),
+    }
+    found = {}
+    for name, value in v.items():
+        rows = next((chosen for prefix, chosen in parts.items() if name.startswith(prefix)), v["populations"] == population)
+        found[name] = value[..., rows] if value.ndim else value
+    return found
+
+
+def live(share=0.02, recall=1.0, canary=True, fingerprint=True, measured=None, declared=None, same=1.0, n=400):
+    far = np.arange(n) < share * n
+    return LiveChecks(
+        coverage={1: Coverage(float(far.mean()), 1.0, far, far.astype(float))},
+        recall=recall
+        if isinstance(recall, dict)
+        else {"without a filter": np.full(n, recall) if np.isscalar(recall) else np.asarray(recall)},
+        canary=CanaryResult(0.9, 0.9, 1.0, (), canary, "as promised" if canary else "shuffled"),
+        promised_rate=0.95,
+        fingerprint_ok=fingerprint,
+        new_measured=measured or {"known.top1": 0.75},
+        new_declared=declared or {"known.top1": 0.75},
+        rollback=Rehearsal(200, same, "asked before and after"),
+    )

@@ -1,64 +1,18 @@
 import math
 from dataclasses import replace
 
-import gates_sample
 import numpy as np
 import oracles
 import pytest
+from gates_sample import MADE_UP as SETTINGS
+from gates_sample import live, only, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fct.gallery.canary import CanaryResult
-from fct.search.coverage import Coverage
 from registry.verdicts import gates, verdict
-from registry.verdicts.gates import LiveChecks, Measurement, Rehearsal, decide, measure, more_queries, overall
+from registry.verdicts.gates import Measurement, decide, measure, more_queries, overall
 from registry.verdicts.measurement import below, holm
 from registry.verdicts.titles import GATES
-
-SETTINGS = replace(gates_sample.SETTINGS, worst_class_tolerance=0.05, recovered_top1=0.6, recovered_mAP=0.6)
-
-
-def values(old=0.4, carried=0.7, new=0.75, unseen_old=0.4, unseen_carried=0.6, unseen_new=0.7, classes=40, each=30, noise=0.05, seed=0):
-    """Per-query values: a share of each class's queries is right, nearly the same share in every class."""
-    rng = np.random.default_rng(seed)
-    labels = np.repeat([f"class-{i:02}" for i in range(2 * classes)], each)
-    known = np.repeat(np.arange(2 * classes) < classes, each)
-    found: dict[str, np.ndarray] = {"labels": labels, "populations": np.where(known, "known", "unseen"), "rows": np.arange(len(labels))}
-    off = np.repeat(noise * rng.normal(size=2 * classes), each)
-    for row, share, unseen in (("oo", old, unseen_old), ("nh", carried, unseen_carried), ("nn", new, unseen_new)):
-        place = np.tile((np.arange(each) + 0.5) / each, 2 * classes)
-        right = (place < np.where(known, share, unseen) + off).astype(np.float64)
-        found |= {f"{row}_top1": right, f"{row}_top5": right, f"{row}_mAP": right, f"{row}_tied": np.zeros_like(right)}
-    return found | gates_sample.further(found)
-
-
-def only(v, population):
-    """The same values with the queries of one population."""
-    parts = {
-        "curve_": v["curve_populations"] == population,
-        "threshold_": np.isin(v["threshold_labels"], v["labels"][v["populations"] == population]),
-    }
-    found = {}
-    for name, value in v.items():
-        rows = next((chosen for prefix, chosen in parts.items() if name.startswith(prefix)), v["populations"] == population)
-        found[name] = value[..., rows] if value.ndim else value
-    return found
-
-
-def live(share=0.02, recall=1.0, canary=True, fingerprint=True, measured=None, declared=None, same=1.0, n=400):
-    far = np.arange(n) < share * n
-    return LiveChecks(
-        coverage={1: Coverage(float(far.mean()), 1.0, far, far.astype(float))},
-        recall=recall
-        if isinstance(recall, dict)
-        else {"without a filter": np.full(n, recall) if np.isscalar(recall) else np.asarray(recall)},
-        canary=CanaryResult(0.9, 0.9, 1.0, (), canary, "as promised" if canary else "shuffled"),
-        promised_rate=0.95,
-        fingerprint_ok=fingerprint,
-        new_measured=measured or {"known.top1": 0.75},
-        new_declared=declared or {"known.top1": 0.75},
-        rollback=Rehearsal(200, same, "asked before and after"),
-    )
 
 
 def kept(measurements):
