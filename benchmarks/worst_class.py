@@ -14,7 +14,9 @@ import numpy as np
 
 from fct.search.intervals import Estimate
 from registry.params import read
-from registry.verdicts.gates import decide, worst_class, worst_groups
+from registry.verdicts.deciding import decide
+from registry.verdicts.gates import worst_class
+from registry.verdicts.gates.worst_class import worst_groups
 from registry.verdicts.settings import GateSettings
 
 OUT = Path(__file__).parent / "results/worst_class.json"
@@ -42,7 +44,7 @@ def draw(effects: list[float], rng: np.random.Generator) -> dict[str, np.ndarray
 
 
 def outcome(values: dict[str, np.ndarray], settings: GateSettings) -> str:
-    found = worst_class(values, settings, 0)
+    (found,) = worst_class.measure(values, settings, 0)
     return decide([found], {found.key: found.value >= found.bound})[0].outcome
 
 

@@ -6,15 +6,24 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from fct.gallery.canary import CanaryResult
+from fct.gallery.canary import CanaryPromise, CanaryResult
 from fct.search.coverage import Coverage
-from registry.verdicts.gates import LiveChecks, Rehearsal
+from registry.verdicts import measuring
+from registry.verdicts.canaries import Answered
+from registry.verdicts.gates.index_faithful import Recall
+from registry.verdicts.gates.new_intact import Embedder
+from registry.verdicts.gates.rollback import Rehearsal
+from registry.verdicts.measuring import LiveChecks
 from registry.verdicts.settings import GateSettings
 
 RAW = yaml.safe_load((Path(__file__).parents[1] / "params.yaml").read_text(encoding="utf-8"))["validate"]
 SETTINGS = GateSettings(**{name: tuple(value) if isinstance(value, list) else value for name, value in RAW.items()})
 MADE_UP = replace(SETTINGS, worst_class_tolerance=0.05, recovered_top1=0.6, recovered_mAP=0.6)  # bounds that :func:`values` keep
 STEPS = 11
+JUDGED = (  # the gates that these values are made up for, in the order of a verdict; one that comes later has a test of its own
+    *("worth_it", "compatible", "recovered", "recovered_unseen", "worst_class", "negative_flips", "subgroups", "no_dip", "order_helps"),
+    *("beats_linear", "threshold_shift", "rollback", "coverage", "new_intact", "index_faithful", "canary"),
+)
 
 
 def further(v):
@@ -77,17 +86,21 @@ def only(v, population):
     return found
 
 
-def live(share=0.02, recall=1.0, canary=True, fingerprint=True, measured=None, declared=None, same=1.0, n=400):
+def live(share=0.02, recall=1.0, canary=True, measured=None, declared=None, same=1.0, n=400, **embedder):
+    """What is found in a gallery; ``embedder``: of :class:`registry.verdicts.gates.new_intact.Embedder`."""
     far = np.arange(n) < share * n
-    return LiveChecks(
-        coverage={1: Coverage(float(far.mean()), 1.0, far, far.astype(float))},
-        recall=recall
-        if isinstance(recall, dict)
-        else {"without a filter": np.full(n, recall) if np.isscalar(recall) else np.asarray(recall)},
-        canary=CanaryResult(0.9, 0.9, 1.0, (), canary, "as promised" if canary else "shuffled"),
-        promised_rate=0.95,
-        fingerprint_ok=fingerprint,
-        new_measured=measured or {"known.top1": 0.75},
-        new_declared=declared or {"known.top1": 0.75},
-        rollback=Rehearsal(200, same, "asked before and after"),
-    )
+    kinds = recall if isinstance(recall, dict) else {"without a filter": np.full(n, recall) if np.isscalar(recall) else np.asarray(recall)}
+    answered = CanaryResult(0.9, 0.9, 1.0, (), canary, "as promised" if canary else "shuffled")
+    known = {"known.top1": 0.75}
+    found = {
+        "coverage": {1: Coverage(float(far.mean()), 1.0, far, far.astype(float))},
+        "new_intact": Embedder(**{"fingerprint_ok": True, "measured": measured or known, "declared": declared or known, **embedder}),
+        "index_faithful": Recall(kinds),
+        "canary": Answered(CanaryPromise(0.95, 0.9, 1.0, 5, 400), answered),
+    }
+    return LiveChecks(found, Rehearsal(200, same, "asked before and after"))
+
+
+def measure(v, checks, settings, *, seed):
+    """All measurements of one h, or of a first release (None), and of the gallery."""
+    return measuring.of_sample(v, settings, seed=seed) + measuring.of_gallery(checks, settings, first=v is None)

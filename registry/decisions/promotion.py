@@ -28,7 +28,7 @@ from registry.revisions.history import Revision, latest, next_number
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, lacking
 from registry.upgrades.upgrade import Upgrade
-from registry.verdicts import checks
+from registry.verdicts import canaries
 from registry.verdicts.verdict import digest_of
 from registry.versions import approval
 from registry.versions.facts import dropped, statuses, unjudged
@@ -313,7 +313,7 @@ def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade
         "index": evaluated["index"]["identity"],
     }
     if "canaries" in covers:  # verdicts of earlier code do not cover them
-        found["canaries"] = digests.of_json(asdict(checks.read_promise(upgrade.folder / "verdict" / "canaries.json")))
+        found["canaries"] = digests.of_json(asdict(canaries.read_promise(upgrade.folder / "verdict" / "canaries.json")))
     for name, value in found.items():
         if covers.get(name) != value:
             raise Altered(

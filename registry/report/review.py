@@ -18,7 +18,7 @@ import numpy as np
 from fct.sample.evaluation import ROWS
 from fct.sample.pairs import Sample
 from fct.search import copies
-from registry.verdicts.titles import TITLES
+from registry.verdicts.declaration import declared
 
 NAMES = {"top1": "top-1", "mAP": "mAP", "top5": "top-5"}
 POPULATIONS = {"known": "known classes", "unseen": "unseen classes"}
@@ -149,7 +149,7 @@ def metric_rows(review: Review) -> list[dict[str, Any]]:
 
 def gate_rows(review: Review) -> list[dict[str, str]]:
     """One row per measurement: gate, title in words, subject, value, interval, bound, outcome, icon, note."""
-    found = []
+    found, titles = [], {name: gate.title for name, gate in declared().items()}
     for gate in review.verdict["gates"]:
         value, lower, upper, bound = (gate.get(key) for key in ("value", "lower", "upper", "bound"))
         spread = "" if value is None or lower == upper else interval(gate).partition(" ")[2]
@@ -158,7 +158,7 @@ def gate_rows(review: Review) -> list[dict[str, str]]:
         found.append(
             {
                 "gate": plain(gate["gate"], 60),
-                "title": TITLES.get(gate["gate"], plain(gate["gate"], 60)),
+                "title": titles.get(gate["gate"], plain(gate["gate"], 60)),
                 "subject": plain(gate["subject"], 80),
                 "value": number(value, digits),
                 "interval": spread if digits == 3 or not spread else interval(gate, 2).partition(" ")[2],

@@ -12,7 +12,7 @@ from fct.sample.evaluation import as_json
 from fct.sample.trial import Trial
 from fct.search.intervals import Estimate
 from registry.report.review import INFINITE, interval, number
-from registry.verdicts.gates import more_queries
+from registry.verdicts.deciding import more_queries
 
 NAMES = {"top1": "top-1", "mAP": "mAP", "agreement": "agreement"}
 POPULATIONS = {"all": "all queries", "known": "known classes", "unseen": "unseen classes"}

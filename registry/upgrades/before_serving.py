@@ -9,13 +9,14 @@ import numpy as np
 from fct.arrays import vectors
 from fct.errors import NotPermitted
 from fct.forward import Forward
+from fct.gallery import index as indexes
 from registry.formats import unreadable_is_altered
 from registry.revisions import kept, names
 from registry.revisions.building import align, open_index
 from registry.revisions.history import Revision
 from registry.upgrades import rereading
 from registry.upgrades.maker import Maker
-from registry.verdicts import checks
+from registry.verdicts import canaries
 from registry.workspace import Workspace
 
 
@@ -33,13 +34,13 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
     folder = workspace.upgrade_folder(version)
     source = names.step(workspace, version, f"pairs-v{min(map(int, revision['forward']), default=version)}")
     with unreadable_is_altered(f"the candidate {version}"):
-        promise = checks.read_promise(folder / "verdict" / "canaries.json")
+        promise = canaries.read_promise(folder / "verdict" / "canaries.json")
         native = np.array(vectors.load(source / "canaries" / "new.npy"))
         ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
     metric = kept.opened(workspace, version, check=False).metric
     rows = workspace.gallery.read_space(revision["space"], at=revision["tables"][revision["space"]]["version"])
     margin = workspace.settings.validate.canary_margin
-    result = checks.ask(promise, native, ids, rows.ids, rows.vectors, metric, margin)
+    result = canaries.ask(promise, native, ids, rows.ids, rows.vectors, metric, margin)
     if not result.passed:
         raise NotPermitted(
             f"the canaries say that the space is wrong: {result.why}",
@@ -47,7 +48,7 @@ def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -
             todo="nothing was promoted; run the upgrade again",
         )
     searcher = open_index(workspace, revision, metric)
-    found = float(checks.indexes.recall(searcher, align(searcher, rows), native, 10).mean())
+    found = float(indexes.recall(searcher, align(searcher, rows), native, 10).mean())
     if found < workspace.settings.validate.index_recall:
         raise NotPermitted(
             f"the index finds {found:.3f} of what exact search finds for the canaries",

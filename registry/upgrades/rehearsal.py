@@ -18,7 +18,7 @@ from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import FctError
 from registry.revisions.history import Revision
 from registry.revisions.serving import Serving, open_revision
-from registry.verdicts.gates import Rehearsal
+from registry.verdicts.gates.rollback import Rehearsal
 from registry.workspace import Workspace
 
 QUERIES = 200

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from fct.errors import BadInput
-from registry.verdicts.gates import Measurement
+from registry.verdicts.measurement import Measurement
 
 NORM_SPREAD = 100.0  # a norm so many times off the median is a broken vector, not an unusual image
 

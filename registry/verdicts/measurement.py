@@ -1,4 +1,4 @@
-"""One number of a gate against its bound, and p-values of many at once."""
+"""One number of a gate against its bound."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from fct.search.intervals import FEWEST, Estimate
+
+LABELS = {"top1": "top-1", "mAP": "mAP"}
 
 
 @dataclass(frozen=True)
@@ -16,16 +16,16 @@ class Measurement:
     """One number of a gate against its bound.
 
     Args:
-        gate, subject: the gate, and what of it (``known top-1``).
+        subject: what of the gate (``known top-1``).
         test: the number that must keep the bound: ``lower`` or ``upper`` (a confidence bound) or ``value``.
         strict: whether the bound itself fails (``>`` instead of ``≥``); ``most`` whether it is an upper bound (``≤``).
         applies: whether there was something to measure; ``answered``: not, because the answer is known beforehand (a closed form has
             no closed form to beat). A gate of ``must_apply`` that is answered is not missing.
         classes: behind the interval, where classes were resampled for it; below :data:`fct.search.intervals.FEWEST` nothing is decided.
-        outcome: filled in by :func:`registry.verdicts.gates.decide`. ``note``: a sentence for people.
+        note: a sentence for people.
+        gate: its name, filled in by :mod:`registry.verdicts.measuring`. outcome: filled in by :func:`registry.verdicts.deciding.decide`.
     """
 
-    gate: str
     subject: str
     value: float
     lower: float
@@ -40,6 +40,7 @@ class Measurement:
     note: str = ""
     answered: bool = False
     classes: int | None = None
+    gate: str = ""
 
     @property
     def key(self) -> str:
@@ -79,30 +80,17 @@ class Measurement:
         }
 
 
-def of(gate: str, subject: str, estimate: Estimate, bound: float, **more: Any) -> Measurement:
+def of(subject: str, estimate: Estimate, bound: float, **more: Any) -> Measurement:
     """A measurement of an estimate."""
-    return Measurement(gate, subject, estimate.value, estimate.lower, estimate.upper, estimate.n, bound, classes=estimate.clusters, **more)
+    return Measurement(subject, estimate.value, estimate.lower, estimate.upper, estimate.n, bound, classes=estimate.clusters, **more)
 
 
-def absent(gate: str, reason: str, *, answered: bool = False) -> Measurement:
-    """A gate that does not apply, with the reason."""
+def certain(subject: str, value: float, n: int, bound: float, **more: Any) -> Measurement:
+    """A measurement of a number without an interval."""
+    return Measurement(subject, value, value, value, n, bound, test="value", **more)
+
+
+def absent(reason: str, *, answered: bool = False) -> Measurement:
+    """That a gate does not apply, with the reason."""
     nan = math.nan
-    return Measurement(gate, "", nan, nan, nan, 0, nan, applies=False, outcome="not applicable", note=reason, answered=answered)
-
-
-def holm(p: list[float]) -> list[float]:
-    """Holm's step-down adjustment of p-values (Holm 1979)."""
-    order = np.argsort(p)
-    adjusted = np.empty(len(p))
-    running = 0.0
-    for rank, row in enumerate(order):
-        running = max(running, min(1.0, p[row] * (len(p) - rank)))
-        adjusted[row] = running
-    return adjusted.tolist()
-
-
-def below(value: float, error: float, bound: float) -> float:
-    """One-sided p-value of H0: the true difference is at least ``bound`` (normal approximation of the bootstrap)."""
-    if error <= 0:
-        return 1.0 if value >= bound else 0.0
-    return 0.5 * math.erfc((bound - value) / (error * math.sqrt(2)))
+    return Measurement("", nan, nan, nan, 0, nan, applies=False, outcome="not applicable", note=reason, answered=answered)

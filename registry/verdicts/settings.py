@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 from fct.errors import BadInput
-from registry.verdicts.titles import GATES
+from registry.verdicts.names import GATES
+
+SUBGROUPS = ("seen_by_old", "source")
+
+
+def checked(wanted: str, odd: Callable[[Any], object], problem: str = "has an unusable value") -> dict[str, Any]:
+    """Metadata of a field with a range: ``wanted`` in words; ``odd`` gives what is wrong with a value, None where nothing is."""
+    return {"wanted": wanted, "odd": odd, "problem": problem}
+
+
+def _unknown(gates: tuple[str, ...]) -> str | None:
+    return " ".join(gate for gate in gates if gate not in GATES) or None
+
+
+def _incomparable(kinds: tuple[str, ...]) -> str | None:
+    return None if "seen_by_old" in kinds and set(kinds) <= set(SUBGROUPS) else " ".join(kinds) or "none"
 
 
 @dataclass(frozen=True)
@@ -25,26 +41,21 @@ class GateSettings:
     canary_margin: float
     new_intact_tolerance: float
     negative_flips: float
-    subgroups: tuple[str, ...]
+    subgroups: tuple[str, ...] = field(
+        metadata=checked("seen_by_old, which is always one, and source where you like", _incomparable, "cannot be compared")
+    )
     subgroup_tolerance: float
     dip_tolerance: float
-    random_orders: int
+    random_orders: int = field(metadata=checked("at least 5", lambda count: None if count >= 5 else count))
     order_margin: float
     beats_linear: float
     score_threshold: float | None
-    false_positives: float
+    false_positives: float = field(metadata=checked("between 0 and 1", lambda share: None if 0 < share < 1 else share))
     threshold_shift: float
-    must_apply: tuple[str, ...]
+    must_apply: tuple[str, ...] = field(metadata=checked(" ".join(GATES), _unknown, "names a gate that does not exist"))
 
     def __post_init__(self) -> None:
-        unknown = [gate for gate in self.must_apply if gate not in GATES]
-        if unknown:
-            raise BadInput("validate.must_apply names a gate that does not exist", wanted=" ".join(GATES), got=" ".join(unknown))
-        kinds = {"seen_by_old", "source"}
-        if "seen_by_old" not in self.subgroups or not set(self.subgroups) <= kinds:
-            wanted = "seen_by_old, which is always one, and source where you like"
-            raise BadInput("validate.subgroups cannot be compared", wanted=wanted, got=" ".join(self.subgroups) or "none")
-        if self.random_orders < 5:
-            raise BadInput("validate.random_orders has an unusable value", wanted="at least 5", got=self.random_orders)
-        if not 0 < self.false_positives < 1:
-            raise BadInput("validate.false_positives has an unusable value", wanted="between 0 and 1", got=self.false_positives)
+        for one in fields(self):
+            found = one.metadata["odd"](getattr(self, one.name)) if one.metadata else None
+            if found is not None:
+                raise BadInput(f"validate.{one.name} {one.metadata['problem']}", wanted=one.metadata["wanted"], got=found)

@@ -11,7 +11,8 @@ from registry import formats
 if TYPE_CHECKING:  # to compare digests needs none of it
     import numpy as np
 
-    from registry.verdicts.gates import LiveChecks, Measurement
+    from registry.verdicts.measurement import Measurement
+    from registry.verdicts.measuring import LiveChecks
     from registry.verdicts.settings import GateSettings
 
 
@@ -38,16 +39,16 @@ def reach(
         a JSON object with ``outcome`` (passed, refused, inconclusive), ``gates``, ``problems``, ``suite`` and ``digest``. Two runs that
         measured the same have the same digest: it holds no time and no random id.
     """
-    from registry.verdicts import expectations, gates
+    from registry.verdicts import deciding, expectations, measuring
 
     found: list[Measurement] = []
     for name, values in per_forward.items():
-        for m in gates.of_sample(values, settings, seed=seed):
+        for m in measuring.of_sample(values, settings, seed=seed):
             found.append(replace(m, subject=f"{m.subject} {name}" if len(per_forward) > 1 else m.subject))
-    found += gates.of_gallery(live, settings, first=None in per_forward.values())
+    found += measuring.of_gallery(live, settings, first=None in per_forward.values())
     kept, suite = expectations.check_measurements(found)
-    decided = gates.decide(found, kept)
-    outcome, problems = gates.overall(decided, settings.must_apply, first=champion is None)
+    decided = deciding.decide(found, kept)
+    outcome, problems = deciding.overall(decided, settings.must_apply, first=champion is None)
     verdict = {
         "format": formats.VERDICT,
         "model": model,

@@ -16,7 +16,7 @@ import yaml
 
 from fct.forward.settings import CLOSED
 from flows.upgrade import STEPS
-from registry.verdicts.titles import GATES
+from registry.verdicts.names import GATES
 from tests.end_to_end.conftest import FIRST, Copies, Project, having
 
 

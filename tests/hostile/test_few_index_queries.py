@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from registry.params import read
-from registry.verdicts.gates import _index_faithful
+from registry.verdicts.gates.index_faithful import Recall, measure
 from tests.end_to_end.conftest import REPOSITORY
 
 
@@ -20,5 +20,6 @@ def test_an_index_below_its_bound_is_seldom_shown_to_keep_it(queries: int) -> No
     passed = 0
     for _ in range(tries):
         recall = 1 - 0.6 * (rng.random(queries) < 0.05)
-        passed += _index_faithful({"without a filter": recall}, settings).lower >= settings.index_recall
+        (found,) = measure(Recall({"without a filter": recall}), settings)
+        passed += found.lower >= settings.index_recall
     assert passed / tries <= 0.075, f"passed {passed / tries:.0%} of the time"

@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from fct.arrays.files import read_object
 from fct.errors import CODES, Altered, BadInput, FctError, LockHeld, NotPermitted, OperationFailed
 from registry.formats import readable, unreadable_is_altered
 from registry.revisions import building
-from registry.verdicts import checks
+from registry.verdicts import canaries
 
 ROOT = Path(__file__).parents[3]
 
@@ -150,7 +151,7 @@ def test_a_promise_of_another_form_is_bad_input_and_never_a_fault(tmp_path, valu
     told = {"promised": value} if key == "promised" else {"promised": PROMISE["promised"] | {key: value}}
     (tmp_path / "canaries.json").write_text(json.dumps(told))
     try:
-        assert checks.asdict(checks.read_promise(tmp_path / "canaries.json")) == told["promised"]
+        assert asdict(canaries.read_promise(tmp_path / "canaries.json")) == told["promised"]
     except BadInput:
         return
 
@@ -159,7 +160,7 @@ def test_whole_ones_are_read(tmp_path):
     for name, value in (("revision", REVISION), ("canaries", PROMISE)):
         (tmp_path / f"{name}.json").write_text(json.dumps(value))
     assert building.read(tmp_path / "revision.json") == REVISION
-    assert checks.asdict(checks.read_promise(tmp_path / "canaries.json")) == PROMISE["promised"]
+    assert asdict(canaries.read_promise(tmp_path / "canaries.json")) == PROMISE["promised"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from fct.forward import METHODS
-from registry.verdicts.titles import GATES
+from registry.verdicts.names import GATES
 
 ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))

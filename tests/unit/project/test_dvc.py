@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from registry.verdicts.names import GATES
+
 ROOT = Path(__file__).parents[3]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 ROOMS = ("fct", "registry")  # no step is decided in flows
@@ -47,6 +49,11 @@ def lazy(module: str) -> dict[str, str]:
         return {}
     found: dict[str, str] = __import__(module, fromlist=["PLACES"]).PLACES
     return {name: f"{module}.{where}" for name, where in found.items()}
+
+
+def by_name(path: Path) -> set[str]:
+    """Modules that one imports by name, whatever they are: where the gates are declared, each of them."""
+    return {f"registry.verdicts.gates.{gate}" for gate in GATES} if path == place("registry.verdicts.declaration") else set()
 
 
 def imported(node: ast.AST) -> set[str]:
@@ -96,7 +103,7 @@ def closure(modules: set[str]) -> set[str]:
         if path is None or name in found | APART:
             continue
         found.add(name)
-        todo += [*imported(tree(path)), module.rpartition(".")[0]]
+        todo += [*imported(tree(path)), *by_name(path), module.rpartition(".")[0]]
         if path.name == "__init__.py" and "iter_modules(__path__)" in path.read_text(encoding="utf-8"):  # it imports all that lie beside it
             todo += [f"{module}.{one.stem}" for one in path.parent.glob("*.py") if one != path]
     return found
@@ -123,5 +130,7 @@ def test_what_ranks_and_what_fits_is_found() -> None:
     assert {"fct/search/metrics.py", "fct/search/counting.py", "fct/search/levels.py", "fct/search/intervals.py"} <= runs("evaluate")
     assert {"fct/forward/api.py", "fct/forward/ladder.py", "fct/forward/fitting.py"} <= runs("fit")
     assert {"fct/forward/methods/ridge.py", "fct/forward/losses.py"} <= runs("fit")
-    assert "fct/forward/transformation.py" in runs("transform") and "registry/verdicts/gates.py" not in runs("evaluate") | runs("train")
-    assert {"registry/verdicts/gates.py", "fct/forward/closed.py"} <= runs("validate")
+    assert "fct/forward/transformation.py" in runs("transform") and "registry/verdicts/gates/canary.py" not in runs("evaluate") | runs(
+        "train"
+    )
+    assert {"registry/verdicts/gates/canary.py", "fct/forward/closed.py"} <= runs("validate")

@@ -24,9 +24,10 @@ from registry.report import Review, figures, html, markdown, search_picture
 from registry.report.description import MOST, code, escape
 from registry.report.page import ANSWERS, FLIPS, answers, flips, least_certain, thumbnail
 from registry.report.review import curve_rows, curves, gate_rows, interval, metric_rows, number, per_class, plain
-from registry.verdicts import sample_gates
-from registry.verdicts.gates import Measurement
-from registry.verdicts.titles import GATES, TITLES
+from registry.verdicts.declaration import declared
+from registry.verdicts.measurement import Measurement
+from registry.verdicts.measuring import of_sample
+from registry.verdicts.names import GATES
 
 Answer = tuple[Path | None, str, bool]
 DIGEST = hashlib.sha256(b"a verdict").hexdigest()
@@ -57,10 +58,9 @@ def sample_of(
 
 def gates_of(outcome: str) -> list[dict[str, Any]]:
     return [
-        Measurement("worth_it", "known top-1", 0.12, 0.08, 0.16, 400, 0.0, strict=True, outcome="passed").to_json(),
-        Measurement("recovered", "known ρ top-1", 0.93, 0.85, 1.0, 400, 0.75, outcome="passed").to_json(),
+        Measurement("known top-1", 0.12, 0.08, 0.16, 400, 0.0, strict=True, outcome="passed", gate="worth_it").to_json(),
+        Measurement("known ρ top-1", 0.93, 0.85, 1.0, 400, 0.75, outcome="passed", gate="recovered").to_json(),
         Measurement(
-            "recovered_unseen",
             "unseen mAP",
             0.01,
             -0.04,
@@ -70,13 +70,23 @@ def gates_of(outcome: str) -> list[dict[str, Any]]:
             strict=True,
             outcome=outcome,
             note="ρ 0.61; about 300 more queries would settle it",
+            gate="recovered_unseen",
         ).to_json(),
-        Measurement("coverage", "items native to v1", 0.04, 0.04, 0.04, 900, 0.1, test="value", most=True, outcome="passed").to_json(),
+        Measurement("items native to v1", 0.04, 0.04, 0.04, 900, 0.1, test="value", most=True, outcome="passed", gate="coverage").to_json(),
         Measurement(
-            "new_intact", "largest difference", 0.0, 0.0, 0.0, 4, 1e-6, test="value", most=True, outcome="passed", note="same fingerprint"
+            "largest difference",
+            0.0,
+            0.0,
+            0.0,
+            4,
+            1e-6,
+            test="value",
+            most=True,
+            outcome="passed",
+            note="same fingerprint",
+            gate="new_intact",
         ).to_json(),
         Measurement(
-            "canary",
             "",
             float("nan"),
             float("nan"),
@@ -86,6 +96,7 @@ def gates_of(outcome: str) -> list[dict[str, Any]]:
             applies=False,
             outcome="not applicable",
             note="no canaries",
+            gate="canary",
         ).to_json(),
     ]
 
@@ -141,7 +152,7 @@ def review_of(
 def first_release() -> Review:
     gates = [
         Measurement(
-            gate, "", float("nan"), float("nan"), float("nan"), 0, float("nan"), outcome="not applicable", note="a first release"
+            "", float("nan"), float("nan"), float("nan"), 0, float("nan"), outcome="not applicable", note="a first release", gate=gate
         ).to_json()
         for gate in ("worth_it", "coverage")
     ]
@@ -269,7 +280,7 @@ def test_the_metric_rows_are_those_of_the_summary(review: Review) -> None:
 
 def test_every_gate_has_its_title_in_words_and_its_own_bound(review: Review) -> None:
     rows = {row["gate"]: row for row in gate_rows(review)}
-    assert all(row["title"] == TITLES[gate] for gate, row in rows.items())
+    assert all(row["title"] == declared()[gate].title for gate, row in rows.items())
     assert (
         rows["recovered"]["value"] == "0.93" and rows["recovered"]["interval"] == "[0.85, 1.00]" and rows["recovered"]["bound"] == "≥ 0.75"
     )
@@ -477,7 +488,7 @@ def test_a_transparent_image_is_laid_on_white(tmp_path: Path) -> None:
 def hostile() -> Review:
     made = sample_of(names=lambda i: f"{i} {EVIL}")
     made = replace(made[0], ids=np.array([f"{i}{EVIL}" for i in range(len(made[0].ids))])), made[1]
-    gates = [*gates_of("inconclusive"), Measurement(EVIL, EVIL, 0.1, 0.1, 0.1, 3, 0.2, outcome="refused", note=EVIL).to_json()]
+    gates = [*gates_of("inconclusive"), Measurement(EVIL, 0.1, 0.1, 0.1, 3, 0.2, outcome="refused", note=EVIL, gate=EVIL).to_json()]
     found = review_of(
         "inconclusive",
         made=made,
@@ -583,7 +594,7 @@ def test_the_description_stays_short_whatever_is_written(filler: str, count: int
     long = filler * 3000
     base = review_of("passed" if count == 40 else "refused")
     gates = [
-        Measurement(gate, long, -1.25e7, -1e300, 1e300, 9, 0.5, outcome="refused" if i % 2 else "passed", note=long).to_json()
+        Measurement(long, -1.25e7, -1e300, 1e300, 9, 0.5, outcome="refused" if i % 2 else "passed", note=long, gate=gate).to_json()
         for i in range(count)
         for gate in (*GATES, long)
     ]
@@ -623,11 +634,11 @@ def every_gate(review: Review) -> list[dict[str, Any]]:
     assert review.values is not None
     v = review.values | further(review.values)
     v["threshold_after"] = 40 * v["threshold_before"] / 10
-    found = [replace(m, outcome=m.outcome or "passed") for m in sample_gates.all_gates(v, SETTINGS, 0)]
+    found = [replace(m, outcome=m.outcome or "passed") for m in of_sample(v, SETTINGS, seed=0)]
     others = [gate for gate in GATES if gate not in {m.gate for m in found}]
     note = "about 35 more queries would settle it, if they are like the ones that were asked until now"
     found += [
-        Measurement(gate, f"known {name}", 0.123, 0.101, 0.145, 1620, 0.1, outcome="passed", note=note)
+        Measurement(f"known {name}", 0.123, 0.101, 0.145, 1620, 0.1, outcome="passed", note=note, gate=gate)
         for gate in others
         for name in ("top-1", "mAP")
     ]
@@ -639,8 +650,8 @@ def test_a_verdict_of_all_gates_fits_with_a_row_for_each_and_the_new_threshold(r
     text = markdown(full)
     words = shown(rendered(text))
     assert len(text) < MOST and len(full.verdict["gates"]) > 25
-    for title in TITLES.values():
-        assert title in words
+    for gate in declared().values():
+        assert gate.title in words
     sentence = "If an application compares scores with a threshold: set the threshold to 0.7700 with the promotion"
     assert sentence in words and "more measurements" in words
     page = Page(html(full)).text

@@ -6,10 +6,11 @@ import pytest
 
 from fct.arrays import digests
 from fct.errors import BadInput
+from registry.verdicts.deciding import decide
 from registry.verdicts.expectations import check_batch, check_measurements
-from registry.verdicts.gates import Measurement, decide
+from registry.verdicts.measurement import Measurement
 
-BASE = Measurement("worth_it", "known top-1", 0.5, 0.3, 0.7, 100, 0.3)
+BASE = Measurement("known top-1", 0.5, 0.3, 0.7, 100, 0.3, gate="worth_it")
 CASES = {
     "lower on the bound": (BASE, True),
     "lower on a strict bound": (replace(BASE, strict=True), False),

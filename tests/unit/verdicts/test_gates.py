@@ -4,15 +4,18 @@ from dataclasses import replace
 import numpy as np
 import oracles
 import pytest
+from gates_sample import JUDGED, live, measure, only, values
 from gates_sample import MADE_UP as SETTINGS
-from gates_sample import live, only, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry.verdicts import gates, verdict
-from registry.verdicts.gates import Measurement, decide, measure, more_queries, overall
-from registry.verdicts.measurement import below, holm
-from registry.verdicts.titles import GATES
+from registry.verdicts import verdict
+from registry.verdicts.deciding import decide, more_queries, overall
+from registry.verdicts.declaration import of_gallery
+from registry.verdicts.gates.worst_class import below, holm, shrunken, worst_groups
+from registry.verdicts.measurement import Measurement
+
+pytestmark = pytest.mark.usefixtures("made_up")
 
 
 def kept(measurements):
@@ -35,7 +38,7 @@ def outcomes(v=None, checks=None, settings_=SETTINGS, seed=0):
 
 def test_a_good_upgrade_passes_every_gate():
     found = outcomes()
-    assert found == {gate: {"passed"} for gate in GATES}
+    assert found == {gate: {"passed"} for gate in JUDGED}
 
 
 @pytest.mark.parametrize(
@@ -59,7 +62,7 @@ def test_what_is_clearly_worse_is_refused(gate, changes):
         ("index_faithful", live(recall=0.8)),
         ("canary", live(canary=False)),
         ("rollback", live(same=0.995)),
-        ("new_intact", live(fingerprint=False)),
+        ("new_intact", live(fingerprint_ok=False)),
         ("new_intact", live(declared={"known.top1": 0.76})),
     ],
 )
@@ -101,7 +104,7 @@ def test_the_measurements_are_differences_and_fractions_of_means():
     assert found["compatible", "known mAP"].value == pytest.approx(nh - oo)
     assert found["recovered", "known ρ top-1"].value == pytest.approx((nh - oo) / (nn - oo))
     assert found["recovered_unseen", "unseen top-1"].value == pytest.approx((v["nh_top1"] - v["oo_top1"])[~known].mean())
-    assert {m.gate for m in found.values()} == set(GATES)
+    assert {m.gate for m in found.values()} == set(JUDGED)
     assert len({m.key for m in found.values()}) == len(found)
 
 
@@ -146,7 +149,7 @@ def the_worst(v):
 def test_the_worst_of_many_groups_that_all_gain_passes():
     """The least of 26 noisy means lies below the bound nearly always, though no group is harmed."""
     found = [the_worst(drawn([0.03] * 26, seed=seed)) for seed in range(20)]
-    raw = [min(e.value for _, e, _ in gates.worst_groups(drawn([0.03] * 26, seed=seed), 30, 0)) for seed in range(20)]
+    raw = [min(e.value for _, e, _ in worst_groups(drawn([0.03] * 26, seed=seed), 30, 0)) for seed in range(20)]
     assert sum(value < -0.05 for value in raw) >= 15
     assert sum(m.outcome == "passed" for m in found) >= 19
 
@@ -168,7 +171,7 @@ def test_shrinking_draws_every_group_towards_the_mean_and_keeps_the_order(count,
     rng = np.random.default_rng(seed)
     plain = rng.normal(0, between, count) + rng.normal(0, error, count)
     mean = float(plain.mean())
-    found, spread = gates.shrunken(plain, np.full(count, error), mean)
+    found, spread = shrunken(plain, np.full(count, error), mean)
     assert (np.abs(found - mean) <= np.abs(plain - mean) + 1e-12).all()
     assert (np.argsort(found, kind="stable") == np.argsort(plain, kind="stable")).all() or spread == 0
     assert count > 1 or (found == plain).all()
@@ -178,7 +181,7 @@ def test_shrinking_is_nearer_to_the_truth():
     rng = np.random.default_rng(3)
     truth = rng.normal(0.03, 0.03, (200, 26))
     seen = truth + rng.normal(0, 0.06, truth.shape)
-    found = np.array([gates.shrunken(row, np.full(26, 0.06), float(row.mean()))[0] for row in seen])
+    found = np.array([shrunken(row, np.full(26, 0.06), float(row.mean()))[0] for row in seen])
     assert ((found - truth) ** 2).mean() < 0.5 * ((seen - truth) ** 2).mean()
     bias = (found.min(axis=1) - truth.min(axis=1)).mean(), (seen.min(axis=1) - truth.min(axis=1)).mean()
     assert abs(bias[0]) < 0.5 * abs(bias[1])
@@ -186,9 +189,9 @@ def test_shrinking_is_nearer_to_the_truth():
 
 def test_classes_are_pooled_by_name_into_groups_of_enough_queries():
     v = values(classes=5, each=12)
-    groups = gates.worst_groups(v, 30, seed=0)
+    groups = worst_groups(v, 30, seed=0)
     assert [names for names, *_ in groups] == [[f"class-{i:02}" for i in range(5)]]  # 36 queries, and the 24 left over join them
-    groups = gates.worst_groups(v, 24, seed=0)
+    groups = worst_groups(v, 24, seed=0)
     assert [names for names, *_ in groups] == [["class-00", "class-01"], ["class-02", "class-03", "class-04"]]
     for names, estimate, _ in groups:
         rows = np.isin(v["labels"], names)
@@ -235,7 +238,7 @@ def test_no_number_of_queries_settles_a_value_on_its_bound():
 def test_in_a_first_release_there_is_nothing_to_compare_with():
     found = decide(first := measure(None, live(), SETTINGS, seed=0), kept(first))
     absent = {m.gate for m in found if m.outcome == "not applicable"}
-    assert absent == set(GATES) - {"new_intact", "index_faithful", "canary"}
+    assert absent == set(JUDGED) - {"new_intact", "index_faithful", "canary"}
     assert all("first release" in m.note for m in found if m.gate in absent)
     assert {m.outcome for m in found if m.gate not in absent} == {"passed"}
     assert overall(found, SETTINGS.must_apply, first=True) == ("passed", [])
@@ -261,7 +264,7 @@ def test_what_rests_on_fewer_than_five_classes_decides_nothing_and_says_how_many
 
 
 def test_five_classes_that_all_gain_pass():
-    assert outcomes(values(classes=5, each=60)) == {gate: {"passed"} for gate in GATES}
+    assert outcomes(values(classes=5, each=60)) == {gate: {"passed"} for gate in JUDGED}
 
 
 def test_only_the_population_with_too_few_classes_is_left_open():
@@ -285,7 +288,7 @@ def test_without_unseen_classes_their_gate_does_not_apply():
 
 
 def test_a_gate_that_was_not_measured_at_all_does_not_count_as_passed():
-    checks = replace(live(), coverage={})
+    checks = replace(live(), found=live().found | {"coverage": {}})
     found = decide(measured := measure(values(), checks, SETTINGS, seed=0), kept(measured))
     assert overall(found, SETTINGS.must_apply, first=False) == ("inconclusive", ["coverage must apply and does not"])
 
@@ -295,13 +298,13 @@ def test_a_gate_that_nobody_measures_cannot_be_satisfied():
 
 
 def test_an_interval_without_an_end_is_not_said_to_lie_on_the_bound():
-    m = Measurement("recovered", "x", 0.9, -math.inf, 1.2, 30, 0.75)
+    m = Measurement("x", 0.9, -math.inf, 1.2, 30, 0.75)
     decided = decide([m], {m.key: False})[0]
     assert decided.outcome == "inconclusive" and "interval has no end" in decided.note
 
 
 def one(outcome, gate="worth_it"):
-    return Measurement(gate, "x", 0.1, 0.0, 0.2, 10, 0.05, outcome=outcome)
+    return Measurement("x", 0.1, 0.0, 0.2, 10, 0.05, outcome=outcome, gate=gate)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +330,7 @@ def test_a_measurement_that_is_no_number_is_not_intact(measured):
 
 
 def test_measurements_as_json_hold_no_nan():
-    m = Measurement("recovered", "x", math.nan, -math.inf, math.nan, 3, 0.75)
+    m = Measurement("x", math.nan, -math.inf, math.nan, 3, 0.75)
     found = m.to_json()
     assert found["value"] is None and found["lower"] is None and found["relation"] == "≥"
     assert replace(m, strict=True).to_json()["relation"] == ">" and replace(m, most=True).to_json()["relation"] == "≤"
@@ -351,9 +354,9 @@ def test_what_is_measured_on_the_gallery_is_listed_once_however_many_h_there_are
     )  # fmt: skip
     listed = [(gate["gate"], gate["subject"]) for gate in found["gates"]]
     assert len(set(listed)) == len(listed)
-    times = {gate: sum(name == gate for name, _ in listed) for gate in GATES}
+    times = {gate: sum(name == gate for name, _ in listed) for gate in JUDGED}
     assert {times[gate] for gate in ("rollback", "coverage", "new_intact", "index_faithful", "canary")} == {1}
-    assert all(subject.endswith((" v1→v3", " v2→v3", " mix")) == (gate not in gates.OF_GALLERY) for gate, subject in listed)
+    assert all(subject.endswith((" v1→v3", " v2→v3", " mix")) == (gate not in of_gallery()) for gate, subject in listed)
     assert {gate["outcome"] for gate in found["gates"]} == {"passed"} and found["outcome"] == "passed"
     alone = verdict.reach(
         model="m", version=3, champion=2, per_forward={"v1→v3": one}, live=live(), metrics={}, covers={}, settings=SETTINGS, seed=0

@@ -9,7 +9,9 @@ from gates_sample import SETTINGS
 from fct import forward
 from fct.sample import backfilling, evaluation, thresholds
 from fct.sample.pairs import Sample
-from registry.verdicts import checks, sample_gates
+from registry.verdicts import checks
+from registry.verdicts.gates import beats_linear
+from registry.verdicts.measuring import of_sample
 
 
 def made(seed=0, n=150, classes=10):
@@ -123,7 +125,7 @@ def test_a_closed_form_says_that_it_is_one(fitted):
     assert closed.closed and not learned.closed
     _, found = measured(fitted, closed, closed=False)
     assert found["h_is_closed"] and not any(name.startswith("closed_") for name in found)
-    assert sample_gates.beats_linear(measured(fitted)[0] | found, SETTINGS, 0)[0].answered
+    assert beats_linear.measure(measured(fitted)[0] | found, SETTINGS, 0)[0].answered
 
 
 def test_the_threshold_is_that_of_the_champion_as_served_and_of_the_settings(fitted):
@@ -147,6 +149,6 @@ def test_every_gate_can_be_judged_on_what_was_measured_and_read_back(fitted, tmp
     evaluation.write(sample, carried[0], "cosine", tmp_path / "evaluation", seed=0, further=lambda v: found)
     again = evaluation.load(tmp_path / "evaluation")
     small = replace(SETTINGS, worst_class_queries=5)
-    first, second = (sample_gates.all_gates(v, small, 0) for v in (values | found, again))
+    first, second = (of_sample(v, small, seed=0) for v in (values | found, again))
     assert [m.to_json() for m in first] == [m.to_json() for m in second]
     assert {m.gate for m in first if m.applies} >= {"negative_flips", "subgroups", "no_dip", "beats_linear", "threshold_shift"}

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from gates_sample import SETTINGS, STEPS, curves, further
 
-from registry.verdicts import sample_gates
-from registry.verdicts.gates import decide, overall
-from registry.verdicts.measurement import Measurement
+from registry.verdicts.deciding import decide, overall
+from registry.verdicts.declaration import of_sample
+from registry.verdicts.gates import subgroups
+from registry.verdicts.measuring import of_sample as measured
 
 
 def values(classes=30, each=20, seed=0, oo=0.5, nh=0.7, nn=0.72):
@@ -26,16 +27,19 @@ def values(classes=30, each=20, seed=0, oo=0.5, nh=0.7, nn=0.72):
 
 def judged(gate, v, **changes):
     """subject → decided measurement, by plain comparison with the bound."""
-    measured = getattr(sample_gates, gate)(v, replace(SETTINGS, **changes), 0)
+    found = [replace(m, gate=gate) for m in of_sample()[gate].measure(v, replace(SETTINGS, **changes), 0)]
     kept = {}
-    for m in measured:
+    for m in found:
         with np.errstate(invalid="ignore"):
             kept[m.key] = bool(m.tested <= m.bound) if m.most else bool(m.tested > m.bound if m.strict else m.tested >= m.bound)
-    return {m.subject: m for m in decide(measured, kept)}
+    return {m.subject: m for m in decide(found, kept)}
 
 
 def outcomes(gate, v, **changes):
     return {subject: m.outcome for subject, m in judged(gate, v, **changes).items()}
+
+
+SHOWN = ("negative_flips", "subgroups", "no_dip", "order_helps", "beats_linear", "threshold_shift")
 
 
 # negative flips
@@ -139,7 +143,7 @@ def test_one_subgroup_has_no_gap_and_not_to_know_them_is_no_answer():
 def test_a_resample_without_a_subgroup_does_not_spoil_the_interval():
     v = {name: np.array([1.0, 0.5, 0.2, 0.8, 0.4, 0.6]) for name in ("oo_top1", "nh_top1", "nn_top1")}
     members = [np.arange(6) < 1, np.arange(6) >= 1]
-    growth, gap = sample_gates.gaps(v, members, np.array(list("abcdef")), "top1", 0)
+    growth, gap = subgroups.gaps(v, members, np.array(list("abcdef")), "top1", 0)
     assert growth.value == growth.lower == growth.upper == 0 and gap["oo"] == pytest.approx(0.5)
 
 
@@ -342,7 +346,7 @@ def test_without_pairs_of_different_classes_there_is_no_threshold():
 
 
 def test_every_measurement_of_these_gates_has_its_own_key_and_a_bound_in_params():
-    found = sample_gates.all_gates(values(nh=0.6, nn=0.8), SETTINGS, 0)
+    found = [m for m in measured(values(nh=0.6, nn=0.8), SETTINGS, seed=0) if m.gate in SHOWN]
     assert len({m.key for m in found}) == len(found)
-    assert {m.gate for m in found} == {"negative_flips", "subgroups", "no_dip", "order_helps", "beats_linear", "threshold_shift"}
-    assert all(isinstance(m, Measurement) and np.isfinite(m.bound) and m.note for m in found)
+    assert {m.gate for m in found} == set(SHOWN)
+    assert all(np.isfinite(m.bound) and m.note for m in found)

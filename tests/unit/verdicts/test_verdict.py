@@ -8,6 +8,8 @@ from gates_sample import MADE_UP, live, only, values
 
 from registry.verdicts import verdict
 
+pytestmark = pytest.mark.usefixtures("made_up")
+
 
 def reached(per_forward, checks, champion=2):
     found = verdict.reach(
@@ -36,11 +38,11 @@ def refused():
 
 def open_():
     v = without(only(values(classes=4, each=40), "known"), "seen_by_old", "threshold_")
-    return reached({"v1→v3": v | {"seen_unknown": v["h_is_closed"]}}, replace(live(fingerprint=False), adopted=True, rollback=None))
+    return reached({"v1→v3": v | {"seen_unknown": v["h_is_closed"]}}, replace(live(fingerprint_ok=False, adopted=True), rollback=None))
 
 
 def first():
-    return reached({"": None}, replace(live(), adopted=True, rollback=None), None)
+    return reached({"": None}, replace(live(adopted=True), rollback=None), None)
 
 
 @pytest.mark.parametrize(
