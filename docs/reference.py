@@ -2,7 +2,7 @@
 
     python docs/reference.py
 
-docs/commands.md comes from the command line itself, docs/parameters.md from params.yaml, what names the methods of h and the stores from their
+docs/commands.md comes from the command line itself, docs/parameters.md from params.yaml, what names the methods of h, the stores and the gates from their
 specs, and the texts of `fct init` (flows/project/) from params.yaml and dvc.yaml. Run it after any of these has changed; a test
 (tests/unit/project/test_docs.py) compares.
 """
@@ -13,6 +13,11 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from registry.params import read
+from registry.verdicts.declaration import OfGallery, OfSample, declared
 
 ROOT = Path(__file__).parents[1]
 MADE = "<!-- made by docs/reference.py: change the source, not this page -->"
@@ -91,6 +96,29 @@ def stores() -> str:
     return _between("docs/gallery.md", "stores", rows)
 
 
+def questions() -> str:
+    """README.md with its table of gates."""
+    rows = [f"| `{name}` | {gate.question} | {bounded(gate.passes)} |" for name, gate in declared().items()]
+    return _between("README.md", "gates", ["| gate | question | passes when |", "|---|---|---|", *rows])
+
+
+def gates() -> str:
+    """docs/gates.md with its table of gates."""
+    rows = ["| gate | of | what is measured | passes when | keys in `params.yaml`, `validate` |", "|---|---|---|---|---|"]
+    for name, gate in declared().items():
+        of = "each h" if isinstance(gate, OfSample) else "the gallery"
+        of += ", of a first release too" if isinstance(gate, OfGallery) and gate.first_release else ""
+        keys_ = ", ".join(f"`{key}`" for key in gate.keys) or "–"
+        rows.append(f"| `{name}` | {of} | {bounded(gate.measured)} | {bounded(gate.passes)} | {keys_} |")
+    return _between("docs/gates.md", "gates", rows)
+
+
+def bounded(text: str) -> str:
+    """A text of a gate with the bounds that the repository ships in place of their keys."""
+    shipped = vars(read(ROOT / "params.yaml").validate)
+    return text.format(**{key: np.format_float_positional(v, trim="-") if isinstance(v, float) else v for key, v in shipped.items()})
+
+
 def _between(page: str, mark: str, rows: list[str]) -> str:
     """A page with these rows between its two marks."""
     text = (ROOT / page).read_text(encoding="utf-8")
@@ -131,6 +159,8 @@ PAGES = {  # in this order: params.yaml is read for its page
     "docs/parameters.md": parameters,
     "docs/methods.md": methods,
     "docs/gallery.md": stores,
+    "docs/gates.md": gates,
+    "README.md": questions,
 }
 
 

@@ -54,7 +54,7 @@ GATE = OfGallery(
     question="How many gallery items are unlike the items on which h was fitted?",
     measured="share of gallery items that lie further from the fitting set (in φ, ψ) than the 99th percentile of the fitting set itself, for each "
     "native version",
-    passes="value ≤ {coverage_most}",
+    passes="share ≤ {coverage_most}",
     keys=("coverage_most",),
     place=2,
     look=look,

@@ -85,7 +85,7 @@ GATE = OfGallery(
     question="Does the index find what exact search finds?",
     measured="recall@10 of the index against exact search, with at most 500 queries; also with filters and deletions (5 shares of the rows from 50 "
     "to 0.1 %, five labels; 300 queries each). The worst kind counts",
-    passes="lower bound ≥ {index_recall}",
+    passes="lower bound of recall@10 ≥ {index_recall}",
     keys=("index_recall",),
     place=4,
     look=look,

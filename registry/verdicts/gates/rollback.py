@@ -29,7 +29,7 @@ GATE = OfGallery(
     question="Does the release that serves still give the same answers?",
     measured="share of queries to which the champion gives identical answers (ids, scores, labels) before the candidate's space exists and after "
     "its index is written",
-    passes="all are identical",
+    passes="all answers are identical",
     place=1,
     look=None,  # the upgrade asks, before anything of the candidate exists and again at the end
     measure=measure,

@@ -120,6 +120,7 @@ def test_gates_and_methods_are_explained() -> None:
     for gate in GATES:
         assert f"| `{gate}` |" in TEXTS["docs/gates.md"], gate
         assert f"| `{gate}` |" in TEXTS["README.md"], gate
+    assert "≥ 0.75 top-1" in TEXTS["README.md"] and "≤ 0.000001" in TEXTS["docs/gates.md"], "bounds as they are shipped"
     for method in METHODS:
         assert f"| `{method}` |" in TEXTS["docs/methods.md"], method
         assert f" {method}" in (ROOT / "params.yaml").read_text(encoding="utf-8").partition("  method: ")[2].partition("\n")[0], method
