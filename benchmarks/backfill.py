@@ -22,7 +22,7 @@ from benchmarks.serving import ROOT, project
 from fct import device as devices
 from fct.datasets.images import read_images
 from fct.program import programs as program
-from fct.sample import pairs
+from fct.sample.folder import PairsFolder
 from fct.search import metrics, order
 from fct.search.intervals import Bootstrap, difference
 from registry.items.backfill import backfill
@@ -57,7 +57,7 @@ def measure(workspace: Any, fraction: float, orders: int) -> dict[str, Any]:
         release.program(), read_images(items["image_uri"][at].tolist(), release.size, release.mode), device=devices.pick("cpu")
     )
     folder = next(path for path in names.steps(workspace, number, "pairs-v*") if path.is_dir())
-    sample = pairs.load_sample(folder / "sample")
+    sample = PairsFolder(folder).sample()
 
     def ask(vectors: np.ndarray) -> metrics.PerQuery:
         return metrics.per_query(

@@ -83,12 +83,12 @@ def quality() -> dict[str, Any]:
     """Top-1 and mAP of new/h(old) on the evaluation sample, both precisions, seed by seed."""
     from fct.release.examining import open_release
     from fct.sample import evaluation
-    from fct.sample.pairs import load_sample
+    from fct.sample.folder import PairsFolder
     from registry.params import read
     from registry.upgrades.fitting import fit_pairs
 
     folder, settings = ROOT / "build/embed", read(ROOT / "params.yaml")
-    sample, new = load_sample(folder / "sample"), open_release(ROOT / "build/releases/v2", check=False)
+    sample, new = PairsFolder(folder).sample(), open_release(ROOT / "build/releases/v2", check=False)
     table: dict[str, Any] = defaultdict(dict)
     for precision in ("float32", "bfloat16"):
         for seed in SEEDS:

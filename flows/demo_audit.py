@@ -18,6 +18,7 @@ from fct.program import programs
 from fct.release import preview
 from fct.release.examining import open_release
 from fct.sample import comparison, pairs
+from fct.sample.folder import PairsFolder, Sample
 from registry.items.arrivals import GALLERY_SPLITS
 from registry.revisions import kept, serving
 from registry.upgrades.upgrade import Upgrade
@@ -61,10 +62,10 @@ def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[s
     populations = np.where(rows.split == GALLERY_SPLITS[0], "known", "unseen")
     h = forward.load(upgrade.forward_folder(old))
     side = preview.side_of(first, new, features.psi, side_dim=h.side_dim, device=device, program=program)
-    sample = pairs.Sample(rows.id, rows.label, rows.source, populations, features.phi, side, native)
+    sample = Sample(rows.id, rows.label, rows.source, populations, features.phi, side, native)
     space = ws.gallery.read_space(upgrade.space)
     shipped = space.vectors[np.searchsorted(space.ids, rows.id)]
-    validation = pairs.load_sample(upgrade.pairs_folder(old) / "sample")
+    validation = PairsFolder(upgrade.pairs_folder(old)).sample()
     seen = manifest.rows(*pairs.POPULATIONS.values())
 
     def published() -> forward.Forward:

@@ -32,6 +32,7 @@ from fct.gallery import index as indexes
 from fct.gallery import indexing
 from fct.gallery.names import Batch
 from fct.sample import adopted, pairs
+from fct.sample.folder import PairsFolder
 from fct.side import picture
 from registry.params import read
 from registry.steps import RECIPES
@@ -228,7 +229,7 @@ def evaluate(folder: Path) -> Numbers:
     }
     from fct.sample import evaluation
 
-    sample = pairs.load_sample(upgrade.pairs_folder(1) / "sample")
+    sample = PairsFolder(upgrade.pairs_folder(1)).sample()
     far = replace(sample, old=sample.old + 1000, new=sample.new + 1000)
     measured = evaluation.measure(far, sample.new + 1000 + 0.2 * wave(*sample.new.shape), "l2")
     return found | {f"l2/{name}": said(value) for name, value in measured.items()}

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from fct.arrays import digests, vectors
-from fct.arrays.files import whole_folder, write_json
+from fct.arrays.files import whole_folder
 from fct.errors import BadInput
+from fct.sample.folder import PairsFolder, Sample
 from fct.sample.splitting import fill
 from fct.search import copies
 from fct.search.intervals import FEWEST as FEWEST_UNSEEN
@@ -213,47 +214,42 @@ def stand_ins(phi: np.ndarray, psi: np.ndarray, seed: int) -> tuple[np.ndarray, 
 
 
 def write_pairs(given: Given, out: str | Path, *, classes: list[str], seed: int, about: dict[str, object]) -> dict[str, int]:
-    """The step *embed* from given pairs, whole or not at all: ``fitting/``, ``pool/``, ``sample/``, ``canaries/`` as in :mod:`fct.sample.pairs`.
+    """The step *embed* from given pairs, whole or not at all: ``fitting/``, ``pool/``, ``sample/``, ``canaries/`` as in :mod:`fct.sample.folder`.
 
     Args:
         classes: of the new release's head, whose numbers the labels become; −1 where it has none of that name.
-        about: fingerprints and metric, for ``pairs.json``.
+        about: fingerprints and metric, for :meth:`fct.sample.folder.PairsFolder.about`.
 
     Returns:
         counts of rows by part.
     """
-    from fct.sample.pairs import Sample
-
     parts, numbers = divide(given.labels, seed, given.units), {name: number for number, name in enumerate(classes)}
-    with whole_folder(out) as folder:
+    with whole_folder(out) as part:
+        folder = PairsFolder(part)
         counts = {}
         for name, rows in (("fitting", parts.fitting), ("pool", parts.pool)):
             if not len(rows):
                 continue
-            for file, array in (("old", given.old), ("psi", given.psi), ("side", given.psi), ("new", given.new)):
-                vectors.save(folder / name / f"{file}.npy", array[rows])
+            folder.save(name, old=given.old[rows], psi=given.psi[rows], side=given.psi[rows], new=given.new[rows])
             labels = np.array([numbers.get(label, -1) for label in given.labels[rows].tolist()], dtype=np.int64)
             if not numbers:  # no head: any numbers tell classes apart
                 labels = np.unique(given.labels[rows], return_inverse=True)[1].astype(np.int64)
-            vectors.save(folder / name / "labels.npy", labels)
-            vectors.save(folder / name / "sources.npy", rows.astype(str))
-            vectors.save(folder / name / "units.npy", given.units[rows])
+            folder.save(name, labels=labels, sources=rows.astype(str), units=given.units[rows])
             counts[name] = len(rows)
         rows = np.sort(np.concatenate([parts.known, parts.unseen]))
         populations = np.where(np.isin(rows, parts.known), "known", "unseen")
         ids = np.array([f"pair-{row}" for row in rows])
         labels = np.where(given.labels[rows] == "", np.char.add("unlabelled ", ids), given.labels[rows])  # a copy of a labelled row
         sample = Sample(ids, labels, given.sources[rows], populations, given.old[rows], given.psi[rows], given.new[rows])
-        sample.save(folder / "sample")
-        vectors.save(folder / "sample" / "psi.npy", given.psi[rows])
+        folder.save_sample(sample, given.psi[rows])
         counts["sample"] = len(rows)
         rows = distinct(canary_ids(given.old[parts.canaries]), parts.canaries)
-        _canaries(folder, canary_ids(given.old[rows]), *(array[rows] for array in (given.old, given.psi, given.new)))
+        folder.save(
+            "canaries", ids=canary_ids(given.old[rows]), old=given.old[rows], psi=given.psi[rows], side=given.psi[rows], new=given.new[rows]
+        )
         counts["canaries"] = len(rows)
         doubtful = _look(given.old, given.new, given.labels)[1] if given.doubtful is None else given.doubtful
-        write_json(
-            folder / "pairs.json", {"counts": counts, "copies": {"pairs": copies.told(copies.share(given.copies), doubtful)}} | about
-        )
+        folder.describe({"counts": counts, "copies": {"pairs": copies.told(copies.share(given.copies), doubtful)}} | about)
     return counts
 
 
@@ -265,19 +261,12 @@ def write_first(
     Args:
         rows, canaries: ids (N,), phi (N, D), psi (N, P) of some items, and of the canaries.
     """
-    from fct.sample.pairs import Sample
-
-    with whole_folder(out) as folder:
+    with whole_folder(out) as part:
+        folder = PairsFolder(part)
         ids, phi, psi = rows
         empty = np.full(len(ids), "")
-        Sample(ids, empty, empty, np.full(len(ids), "known"), phi, psi, phi).save(folder / "sample")
-        vectors.save(folder / "sample" / "psi.npy", psi)
-        _canaries(folder, canaries[0], canaries[1], canaries[2], canaries[1])
+        folder.save_sample(Sample(ids, empty, empty, np.full(len(ids), "known"), phi, psi, phi), psi)
+        folder.save("canaries", ids=canaries[0], old=canaries[1], psi=canaries[2], side=canaries[2], new=canaries[1])
         counts = {"sample": len(ids), "canaries": len(canaries[0])}
-        write_json(folder / "pairs.json", {"counts": counts} | about)
+        folder.describe({"counts": counts} | about)
     return counts
-
-
-def _canaries(folder: Path, ids: np.ndarray, old: np.ndarray, psi: np.ndarray, new: np.ndarray) -> None:
-    for file, array in (("ids", ids), ("old", old), ("psi", psi), ("side", psi), ("new", new)):
-        vectors.save(folder / "canaries" / f"{file}.npy", array)

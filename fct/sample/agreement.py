@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from fct.arrays import vectors
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.search import metrics
 
 NEIGHBOURS = 10

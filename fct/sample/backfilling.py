@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.search import order
 
 QUERIES = 2000

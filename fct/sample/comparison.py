@@ -15,12 +15,11 @@ import torch
 from torch.nn import functional
 
 from fct import forward
-from fct.arrays import vectors
 from fct.forward.settings import FitSettings, published
 from fct.program import programs
 from fct.release.folder import Release
 from fct.sample import evaluation
-from fct.sample.pairs import Sample
+from fct.sample.folder import PairsFolder, Sample
 from fct.search.intervals import Bootstrap, rho
 
 ROWS = {
@@ -75,7 +74,7 @@ def best_thumbnail(
 
 def fct_as_published(pairs: Path, settings: FitSettings, views: int, *, seed: int, device: str) -> forward.Forward:
     """FCT as published (arXiv 2112.02805, section 4), which knows no pool, on the pairs and with what the shipped h is given."""
-    arrays: dict[str, Any] = {name: vectors.load(pairs / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")}
+    arrays: dict[str, Any] = {name: PairsFolder(pairs).load("fitting", name) for name in ("old", "side", "new", "labels", "sources")}
     return forward.fit(**arrays, settings=published("fct", settings, views), title="FCT as published", seed=seed, device=device)
 
 

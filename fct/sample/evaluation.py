@@ -16,7 +16,7 @@ import numpy as np
 from fct.arrays import vectors
 from fct.arrays.files import whole_folder, write_json
 from fct.errors import BadInput
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.search import metrics
 from fct.search.intervals import Bootstrap, Estimate, rho
 

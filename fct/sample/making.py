@@ -18,7 +18,8 @@ from fct.program import programs
 from fct.release.folder import Release
 from fct.release.writing import write
 from fct.sample import evaluation
-from fct.sample.pairs import POPULATIONS, Sample
+from fct.sample.folder import Sample
+from fct.sample.pairs import POPULATIONS
 from fct.side.settings import SideSettings
 
 

@@ -1,12 +1,4 @@
-"""The step *embed*: what h is fitted and judged on, as files.
-
-``fitting/``  pairs (old, side, new) of the fitting images, several views each, with class numbers of the new head; ψ
-``pool/``     the same of an unlabelled pool
-``sample/``   the evaluation sample: old, side, new of held-out images, with ids, labels, sources, populations
-``canaries/`` the old release's canaries: ids, old, side, new
-``gallery/``  ids, old, side of sample and canaries: what the development pipeline carries over in the live gallery's place
-
-``psi.npy`` is what a gallery stores, ``side.npy`` what h is given: ψ, and the preview beside it where there is one.
+"""The step *embed*: what h is fitted and judged on, from images, as files (:mod:`fct.sample.folder`).
 
 A view is one random augmentation of an image, the same for both programs. The first view is the image itself.
 Legend: N images, V views.
@@ -14,16 +6,18 @@ Legend: N images, V views.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from fct import device as devices
 from fct.arrays import digests, vectors
-from fct.arrays.files import whole_folder, write_json
+from fct.arrays.files import whole_folder
 from fct.datasets.images import read_images
 from fct.datasets.manifest import Manifest, read_manifest
 from fct.embedder import augment
@@ -31,33 +25,12 @@ from fct.errors import BadInput
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
+from fct.sample.folder import PairsFolder, Sample
 from fct.sample.settings import EmbedSettings
 from fct.search import copies
 
 SEEN_ALONE = 16  # images of a part that are embedded once more
 POPULATIONS = {"known": "validation", "unseen": "validation_unseen"}
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Images with known native vectors in both spaces. Arrays of N rows; ``populations`` is ``known`` or ``unseen``."""
-
-    ids: np.ndarray
-    labels: np.ndarray
-    sources: np.ndarray
-    populations: np.ndarray
-    old: np.ndarray
-    side: np.ndarray
-    new: np.ndarray
-
-    def save(self, folder: Path) -> None:
-        for name in self.__dataclass_fields__:
-            vectors.save(folder / f"{name}.npy", getattr(self, name))
-
-
-def load_sample(folder: str | Path) -> Sample:
-    """Read what :func:`write_pairs` wrote below ``sample/``."""
-    return Sample(**{name: np.array(vectors.load(Path(folder) / f"{name}.npy")) for name in Sample.__dataclass_fields__})
 
 
 @dataclass(frozen=True)
@@ -154,17 +127,15 @@ def write_pairs(
         return preview.with_preview(drawer, psi, embedder.programs[1], new.size, new.mode, device=chosen, title=title)
 
     with whole_folder(out) as part:
-        counts, copied = {}, {}
-        sample = [(population, manifest.rows(split)) for population, split in POPULATIONS.items()]
-        if len(sample[0][1]) == 0:
+        folder, copied = PairsFolder(part), dict[str, Any]()
+        if len(manifest.rows(POPULATIONS["known"])) == 0:
             raise BadInput("there is no evaluation sample", wanted="images of the split validation", where=manifest.root)
         judging = manifest.rows(*POPULATIONS.values())
         judged = embedder.both(judging, 1, seed=seed, title="evaluation sample")
         populations = np.where(judging.split == POPULATIONS["known"], "known", "unseen")
-        (part / "sample").mkdir()
-        Sample(judging.id, judging.label, judging.source, populations, judged[0], side_of(judged[1]), judged[2]).save(part / "sample")
-        vectors.save(part / "sample" / "psi.npy", judged[1])
-        counts["sample"] = len(judging)
+        sample = Sample(judging.id, judging.label, judging.source, populations, judged[0], side_of(judged[1]), judged[2])
+        folder.save_sample(sample, judged[1])
+        counts = {"sample": len(judging)}
         for name, splits, views, recombined in (
             ("fitting", settings.fitting, settings.views, 0),
             ("pool", settings.pool, settings.pool_views, settings.pool_recombined),
@@ -176,35 +147,42 @@ def write_pairs(
                 if name == "fitting":
                     raise BadInput("there are no fitting images", wanted=" or ".join(splits), where=manifest.root)
                 continue
-            first, psi, second = embedder.both(rows, views, recombined=recombined, seed=seed, title=name)
-            one, two = (np.concatenate([array[: len(rows)], judged[column]]) for array, column in ((first, 0), (second, 2)))
-            names = np.concatenate([rows.label, judging.label])
-            same, doubtful = copies.look(one, two, np.where(names == "", -1, np.unique(names, return_inverse=True)[1]))
-            fits = ~np.isin(same[: len(rows)], same[len(rows) :])  # what is a copy of an evaluated image does not fit h
-            copied[name] = copies.told(copies.share(same), doubtful) | {"of evaluated images, kept from h": int((~fits).sum())}
-            if not fits.any():
-                raise BadInput(f"every image of the part {name} is a copy of an evaluated one", todo="give other images")
-            kept = np.tile(fits, views + recombined)
-            first, psi, second = first[kept], psi[kept], second[kept]
-            (part / name).mkdir()
-            for file, array in (("old", first), ("psi", psi), ("side", side_of(psi, f"{name}: preview")), ("new", second)):
-                vectors.save(part / name / f"{file}.npy", array)
+            found = embedder.both(rows, views, recombined=recombined, seed=seed, title=name)
+            fits, copied[name] = _fitting(name, rows, found, judging, judged)
+            kept, times = np.tile(fits, views + recombined), views + recombined
+            old_rows, psi, new_rows = (array[kept] for array in found)
             labels = np.array([numbers.get(label, -1) for label in rows.label[fits]], dtype=np.int64)
-            vectors.save(part / name / "labels.npy", np.tile(labels, views + recombined))
-            vectors.save(part / name / "sources.npy", np.tile(rows.id[fits], views + recombined))
-            counts[name] = len(first)
-        ids, images = old.canaries()
-        (part / "canaries").mkdir()
-        first, psi = programs.embed(embedder.programs[0], images, device=chosen)
-        second, _ = programs.embed(embedder.programs[1], convert(images, old, new), device=chosen)
-        for file, array in (("ids", ids), ("old", first), ("psi", psi), ("side", side_of(psi)), ("new", second)):
-            vectors.save(part / "canaries" / f"{file}.npy", array)
-            if file != "new":  # the development pipeline's gallery: the sample, then the canaries
-                vectors.save(part / "gallery" / f"{file}.npy", np.concatenate([vectors.load(part / "sample" / f"{file}.npy"), array]))
-        counts["canaries"] = len(ids)
+            folder.save(name, old=old_rows, psi=psi, side=side_of(psi, f"{name}: preview"), new=new_rows)
+            folder.save(name, labels=np.tile(labels, times), sources=np.tile(rows.id[fits], times))
+            counts[name] = len(old_rows)
+        counts["canaries"] = _canaries(folder, embedder, side_of)
         described = {"old": old.fingerprint, "new": new.fingerprint, "metric": new.metric, "old_classes": old.classes}
-        write_json(part / "pairs.json", {"counts": counts, "copies": copied} | described)
+        folder.describe({"counts": counts, "copies": copied} | described)
     return counts
+
+
+def _fitting(
+    name: str, rows: Manifest, found: tuple[np.ndarray, ...], judging: Manifest, judged: tuple[np.ndarray, ...]
+) -> tuple[np.ndarray, dict[str, Any]]:
+    """(N,) bool: images of a part that fit h, no copy of an evaluated one among them; and what is said of copies."""
+    one, two = (np.concatenate([array[: len(rows)], judged[column]]) for array, column in ((found[0], 0), (found[2], 2)))
+    names = np.concatenate([rows.label, judging.label])
+    same, doubtful = copies.look(one, two, np.where(names == "", -1, np.unique(names, return_inverse=True)[1]))
+    fits = ~np.isin(same[: len(rows)], same[len(rows) :])  # what is a copy of an evaluated image does not fit h
+    if not fits.any():
+        raise BadInput(f"every image of the part {name} is a copy of an evaluated one", todo="give other images")
+    return fits, copies.told(copies.share(same), doubtful) | {"of evaluated images, kept from h": int((~fits).sum())}
+
+
+def _canaries(folder: PairsFolder, embedder: _Embedder, side_of: Callable[[np.ndarray], np.ndarray]) -> int:
+    """Write the canaries, and the development pipeline's gallery: the sample, then the canaries. Their number."""
+    ids, images = embedder.old.canaries()
+    old, psi = programs.embed(embedder.programs[0], images, device=embedder.device)
+    new, _ = programs.embed(embedder.programs[1], convert(images, embedder.old, embedder.new), device=embedder.device)
+    canaries = {"ids": ids, "old": old, "psi": psi, "side": side_of(psi)}
+    folder.save("canaries", **canaries, new=new)
+    folder.save("gallery", **{name: np.concatenate([folder.load("sample", name), array]) for name, array in canaries.items()})
+    return len(ids)
 
 
 def convert(images: np.ndarray, old: Release, new: Release) -> np.ndarray:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from fct.arrays import vectors
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.search.metrics import scores as products
 
 SCORES_AT_ONCE = 20_000_000

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fct.forward import Forward
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.sample.splitting import Split
 from fct.search.intervals import FEWEST, Bootstrap, Estimate, difference, rho
 

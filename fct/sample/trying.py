@@ -17,7 +17,7 @@ from fct.forward import METHODS, FitSettings, Forward
 from fct.forward.settings import AUTO
 from fct.sample import backfilling, evaluation
 from fct.sample.agreement import agreement, neighbours
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.sample.splitting import class_numbers, split, unsplit
 from fct.sample.trial import AGREEMENT, RETRIEVAL, Backfill, Trial, _clusters
 from fct.search import copies, metrics, order

@@ -209,13 +209,13 @@ def _pairs(pairs: Path, transformed: Path | None, metric: str, out: Path | None,
     from fct.arrays import vectors
     from fct.errors import BadInput
     from fct.sample import evaluation
-    from fct.sample.pairs import load_sample
+    from fct.sample.folder import PairsFolder
     from registry.params import read
 
     if transformed is None or out is None:
         raise BadInput("--pairs needs --transformed and --out")
     settings = read(params or DEFAULT)
-    sample = load_sample(pairs / "sample")
+    sample = PairsFolder(pairs).sample()
     summary = evaluation.write(sample, vectors.load(transformed)[: len(sample.ids)], metric, out, seed=settings.evaluate.seed)
     text = ", ".join(f"{name} classes ρ mAP {table['recovered']['mAP']['value']}" for name, table in summary.items())
     give(summary, json, f"{out}: {text}")

@@ -22,7 +22,8 @@ from fct.errors import BadInput, NotPermitted
 from fct.gallery.names import BACKFILLED, features_name
 from fct.program import programs
 from fct.release.folder import Release
-from fct.sample import evaluation, pairs
+from fct.sample import evaluation
+from fct.sample.folder import PairsFolder, Sample
 from fct.search import metrics, order
 from registry import lock
 from registry.entry import Entry
@@ -292,12 +293,12 @@ class _State:
             return None
         return round(float(np.interp(share, np.linspace(0, 1, len(self.curve)), self.curve)), 4)
 
-    def _sample(self) -> tuple[pairs.Sample | None, str]:
+    def _sample(self) -> tuple[Sample | None, str]:
         """Queries with labels for the live gallery, or why there are none."""
         folders = [path for path in names.steps(self.workspace, self.number, "pairs-v*") if path.is_dir()]
         if not folders:
             return None, "the upgrade's evaluation sample is gone"
-        sample, items = pairs.load_sample(folders[0] / "sample"), self.gallery.items()
+        sample, items = PairsFolder(folders[0]).sample(), self.gallery.items()
         shared = np.intersect1d(sample.labels, items["label"][items["label"] != ""])
         return (sample, "") if len(shared) else (None, "no item of the gallery has a label of the evaluation sample")
 

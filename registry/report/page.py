@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from fct.arrays import vectors
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.search import metrics
 from registry.report import figures
 from registry.report.description import consequence, decisions

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fct.sample.evaluation import ROWS
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.search import copies
 from registry.verdicts.declaration import declared
 

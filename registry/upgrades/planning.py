@@ -40,6 +40,7 @@ from fct.release import preview
 from fct.release.examining import open_release
 from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
+from fct.sample.folder import Sample
 from fct.search import coverage
 from registry.revisions import kept
 from registry.upgrades.upgrade import adopted_before
@@ -326,7 +327,7 @@ class _Native:
             old, side, new, _ = self._synthetic(size)
             texts = np.array([f"{row}" for row in range(size)])
             labels = np.array([f"{row % CLASSES}" for row in range(size)])
-            sample = pairs.Sample(
+            sample = Sample(
                 texts, labels, np.full(size, ""), np.full(size, "known"), old, np.zeros((size, 0)) if side is None else side, new
             )
             carried = h.transform(old, side if h.side_dim else None)

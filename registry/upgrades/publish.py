@@ -12,7 +12,8 @@ from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_file, write_json
 from fct.datasets import manifest as manifests
 from fct.forward.judging import as_text
-from fct.sample import evaluation, pairs
+from fct.sample import evaluation
+from fct.sample.folder import PairsFolder
 from registry import report
 from registry.report.description import escape
 from registry.revisions import entering
@@ -34,7 +35,7 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
     if natives:
         target = upgrade.step(f"evaluation-v{natives[0]}")
         values, carried = evaluation.load(target), np.array(vectors.load(target / "carried.npy"))
-        sample = pairs.load_sample(upgrade.pairs_folder(natives[0]) / "sample")
+        sample = PairsFolder(upgrade.pairs_folder(natives[0])).sample()
         served = upgrade.served(natives[0], sample)
     predicted = any(h.about.get("settings", {}).get("uncertainty") for h in upgrade.forwards().values())
     settings = upgrade.workspace.settings

@@ -27,6 +27,7 @@ from fct.program import programs, sandbox
 from fct.release import preview
 from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
+from fct.sample.folder import PairsFolder, Sample
 from registry.mlflow.store import STATUS_TAG
 from registry.revisions import alarm, kept, names
 from registry.revisions.building import champion_rows, open_index, pin
@@ -322,7 +323,7 @@ class Upgrade:
         settings = self.workspace.settings
         out = {}
         for m, h in self.forwards().items():
-            sample = pairs.load_sample(self.pairs_folder(m) / "sample")
+            sample = PairsFolder(self.pairs_folder(m)).sample()
             target = self.step(f"evaluation-v{m}")
             closed = None if h.closed else forward.load(self.closed_folder(m))
             seen, bounds = self._seen(m), settings.validate
@@ -338,7 +339,7 @@ class Upgrade:
 
             def make(
                 h: forward.Forward = h,
-                sample: pairs.Sample = sample,
+                sample: Sample = sample,
                 target: Path = target,
                 m: int = m,
                 closed: forward.Forward | None = closed,
@@ -368,7 +369,7 @@ class Upgrade:
         """The same on a gallery side that is mixed as the live gallery is: each row of the sample as if native to one of its versions."""
         settings, forwards, gallery = self.workspace.settings, self.forwards(), self.workspace.gallery
         counts = {m: len(gallery.item_ids(role="item", native_version=m)) for m in [*forwards, self.version]}
-        samples = {m: pairs.load_sample(self.pairs_folder(m) / "sample") for m in forwards}
+        samples = {m: PairsFolder(self.pairs_folder(m)).sample() for m in forwards}
         first, target = samples[min(samples)], self.step(f"evaluation-{MIX}")
         inputs = {
             "h": {str(m): h.digest for m, h in forwards.items()},
@@ -410,7 +411,7 @@ class Upgrade:
         serving = self.workspace.ledger.serving()
         return {} if serving is None else {key: serving[key] for key in ("release", "fingerprint", "forward", "space")}
 
-    def served(self, m: int, sample: pairs.Sample) -> tuple[np.ndarray, np.ndarray] | None:
+    def served(self, m: int, sample: Sample) -> tuple[np.ndarray, np.ndarray] | None:
         """Query and gallery vectors of the champion as served, where the champion is not the native version itself.
 
         Raises:
@@ -444,7 +445,7 @@ class Upgrade:
 
         def queries() -> np.ndarray:
             native = self.champion if self.champion in self.natives() else self.natives()[0]
-            sample = pairs.load_sample(self.pairs_folder(native) / "sample")
+            sample = PairsFolder(self.pairs_folder(native)).sample()
             served = self.served(native, sample)
             return sample.old if served is None else served[0]
 

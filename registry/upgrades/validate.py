@@ -13,7 +13,8 @@ from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.gallery import index as indexes
 from fct.release.examining import open_release
-from fct.sample import evaluation, pairs
+from fct.sample import evaluation
+from fct.sample.folder import PairsFolder
 from registry.settings import Settings
 from registry.upgrades.fitting import copies_of, fit_closed
 from registry.verdicts import checks, verdict
@@ -37,7 +38,7 @@ def validate_sample(
     """
     release = open_release(new, check=False)
     h = forward.load(h_folder)
-    sample = pairs.load_sample(pairs_folder / "sample")
+    sample = PairsFolder(pairs_folder).sample()
     ids, rows = np.array(vectors.load(pairs_folder / "gallery" / "ids.npy")), np.array(vectors.load(transformed))
     order = np.argsort(ids)
     content = read_json(index / "index.json")["content"]

@@ -14,7 +14,7 @@ import numpy as np
 from fct.forward import Forward
 from fct.gallery.index import Searcher
 from fct.release.folder import Release
-from fct.sample.pairs import Sample, load_sample
+from fct.sample.folder import PairsFolder, Sample
 from fct.search.coverage import Coverage
 from registry.verdicts import canaries
 from registry.verdicts.declaration import Carried, NewSpace, OnSample, of_gallery, of_sample
@@ -63,7 +63,7 @@ def measure(
     Returns:
         the checks, the canaries' promise and answers as JSON, coverage by native version.
     """
-    sample = load_sample(next(iter(natives.values())).pairs / "sample")
+    sample = PairsFolder(next(iter(natives.values())).pairs).sample()
     space = NewSpace(natives, sample, ids, rows, labels, searcher, new, data, settings, device, space_fingerprint)
     found = {name: gate.look(space) for name, gate in of_gallery().items() if gate.look}
     return LiveChecks(found), canaries.as_json(found["canary"]), found["coverage"]

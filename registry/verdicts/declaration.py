@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fct.forward import Forward
     from fct.gallery.index import Searcher
     from fct.release.folder import Release
-    from fct.sample.pairs import Sample
+    from fct.sample.folder import Sample
 
 Values = dict[str, np.ndarray]
 T = TypeVar("T")

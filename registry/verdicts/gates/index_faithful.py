@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fct.gallery import index as indexes
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from registry.verdicts.declaration import NewSpace, OfGallery
 from registry.verdicts.measurement import Measurement
 from registry.verdicts.settings import GateSettings

@@ -19,7 +19,7 @@ from PIL import Image
 
 from fct.errors import BadInput
 from fct.sample import evaluation
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from registry.report import Review, figures, html, markdown, search_picture
 from registry.report.description import MOST, code, escape
 from registry.report.page import ANSWERS, FLIPS, answers, flips, least_certain, thumbnail

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from fct import release
 from fct.arrays import vectors
 from fct.errors import BadInput
-from fct.sample import adopted, delivered, pairs
+from fct.sample import adopted, delivered
+from fct.sample.folder import PairsFolder
 
 
 def embedded(rows: int, seed: int, images: int = 0, dim: int = 16) -> np.ndarray:
@@ -98,7 +99,7 @@ def test_the_files_are_those_of_the_step_embed(tmp_path: Path) -> None:
     again = adopted.load_given(tmp_path / "given")
     counts = adopted.write_pairs(again, tmp_path / "out", classes=["c3", "c5"], seed=0, about={"metric": "cosine"})
     parts = adopted.divide(labels, 0, given_.units)
-    sample = pairs.load_sample(tmp_path / "out/sample")
+    sample = PairsFolder(tmp_path / "out").sample()
     rows = np.array([int(one.removeprefix("pair-")) for one in sample.ids])
     assert (sample.new == new[rows]).all() and (sample.labels == labels[rows]).all() and set(sample.populations) == {"known", "unseen"}
     fitted = np.array(vectors.load(tmp_path / "out/fitting/labels.npy"))

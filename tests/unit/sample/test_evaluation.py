@@ -6,7 +6,7 @@ import pytest
 
 from fct.errors import BadInput
 from fct.sample import evaluation
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 
 
 def sample(seed=0, n=100):

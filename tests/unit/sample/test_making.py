@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE
 
 from fct.arrays import digests
 from fct.datasets.images import read_images
@@ -14,6 +13,7 @@ from fct.program import programs
 from fct.sample.making import known_part, make_release, measure
 from fct.search import metrics
 from fct.side.settings import SideSettings
+from tests.conftest import SIZE
 
 EMBEDDER = EmbedderSettings("small-cnn", dim=8, classes=0.5, epochs=1, batch=8, learning_rate=0.003, weight_decay=0.01, label_smoothing=0.1)
 SIDE = SideSettings(

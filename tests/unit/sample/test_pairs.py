@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import SIZE
 from test_making import EMBEDDER, SIDE
 
 from fct.arrays import digests, vectors
@@ -15,10 +14,12 @@ from fct.errors import BadInput
 from fct.program import programs
 from fct.release import preview
 from fct.sample import pairs
+from fct.sample.folder import PairsFolder
 from fct.sample.making import make_release
-from fct.sample.pairs import convert, load_sample, write_pairs
+from fct.sample.pairs import convert, write_pairs
 from fct.sample.settings import EmbedSettings
 from fct.side import codes, picture
+from tests.conftest import SIZE
 
 SETTINGS = EmbedSettings(fitting=("train", "fitting"), pool=("pool",), views=3, pool_views=2, pool_recombined=1, preview=True, batch=16)
 
@@ -101,7 +102,7 @@ def test_all_views_of_an_image_have_one_source(written, data):
 
 def test_the_sample_comes_back_as_it_was_measured(written, data, v1):
     out, _counts = written
-    sample = load_sample(out / "sample")
+    sample = PairsFolder(out).sample()
     rows = read_manifest(data).rows("validation", "validation_unseen")
     assert sample.ids.tolist() == rows.id.tolist() and sample.labels.tolist() == rows.label.tolist()
     assert set(sample.populations.tolist()) == {"known", "unseen"}

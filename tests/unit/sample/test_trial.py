@@ -11,7 +11,7 @@ from PIL import Image
 from fct.errors import BadInput
 from fct.forward import FitSettings
 from fct.sample import agreement, splitting, trial, trying
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from fct.search.intervals import Estimate
 from registry.report import page, trial_answers, trial_page
 from registry.report import trial as words

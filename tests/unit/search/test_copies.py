@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fct import forward
-from fct.sample import adopted, evaluation, pairs, trial, trying
+from fct.sample import adopted, evaluation, trial, trying
+from fct.sample.folder import PairsFolder, Sample
 from fct.search import copies
 from registry.report.trial import done
 from registry.upgrades.fitting import copies_of, fit_pairs
@@ -208,7 +209,7 @@ def rho(data: dict[str, np.ndarray], h: forward.Forward) -> float:
     """The true ρ of mAP: on items that h never saw, nor any copy of them."""
     old, new, rows = data["fresh_old"], data["fresh_new"], np.arange(len(data["fresh_old"])).astype(str)
     empty = np.full(len(rows), "")
-    sample = pairs.Sample(rows, data["fresh_labels"].astype(str), empty, empty, old, old, new)
+    sample = Sample(rows, data["fresh_labels"].astype(str), empty, empty, old, old, new)
     oo, nh, nn = (
         evaluation.search(sample, q, g, "cosine").ap.mean() for q, g in ((old, old), (new, h.transform(old, None)[0]), (new, new))
     )
@@ -230,7 +231,7 @@ def test_an_h_without_skill_does_not_pass_on_given_pairs_of_copies(tmp_path: Pat
     given_ = adopted.given_pairs(data["old"], data["new"], np.zeros((len(labels), 0), np.int8), labels)
     adopted.write_pairs(given_, tmp_path / "pairs", classes=[], seed=0, about={"metric": "cosine"})
     h = fit_pairs(tmp_path / "pairs", None, forward.FitSettings(method="ridge"), seed=0, device="cpu", title="h")
-    sample = pairs.load_sample(tmp_path / "pairs/sample")
+    sample = PairsFolder(tmp_path / "pairs").sample()
     values = evaluation.measure(sample, h.transform(sample.old, None)[0], "cosine")
     oo, nh, nn = (values[f"{row}_mAP"].mean() for row in ("oo", "nh", "nn"))
     truth = rho(data, h)

@@ -8,7 +8,7 @@ from gates_sample import SETTINGS
 
 from fct import forward
 from fct.sample import backfilling, evaluation, thresholds
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 from registry.verdicts import checks
 from registry.verdicts.gates import beats_linear
 from registry.verdicts.measuring import of_sample

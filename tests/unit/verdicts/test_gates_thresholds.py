@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fct.sample import thresholds
-from fct.sample.pairs import Sample
+from fct.sample.folder import Sample
 
 
 def sample(seed=0, n=40, classes=5):
