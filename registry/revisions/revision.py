@@ -7,12 +7,13 @@ Files are opened and compared in :mod:`registry.revisions.building`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fct.arrays.files import read_object
+from fct.arrays.files import read_json
 from fct.errors import BadInput
 from fct.gallery.state import TableState
 from registry import formats
@@ -28,6 +29,7 @@ _KINDS: dict[str, type] = {
 }
 _OPTIONAL = {"format": int, "revision": int, "verdict": str, "masked": int}
 _INDEX = {"folder": str, "identity": str, "content": str, "rows": int, "build": dict, "files": dict}
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")  # as a key of "forward"
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class IndexState:
         return self.about["files"]  # type: ignore[no-any-return]
 
     def to_json(self) -> dict[str, Any]:
-        return {"folder": self.folder} | dict(self.about)
+        return dict(self.about) | {"folder": self.folder}
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Revision:
         release: number of the version. fingerprint: of its embedder. release_digest: of its files.
         forward: native version → digest of the h that carried its items over.
         spaces: tables of vectors that are searched. tables: name → state of each table, spaces among them. indexes: one a space, in their order.
-        number: of the revision, None before it stands in the ledger. verdict: digest of the one it was promoted by.
+        number: r of n.r, None before it stands in the ledger. verdict: digest of the one it was promoted by.
         masked: rows of the index that are no answers any more; None where none was deleted since it was built.
         format: 1 where the JSON does not say (:mod:`registry.formats`).
     """
@@ -108,23 +110,20 @@ class Revision:
         """``forward`` as JSON has it: its keys are texts."""
         return {str(m): digest for m, digest in self.forward.items()}
 
+    def __str__(self) -> str:
+        """As people say it: ``2.1``."""
+        return f"{self.release}.{self.number}"
+
     def to_json(self) -> dict[str, Any]:
         """As it stands in a ledger entry; what it was read from, key by key."""
-        optional = {
-            "revision": self.number,
-            "verdict": self.verdict,
-            "masked": self.masked,
-            "format": self.format if self.format > 1 else None,
-        }
-        return {
-            "release": self.release,
-            "fingerprint": self.fingerprint,
-            "release_digest": self.release_digest,
-            "forward": self.carried,
-            "space": self.space,
-            "tables": {name: state.to_json() for name, state in self.tables.items()},
-            "index": self.index.to_json(),
-        } | {key: value for key, value in optional.items() if value is not None}
+        known = {"revision": self.number, "verdict": self.verdict, "masked": self.masked}
+        return (
+            ({"format": self.format} if self.format > 1 else {})
+            | {"release": self.release, "fingerprint": self.fingerprint, "release_digest": self.release_digest}
+            | {"forward": self.carried, "space": self.space}
+            | {"tables": {name: state.to_json() for name, state in self.tables.items()}, "index": self.index.to_json()}
+            | {key: value for key, value in known.items() if value is not None}
+        )
 
     @classmethod
     def from_json(cls, value: Any, where: str | Path | None = None) -> Revision:
@@ -132,18 +131,9 @@ class Revision:
         if not isinstance(value, dict):
             raise BadInput("this is no revision", wanted="a JSON object", got=type(value).__name__, where=where)
         found = formats.readable("revision", value, formats.REVISION, where)
-        whole = (
-            value.keys() >= _KINDS.keys()
-            and value.keys() <= _KINDS.keys() | _OPTIONAL.keys()
-            and all(type(value[name]) is kind for name, kind in _KINDS.items())
-            and all(type(value[name]) is kind for name, kind in _OPTIONAL.items() if name in value)
-            and value["space"] in value["tables"]
-            and all(type(value["index"].get(name)) is kind for name, kind in _INDEX.items())
-            and all(str(key).isdecimal() for key in value["forward"])
-        )
-        if not whole:
-            raise BadInput("this is no revision", got=", ".join(sorted(map(str, value)))[:200], where=where)
-        index = {key: one for key, one in value["index"].items() if key != "folder"}
+        if not _whole(value):
+            raise BadInput("this is no revision", wanted=", ".join(_KINDS), got=", ".join(sorted(map(str, value)))[:200], where=where)
+        about = {key: one for key, one in value["index"].items() if key != "folder"}
         return cls(
             release=value["release"],
             fingerprint=value["fingerprint"],
@@ -151,7 +141,7 @@ class Revision:
             forward={int(m): digest for m, digest in value["forward"].items()},
             spaces=(value["space"],),
             tables={name: TableState.from_json(state) for name, state in value["tables"].items()},
-            indexes=(IndexState(value["index"]["folder"], index),),
+            indexes=(IndexState(value["index"]["folder"], about),),
             number=value.get("revision"),
             verdict=value.get("verdict"),
             masked=value.get("masked"),
@@ -159,6 +149,29 @@ class Revision:
         )
 
 
+def _whole(value: dict[str, Any]) -> bool:
+    """Whether a JSON object has what a revision has, and nothing else. Of format 1 none says so."""
+    return (
+        value.keys() >= _KINDS.keys()
+        and value.keys() <= _KINDS.keys() | _OPTIONAL.keys()
+        and all(type(value[name]) is kind for name, kind in (_KINDS | _OPTIONAL).items() if name in value)
+        and value.get("format") != 1
+        and value["space"] in value["tables"]
+        and all(type(value["index"].get(name)) is kind for name, kind in _INDEX.items())
+        and all(_VERSION.fullmatch(m) and type(digest) is str for m, digest in value["forward"].items())
+    )
+
+
 def read(path: Path) -> Revision:
     """The revision that an upgrade wrote down. BadInput where the file holds no revision, or one that later code wrote."""
-    return Revision.from_json(read_object(path, *_KINDS), path)
+    return Revision.from_json(read_json(path), path)
+
+
+def readable(path: Path) -> Revision | None:
+    """The same, None where the file is missing or damaged: its upgrade writes it anew. BadInput where later code wrote it."""
+    try:
+        return read(path)
+    except BadInput as error:
+        if error.code == "newer-format":
+            raise
+        return None
