@@ -26,7 +26,7 @@ from fct.sample.folder import PairsFolder
 from fct.search import metrics, order
 from fct.search.intervals import Bootstrap, difference
 from registry.items.backfill import backfill
-from registry.revisions import kept, names
+from registry.revisions import history, kept, names
 from registry.workspace import open_workspace
 
 OUT = ROOT / "benchmarks/results/backfill.json"
@@ -46,8 +46,9 @@ def main() -> None:
 
 def measure(workspace: Any, fraction: float, orders: int) -> dict[str, Any]:
     """What ``fraction`` brings, in the shipped order and in random ones."""
-    gallery, serving = workspace.gallery, workspace.ledger.serving()
-    number, space = int(serving["release"]), serving["space"]
+    gallery, serving = workspace.gallery, history.serving(workspace.ledger)
+    assert serving is not None
+    number, space = serving.release, serving.space
     release = kept.opened(workspace, number)
     before, items = gallery.read_space(space), gallery.items()
     keep = np.isin(before.ids, gallery.item_ids(role="item"))

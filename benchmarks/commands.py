@@ -27,6 +27,7 @@ import yaml
 
 from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput
+from registry.revisions import history
 from tests.end_to_end.conftest import Project, make_project, moved
 
 ROOT = Path(__file__).parents[1]
@@ -161,8 +162,9 @@ def serving(meter: Meter) -> Iterator[None]:
 
 def everything(project: Project, runs: int) -> Meter:
     meter, workspace = Meter(project.folder), project.workspace()
-    serves = workspace.ledger.serving()
-    space = workspace.gallery.read_space(serves["space"])
+    serves = history.serving(workspace.ledger)
+    assert serves is not None
+    space = workspace.gallery.read_space(serves.space)
     items = workspace.gallery.items()
     one = int(np.flatnonzero(items["role"] == "item")[0])
     np.save(project.folder / "query.npy", space.vectors[0])

@@ -100,7 +100,7 @@ def by_image(now: Now, image: np.ndarray, k: int, where: dict[str, list[str]], c
 def said(now: Now, hits: list[Hit], candidate: Candidate | None, seconds: float) -> dict[str, Any]:
     """The JSON of an answer; it names the release of its query embedder and of its gallery."""
     revision = now.serving.revision
-    serving = {"release": int(revision["release"]), "revision": int(revision["revision"]), "entry": now.entry}
+    serving = {"release": revision.release, "revision": revision.number, "entry": now.entry}
     asked: dict[str, Any] = (
         serving if candidate is None else {"release": candidate.version, "through": candidate.through, "serving": serving}
     )

@@ -28,7 +28,7 @@ from flows.demo_images import gallery_images_away, restore
 from registry import lock, report, running
 from registry.decisions import decisions, promotion
 from registry.items.ingest import ingest
-from registry.revisions import kept
+from registry.revisions import history, kept
 from registry.revisions.building import verify
 from registry.upgrades import before_serving
 from registry.versions import facts
@@ -155,17 +155,17 @@ def run(ws: Workspace, *, fresh: bool) -> int:
     one, stopped = _first(ws, clock, out)
     if stopped is not None:
         return _stop(ws, one, stopped)
-    served = ws.ledger.serving()
+    served = ws.ledger.release()
     if served is None:
         raise BadInput("nothing serves", todo="run `fct demo --fresh`")
     manifest = read_manifest(ws.data)
     query = manifest.files[row_asked(ws, manifest)]
     label = str(manifest.label[row_asked(ws, manifest)])
-    before = answers_to(ws, query) if served["release"] == one else []
+    before = answers_to(ws, query) if served == one else []
     two = ws.releases.register(ws.root / "build/releases/v2", ws.settings.workspace)
 
     clock.begin("4  reconcile finds version 2 and carries the gallery over, with the gallery's images moved away")
-    if served["release"] != two:
+    if served != two:
         with gallery_images_away(ws):
             result = _upgrade(ws, two)
         say(
@@ -259,15 +259,13 @@ def _stop(ws: Workspace, version: int, result: dict[str, Any]) -> int:
 
 def _again(ws: Workspace, recorded: dict[str, Any], out: Path) -> int:
     """A finished life: verify what serves, search again, show the recorded table."""
-    serving_now = ws.ledger.serving()
-    if serving_now is None or serving_now["release"] != recorded["versions"][1]:
+    now = history.serving(ws.ledger)
+    if now is None or now.release != recorded["versions"][1]:
         say("Version 2 does not serve any more; `fct status` says what does, `make demo FRESH=1` starts over.")
     else:
-        verify(ws, serving_now)
-        before_serving.ask_canaries(ws, serving_now["release"], serving_now)
-        say(
-            f"Verified: release {serving_now['release']}.{serving_now['revision']}, every file of its tables, index and program, and the canaries."
-        )
+        verify(ws, now)
+        before_serving.ask_canaries(ws, now.release, now)
+        say(f"Verified: release {now}, every file of its tables, index and program, and the canaries.")
     for hit in answers_to(ws, ws.root / recorded["query"]):
         say(f"  {hit.score:.4f}  {hit.label:<20} {hit.id}  ({hit.origin})")
     say(f"\nRecorded by the run that ended {recorded['at']} and took {recorded['seconds']} s (`make demo FRESH=1` measures again):")

@@ -17,9 +17,8 @@ from flows import crashed, services
 from flows.findings import ATTENTION, FINE, WRONG, Finding
 from flows.machine import device, disk, environment, sealing, storage
 from registry import lock, running
-from registry.revisions import kept
+from registry.revisions import history, kept
 from registry.revisions.building import verify
-from registry.revisions.history import latest
 from registry.versions import facts, look
 from registry.workspace import Workspace
 
@@ -126,11 +125,11 @@ def webhook(workspace: Workspace) -> Iterator[Finding]:
 def champion(workspace: Workspace) -> Iterator[Finding]:
     """The alias against the ledger; what serves against its approval."""
     entries, wrong = workspace.ledger.entries(), False
-    serving = entries[-1].serving if entries else None
+    serving = history.serving(entries[-1] if entries else None)
     if serving is None:
         yield Finding("champion", FINE, "nothing serves yet")
         return
-    alias, release = workspace.releases.champion(), int(serving["release"])
+    alias, release = workspace.releases.champion(), serving.release
     gone = facts.deleted(workspace)
     if gone:
         wrong = True
@@ -142,7 +141,7 @@ def champion(workspace: Workspace) -> Iterator[Finding]:
         )
     approved = {entry.detail.get("verdict") for entry in entries if entry.action == "approve"}
     approved |= {entry.detail.get("verdict") for entry in entries if entry.action == "promote" and entry.detail.get("approved_by")}
-    if serving.get("verdict") not in approved:
+    if serving.verdict not in approved:
         wrong = True
         yield Finding(
             "champion", WRONG, f"release {release} serves without an approved verdict in the ledger", "`fct log`; consider `fct rollback`"
@@ -156,7 +155,7 @@ def champion(workspace: Workspace) -> Iterator[Finding]:
 def gallery(workspace: Workspace) -> Iterator[Finding]:
     """Every table of vectors is of the embedder that it says."""
     tables, wrong = workspace.gallery.tables(), False
-    served = latest(workspace.ledger.entries())
+    served = history.latest(workspace.ledger.entries())
     versions = {version.number: version.tags.get("fct.fingerprint") for version in workspace.releases.versions()}
     checked = 0
     for name in tables:
@@ -164,14 +163,14 @@ def gallery(workspace: Workspace) -> Iterator[Finding]:
             continue
         number = int(name.split("/v", 1)[1].split("-")[0])
         info: Any = workspace.gallery.feature_info(number) if name.startswith("features/") else workspace.gallery.space_info(name)
-        expected = versions.get(number) or (served[number]["fingerprint"] if number in served else None)
+        expected = versions.get(number) or (served[number].fingerprint if number in served else None)
         expected = expected or kept.opened(workspace, number, check=False).fingerprint
         checked += 1
         if info.fingerprint != expected:
             wrong = True
             said = f"the table {name} holds vectors of the embedder {info.fingerprint[:12]}, version {number} is {expected[:12]}"
             yield Finding("gallery", WRONG, said, "do not serve it: run the upgrade again, or restore the table")
-    serving = workspace.ledger.serving()
+    serving = history.serving(workspace.ledger)
     if serving is not None:
         verify(workspace, serving)
     if not wrong:

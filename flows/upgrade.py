@@ -102,8 +102,8 @@ def alone(workspace: Workspace, version: int) -> Iterator[Workspace]:
 
 def name_of(workspace: Workspace, version: int) -> str:
     """What people call this upgrade: ``icons: v1 → v2``."""
-    serving = workspace.ledger.serving()
-    steps = f"v{version}, first release" if serving is None else f"v{serving['release']} → v{version}"
+    now = workspace.ledger.release()
+    steps = f"v{version}, first release" if now is None else f"v{now} → v{version}"
     return f"{workspace.settings.model}: {steps}"
 
 

@@ -58,6 +58,16 @@ class Entry:
         """SHA-256 of the canonical JSON of the entry."""
         return digests.of_json(self.to_json())
 
+    @property
+    def release(self) -> int | None:
+        """Number of the release that serves from this entry on, or None."""
+        return None if self.serving is None else int(self.serving["release"])
+
+    @property
+    def revision(self) -> int | None:
+        """Number of its revision, or None where nothing serves."""
+        return None if self.serving is None else int(self.serving["revision"])
+
     def to_json(self) -> Json:
         """As it stands in its file: an entry without a number has none here either, or its digest would be another."""
         value = asdict(self)
@@ -104,7 +114,7 @@ def follows(entry: Entry, before: Entry | None) -> str | None:
     old, new = before.serving if before else None, entry.serving
     if entry.action in (*DECISIONS, "gc") and new != old:
         return f"{entry.action} must leave unchanged what serves"
-    if entry.action in REVISIONS and (new or {}).get("release") != (old or {}).get("release"):
+    if entry.action in REVISIONS and entry.release != (before.release if before else None):
         return f"{entry.action} must leave unchanged which release serves"
     if old and new and old["release"] == new["release"] and old.get("release_digest") != new.get("release_digest"):
         return f"release {new['release']} is another one than before"

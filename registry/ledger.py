@@ -126,9 +126,23 @@ class Ledger:
                 write_mark(self.seen, mark)
 
     def serving(self) -> Json | None:
-        """The revision that serves, or None."""
+        """The revision that serves, or None; :func:`registry.revisions.history.serving` reads it."""
         head = self.head()
         return head.serving if head else None
+
+    def release(self) -> int | None:
+        """Number of the release that serves, or None."""
+        head = self.head()
+        return head.release if head else None
+
+    def has_served(self, digest: str) -> bool:
+        """Whether a release with this digest ever served."""
+
+        def served(entry: Entry) -> bool:
+            return entry.serving is not None and entry.serving.get("release_digest") == digest
+
+        head = self.head()
+        return head is not None and (served(head) or any(map(served, self.entries())))
 
     def append(
         self, expected: Entry | None, *, action: str, by: str, why: str, model: str, serving: Json | None, detail: Json | None = None

@@ -20,13 +20,14 @@ import numpy as np
 from fct import device as devices
 from fct import forward
 from fct.arrays import vectors
-from fct.arrays.files import read_json
-from fct.errors import FctError
+from fct.errors import BadInput, FctError
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
-from registry.revisions import kept, names
+from registry.ledger import Entry
+from registry.revisions import history, kept, names
 from registry.revisions.building import still_theirs, verify
+from registry.revisions.revision import Revision, read
 from registry.revisions.serving import Hit, Serving, Where, open_revision
 from registry.steps import marker
 from registry.versions import facts
@@ -100,18 +101,18 @@ class Live:
             self.problem = "nothing serves yet: promote a release (`fct status`)"
             return False
         self.head, now = head.number, self.now
-        if now is not None and now.entry == head.number and now.serving.revision == head.serving:
+        if now is not None and self._is_open(head):
+            if now.entry != head.number:  # a decision was written, nothing else
+                self.now = Now(now.serving, head.number, now.candidate)
             self.problem = ""
-            return False
-        if now is not None and now.serving.revision == head.serving:  # a decision was written, nothing else
-            self.now, self.problem = Now(now.serving, head.number, now.candidate), ""
             return False
         number, at = self._failed
         if number == head.number and time.monotonic() - at < AGAIN_S:
             return False
         try:
-            verify(self.workspace, head.serving, None if now is None else now.serving.revision)
-            opened = open_revision(self.workspace, head.serving, beside=None if now is None else now.serving, check=False)
+            revision = Revision.from_json(head.serving)
+            verify(self.workspace, revision, None if now is None else now.serving.revision)
+            opened = open_revision(self.workspace, revision, beside=None if now is None else now.serving, check=False)
             warm(opened)
         except Exception as error:  # whatever is wrong with it, what serves must go on
             self._failed = (head.number, time.monotonic())
@@ -120,12 +121,19 @@ class Live:
             if now is not None:
                 self.now = replace(now, serving=without_gone(self.workspace, now.serving))
             return False
-        kept = None if now is None or now.candidate is None or now.candidate.version <= int(head.serving["release"]) else now.candidate
+        kept = None if now is None or now.candidate is None or now.candidate.version <= revision.release else now.candidate
         if kept is not None and kept.bridge is not None:
             kept = None  # it leads to the gallery that served
         self.now, self.problem = Now(opened, head.number, kept), ""
         self.switches += 1
         return True
+
+    def _is_open(self, head: Entry) -> bool:
+        """Whether what serves by an entry is open. What cannot be read is not, and opening it says why."""
+        try:
+            return self.now is not None and self.now.serving.revision == history.serving(head)
+        except BadInput:
+            return False
 
     def compare(self) -> None:
         """Look for a candidate, where one is wanted. Nothing is raised: without one there is nothing to compare."""
@@ -161,14 +169,14 @@ def warm(opened: Serving) -> None:
 
 def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
     """The newest version that is later than what serves and waits; None where there is none, or nothing can be asked of it yet."""
-    serving = int(now.serving.revision["release"])
+    serving = now.serving.revision.release
     waiting = [version for version, status in facts.statuses(workspace).items() if version > serving and status in WAITING]
     if not waiting:
         return None
     version, there = max(waiting), now.candidate
     verdict, path = facts.readable_verdict(workspace, version), workspace.upgrade_folder(version) / "revision.json"
     if verdict is not None and verdict["outcome"] == "passed" and verdict["from"] == serving and path.exists():
-        revision = read_json(path) | {"revision": 0}
+        revision = replace(read(path), number=0)
         if there is not None and there.own is not None and there.own.revision == revision:
             return replace(there, own=without_deleted(workspace, there.own, now.serving))
         own = open_revision(workspace, revision)
@@ -206,8 +214,8 @@ def fit_bridge(workspace: Workspace, version: int, serving: Serving) -> forward.
 
     Where what serves was itself carried over from m, the old side of the pairs is h(m→serving) of their φ_m and ψ_m.
     """
-    serves = int(serving.revision["release"])
-    natives = [serves, *(int(m) for m in serving.revision["forward"])]
+    serves = serving.revision.release
+    natives = [serves, *serving.revision.forward]
     pairs = {m: names.step(workspace, version, f"pairs-v{m}") for m in natives}
     m = next((m for m in natives if marker(pairs[m]).exists()), None)
     if m is None:
@@ -243,14 +251,14 @@ def describe(live: Live) -> dict[str, Any]:
     return {
         "ready": True,
         "model": live.workspace.settings.model,
-        "release": int(revision["release"]),
-        "revision": int(revision["revision"]),
+        "release": revision.release,
+        "revision": revision.number,
         "entry": now.entry,
         "head": live.head,
         "behind": live.behind,
         "problem": live.problem,
-        "fingerprint": revision["fingerprint"],
-        "space": revision["space"],
+        "fingerprint": revision.fingerprint,
+        "space": revision.space,
         "rows": int(now.serving.shown.sum()),
         "candidate": None if candidate is None else {"release": candidate.version, "through": candidate.through},
         "no_candidate": "" if candidate is not None else live.lacking,

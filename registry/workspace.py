@@ -86,10 +86,7 @@ class Workspace:
 
     def has_served(self, digest: str) -> bool:
         """Whether a release ever served: somebody has approved it."""
-        serving = self.ledger.serving()
-        if serving is not None and serving.get("release_digest") == digest:
-            return True
-        return any(entry.serving is not None and entry.serving.get("release_digest") == digest for entry in self.ledger.entries())
+        return self.ledger.has_served(digest)
 
     @property
     def releases(self) -> Releases:

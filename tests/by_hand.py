@@ -9,11 +9,13 @@ import numpy as np
 import yaml
 
 from fct.gallery.names import forward_origin, space_name
+from fct.gallery.state import TableState
 from fct.release.folder import Release
 from fct.release.writing import write_adopted
 from registry.revisions import kept
 from registry.revisions.building import pin
-from registry.revisions.history import Revision, next_number
+from registry.revisions.history import numbered
+from registry.revisions.revision import IndexState, Revision
 from registry.workspace import Workspace, open_workspace
 
 ROOT = Path(__file__).parents[1]
@@ -50,10 +52,20 @@ def add_items(workspace: Workspace, release: Release, ids: list[str], seed: int,
     return phi
 
 
-def append(workspace: Workspace, action: str, revision: Revision, number: int | None = None) -> None:
+def revision_of(release: int, number: int = 1, space: str = "", index: str = "", **more: Any) -> Revision:
+    """A revision as an entry may name it; of what it names nothing is there."""
+    space = space or f"spaces/v{release}-native"
+    about = {"identity": "i", "content": "c", "rows": 0, "build": {}, "files": {}}
+    tables = {space: TableState(space, 1, 0, "c", {})}
+    known: dict[str, Any] = {"release": release, "fingerprint": f"f{release}", "release_digest": f"d{release}", "forward": {}}
+    known |= {"spaces": (space,), "tables": tables, "indexes": (IndexState(index, about),), "number": number, "verdict": f"v{release}"}
+    return Revision(**known | more)
+
+
+def append(workspace: Workspace, action: str, revision: Revision) -> None:
     ledger = workspace.ledger
-    numbered = revision | {"revision": number or next_number(ledger.entries(), int(revision["release"])), "verdict": "a verdict"}
-    ledger.append(ledger.head(), action=action, by="ana", why="", model="tiny", serving=numbered)
+    serving = numbered(revision, ledger.entries(), "a verdict").to_json()
+    ledger.append(ledger.head(), action=action, by="ana", why="", model="tiny", serving=serving)
 
 
 def two_releases(folder: Path) -> Workspace:
@@ -69,5 +81,5 @@ def two_releases(folder: Path) -> Workspace:
     every = [*ids, *(f"canary:c{n}" for n in range(8))]
     workspace.gallery.append_space(carried, every, phi[:, ::-1].copy(), forward_origin(1, 2), np.zeros(len(every)))
     kept.keep(workspace, two)
-    append(workspace, "promote", pin(workspace, 2, carried, two, {"1": "ab" * 32}))
+    append(workspace, "promote", pin(workspace, 2, carried, two, {1: "ab" * 32}))
     return workspace

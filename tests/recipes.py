@@ -34,6 +34,7 @@ from fct.gallery.names import Batch
 from fct.sample import adopted, pairs
 from fct.sample.folder import PairsFolder
 from fct.side import picture
+from registry.ledger import Ledger
 from registry.params import read
 from registry.steps import RECIPES
 from registry.upgrades import fitting
@@ -181,12 +182,12 @@ def fit(folder: Path) -> Numbers:
     return out
 
 
-def transform(_: Path) -> Numbers:
+def transform(folder: Path) -> Numbers:
     releases = {1: Embedder(OLD, 1), 2: Embedder(NEW, 2, 12)}
     workspace = SimpleNamespace(
         settings=replace(SETTINGS, device="cpu"),
         releases=SimpleNamespace(release=lambda version, check=False: releases[version]),
-        ledger=SimpleNamespace(serving=lambda: None, entries=list),
+        ledger=Ledger(folder / "ledger"),  # empty: nothing serves
     )
     batch = Batch(np.array([f"i{n}" for n in range(40)]), wave(40, OLD, seed=3), (99 * wave(40, SIDE, seed=4)).astype(np.int8))
     out = {}
@@ -214,7 +215,7 @@ def evaluate(folder: Path) -> Numbers:
         settings=replace(SETTINGS, device="cpu", validate=replace(SETTINGS.validate, random_orders=5)),
         folder=folder,
         upgrade_folder=lambda version: folder / f"v{version}",
-        ledger=SimpleNamespace(serving=lambda: None, entries=list),
+        ledger=Ledger(folder / "ledger"),  # empty: nothing serves
         releases=SimpleNamespace(release=lambda version, check=False: Embedder(NEW if version == 3 else OLD, version)),
         gallery=SimpleNamespace(native_versions=lambda: {1: 30, 2: 20, 3: 5}, item_ids=lambda role, native_version: ids[native_version]),
     )

@@ -34,7 +34,7 @@ def register(
     if not dry_run:
         seen.ask(ws.releases)
     verb = "would be " if dry_run else ""
-    first = ws.ledger.serving() is None
+    first = ws.ledger.release() is None
     give({"model": ws.settings.model, "version": number}, json, f"{verb}{ws.settings.model} version {number}")
     say("Next: fct ingest build/data, then fct reconcile --once" if first else "Next: fct reconcile --once")
 
@@ -170,12 +170,7 @@ def promote(
         give(seen, json, text)
         return
     entry = promotion.promote(ws, version, by=by, why=why)
-    assert entry.serving is not None
-    give(
-        entry.to_json(),
-        json,
-        f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves, ledger entry {entry.number}",
-    )
+    give(entry.to_json(), json, f"{ws.settings.model} {entry.release}.{entry.revision} serves, ledger entry {entry.number}")
     say("Next: fct search IMAGE, or fct rollback --by NAME --why TEXT")
 
 
@@ -206,9 +201,9 @@ def rollback(
     def already(entry: Entry) -> None:
         left, model = entry.detail["from"], ws.settings.model
         give(entry.to_json(), json, f"done already: {entry.by} rolled {model} {left} back at {entry.at}, ledger entry {entry.number}")
-        serving = ws.ledger.serving()
-        assert serving is not None
-        say(f"{model} {serving['release']}.{serving['revision']} serves. To go back from there: fct rollback --from {serving['release']}")
+        head = ws.ledger.head()
+        assert head is not None
+        say(f"{model} {head.release}.{head.revision} serves. To go back from there: fct rollback --from {head.release}")
 
     if dry_run:
         seen = back.foresee_rollback(ws, leave=leave, without_missing=without_missing)
@@ -222,16 +217,9 @@ def rollback(
     if not now:
         already(entry)
         return
-    assert entry.serving is not None
-    give(
-        entry.to_json(),
-        json,
-        f"{ws.settings.model} {entry.serving['release']}.{entry.serving['revision']} serves again, ledger entry {entry.number}",
-    )
+    give(entry.to_json(), json, f"{ws.settings.model} {entry.release}.{entry.revision} serves again, ledger entry {entry.number}")
     if entry.detail["missing"]:
-        say(
-            f"{entry.detail['missing']} items do not serve: release {entry.serving['release']} has never seen them. `fct ingest` embeds them."
-        )
+        say(f"{entry.detail['missing']} items do not serve: release {entry.release} has never seen them. `fct ingest` embeds them.")
     say("MLflow's alias and tags follow at the next look at the registry. Next: fct reconcile --once")
 
 
@@ -243,7 +231,7 @@ def log(params: Params = DEFAULT, json: Json = False) -> None:
     entries = workspace(params).ledger.entries()
     lines = []
     for e in entries:
-        serves = "–" if e.serving is None else f"{e.serving['release']}.{e.serving['revision']}"
+        serves = "–" if e.serving is None else f"{e.release}.{e.revision}"
         what = f"{e.action} {e.detail.get('version', '')}".strip()
         lines.append(f"{e.number:>4}  {e.at[:19]}  {what:<12} serves {serves:<6} by {e.by:<12} {e.why}  [{e.digest[:12]}]")
     give([e.to_json() for e in entries], json, *(lines or ["the ledger is empty"]))

@@ -80,7 +80,7 @@ def _here(ws: Any, image: Path | None, id: str | None, query: Any, fingerprint: 
         asked = serving.vector_of(id) if id is not None else query
         hits = serving.search_vectors(asked, k, fingerprint)[0]
     of = serving.revision
-    return {"release": of["release"], "revision": of["revision"], "server": None, "hits": [asdict(hit) for hit in hits]}
+    return {"release": of.release, "revision": of.number, "server": None, "hits": [asdict(hit) for hit in hits]}
 
 
 def _served(
@@ -112,8 +112,8 @@ def _served(
         raise NotPermitted(
             f"release {release} does not serve, release {said['release']} does", todo="queries and gallery must be of the same release"
         )
-    serving = ws.ledger.serving()
-    if serving is not None and (serving["release"], serving["revision"]) != (said["release"], said["revision"]):
-        say(f"note: the ledger says {serving['release']}.{serving['revision']}; the server has not followed yet")
+    head = ws.ledger.head()
+    if head is not None and head.serving is not None and (head.release, head.revision) != (said["release"], said["revision"]):
+        say(f"note: the ledger says {head.release}.{head.revision}; the server has not followed yet")
     hits = [{key: value for key, value in hit.items() if key != "rank"} for hit in said["hits"]]
     return {"release": said["release"], "revision": said["revision"], "server": url, "hits": hits}

@@ -44,13 +44,13 @@ def status(
     from fct.errors import OperationFailed
     from registry import entry, running
     from registry.mlflow import seen
-    from registry.revisions import alarm, heads
+    from registry.revisions import alarm, heads, history
     from registry.versions import facts, look
     from registry.versions.status import next_step
 
     ws = workspace(params)
     model = ws.settings.model
-    known, away, serving = None if fresh else seen.last(ws.releases), "", ws.ledger.serving()
+    known, away, serving = None if fresh else seen.last(ws.releases), "", history.serving(ws.ledger)
     try:
         said = known or seen.ask(ws.releases)
         if serving is not None and not said.versions:
@@ -63,11 +63,7 @@ def status(
         said = known or seen.Seen(datetime.now(UTC), None, [], None, "")
     heads.heed(ws, said.head)
     found = facts.statuses(ws, said.versions)
-    now = (
-        "nothing serves"
-        if serving is None
-        else f"{model} {serving['release']}.{serving['revision']} serves (space {serving['space']}, {serving['tables'][serving['space']]['rows']} rows)"
-    )
+    now = "nothing serves" if serving is None else f"{model} {serving} serves (space {serving.space}, {serving.state.rows} rows)"
     damaged = alarm.raised(ws)
     alarms = [f"  ALARM: {one}" for one in damaged[:3]]
     alarms += (
@@ -88,7 +84,7 @@ def status(
         lines.append(f"  owed since ledger entry {since}: {entry.REPORTS} may name purged items; `fct reconcile --once` does it")
     deleted = [] if away else facts.deleted(ws, said.versions)
     lines += [f"  {sentence}" for sentence in deleted]
-    if serving is not None and not away and not deleted and said.champion != serving["release"]:
+    if serving is not None and not away and not deleted and said.champion != serving.release:
         lines.append(
             f"  the MLflow alias champion points at {said.champion}: it was moved by hand, or follows a rollback at the next look, and decides"
             " nothing; `fct reconcile --once` puts it right"
@@ -102,7 +98,7 @@ def status(
     parts = running.parts(ws.folder)
     table = {
         "model": model,
-        "serving": None if serving is None else {"release": serving["release"], "revision": serving["revision"]},
+        "serving": None if serving is None else {"release": serving.release, "revision": serving.number},
         "versions": {str(v): {"status": s.value, "next": steps[v]} for v, s in found.items()},
         "alarm": damaged,
         "asked": {"at": said.at.isoformat(), "now": known is None, "unchanged": known is None or known.stamp is not None},

@@ -25,7 +25,7 @@ from fct.release.folder import Release
 from registry.images import Arrival, admitted
 from registry.items.arrivals import PART
 from registry.items.backfill import asked
-from registry.revisions.history import Revision
+from registry.revisions.revision import Revision
 from registry.upgrades import rereading
 from registry.upgrades.maker import Maker
 from registry.workspace import Workspace
@@ -118,7 +118,7 @@ def compare(
     """
     other, seen = np.zeros(len(made.ids), dtype=bool), np.zeros(len(made.ids), dtype=bool)
     for number, revision in revisions.items():
-        space = str(revision["space"])
+        space = revision.space
         rows = fragments.others(workspace.gallery.root, space, without.get(space, ()), ["id", "vector", "origin"])
         theirs = np.isin(rows["id"], made.ids)
         theirs[theirs] = rereading.sources(number, rows["origin"][theirs]) == made.version

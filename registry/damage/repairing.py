@@ -26,10 +26,10 @@ from registry.damage.remaking import Features, Images, compare, from_images, wri
 from registry.damage.verifying import Damage, irreparable, served, verify_all, waiting
 from registry.entry import Entry
 from registry.items.retention import alone, drop
-from registry.revisions import kept
+from registry.revisions import history, kept
 from registry.revisions.building import masked, pin, states_of
 from registry.revisions.entering import enter
-from registry.revisions.history import Revision, next_number
+from registry.revisions.revision import Revision
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, forwards_of
 from registry.versions.follow import follow_later
@@ -111,9 +111,9 @@ class _Work:
         self.workspace, self.details, self.result, self.gallery = workspace, details, result, workspace.gallery
         self.entries = workspace.ledger.entries()
         self.head = self.entries[-1] if self.entries else None
-        self.serving = None if self.head is None else self.head.serving
-        self.released = {int(one["release"]): one for one in served(workspace, self.entries)}
-        self.waiting = {int(one["release"]): one for one in waiting(workspace, self.entries)}
+        self.serves = None if self.head is None else self.head.release
+        self.released = {one.release: one for one in served(workspace, self.entries)}
+        self.waiting = {one.release: one for one in waiting(workspace, self.entries)}
         self.files = {one.file for one in details if one.kind == "table"}
         self.indexes = {one.file.rpartition("/")[0] for one in details if one.kind == "index"}
         self.damaged = {one.name for one in details if one.kind == "table"}
@@ -132,8 +132,7 @@ class _Work:
 
     def foresee(self, leave: Collection[int], roots: Sequence[str | Path]) -> None:
         """Embed what is needed, and say what cannot be made. Reads only."""
-        serves = None if self.serving is None else int(self.serving["release"])
-        known = (self.released.keys() | self.waiting.keys()) - {serves}
+        known = (self.released.keys() | self.waiting.keys()) - {self.serves}
         if wrong := sorted(set(leave) - known):
             wanted = ", ".join(map(str, sorted(known))) or "none: no other release can be returned to, and no version waits"
             raise BadInput("this is no release that can be left behind", wanted=wanted, got=wrong[0], where="--leave")
@@ -155,23 +154,23 @@ class _Work:
         for name in (one for one in self.fragments if one.startswith(FEATURES)):
             self._features(int(name.removeprefix(f"{FEATURES}v")), roots)
         for release, revision in self.released.items():
-            if revision["space"] in self.fragments and release not in self.lost:
+            if revision.space in self.fragments and release not in self.lost:
                 self._space(release, revision)
         self.result.left = {release: why for release, why in self.lost.items() if release in leave}
         self.result.blocked = {release: why for release, why in self.lost.items() if release not in leave}
         self.result.rows = {features_name(m): len(made.ids) for m, (made, _) in self.made.items()}
-        self.result.rows |= {str(self.released[release]["space"]): len(ids) for release, ids in self.spaces.items()}
+        self.result.rows |= {self.released[release].space: len(ids) for release, ids in self.spaces.items()}
         self.result.compared = sum(made.compared for made, _ in self.made.values())
-        self.result.indexes = [r for r, one in self.released.items() if r not in self.lost and one["index"]["folder"] in self.indexes]
+        self.result.indexes = [r for r, one in self.released.items() if r not in self.lost and one.index.folder in self.indexes]
         self.result.void = sorted(version for version, one in self.waiting.items() if version in self.result.left or self._touched(one))
 
     def _lose(self, table: str, why: str) -> None:
         """Every release that has a table is lost. A space that none has goes: whatever waits makes one anew."""
-        theirs = [release for release, one in self.released.items() if table in one["tables"]]
+        theirs = [release for release, one in self.released.items() if table in one.tables]
         if SPACE.fullmatch(table) and not theirs:
             self.going.add(table)
             return
-        theirs += [release for release, one in self.waiting.items() if table in one["tables"]]
+        theirs += [release for release, one in self.waiting.items() if table in one.tables]
         for release in theirs or [0]:  # of a gallery from which nothing serves yet
             self.lost.setdefault(release, why)
 
@@ -183,8 +182,8 @@ class _Work:
 
     def _answers(self, revision: Revision) -> np.ndarray:
         """Sorted ids of items that a release answers with: those of its index, and the rows of its space that are whole."""
-        folder, found = self.workspace.folder / revision["index"]["folder"], self._whole(revision["space"])["id"]
-        if revision["index"]["folder"] not in self.indexes:
+        folder, found = self.workspace.folder / revision.index.folder, self._whole(revision.space)["id"]
+        if revision.index.folder not in self.indexes:
             found = np.union1d(found, np.char.decode(np.load(folder / "ids.npy", allow_pickle=False), "utf-8"))
         return np.intersect1d(found, self.gallery.item_ids())
 
@@ -214,30 +213,30 @@ class _Work:
 
     def _space(self, release: int, revision: Revision) -> None:
         """Which rows the space of a release is to get; lost where one cannot be made."""
-        there, wanted = self._whole(revision["space"])["id"], self._answers(revision)
-        names = {m: features_name(m) for m in {release, *map(int, revision["forward"])}}
+        there, wanted = self._whole(revision.space)["id"], self._answers(revision)
+        names = {m: features_name(m) for m in {release, *revision.forward}}
         had = {m: self._whole(name)["id"] for m, name in names.items()}
         had |= {m: np.union1d(had[m], made.ids) for m, (made, _) in self.made.items() if m in had}
         native = self.gallery.native_version_of(wanted)
         can = np.isin(wanted, had[release])
-        for m in map(int, revision["forward"]):
+        for m in revision.forward:
             can |= (native == m) & np.isin(wanted, had[m])
-        whole, rows = np.union1d(there, wanted[can]), int(revision["tables"][revision["space"]]["rows"])
-        if len(whole) < min(len(wanted), rows):  # an index may hold rows that were deleted: wanted is more then
+        whole = np.union1d(there, wanted[can])
+        if len(whole) < min(len(wanted), revision.state.rows):  # an index may hold rows that were deleted: wanted is more then
             one = np.setdiff1d(wanted, whole)[0]
-            self.lost[release] = f"rows of {revision['space']} cannot be made again: of {one}, and maybe others, there are no features"
+            self.lost[release] = f"rows of {revision.space} cannot be made again: of {one}, and maybe others, there are no features"
             return
         self.spaces[release] = np.setdiff1d(wanted[can], there)
 
     def _touched(self, revision: Revision) -> bool:
-        files = {name for state in revision["tables"].values() for name in state["files"]}
-        return revision["index"]["folder"] in self.indexes or revision["space"] in self.going or not files.isdisjoint(self.files)
+        files = {name for state in revision.tables.values() for name in state.files}
+        return revision.index.folder in self.indexes or revision.space in self.going or not files.isdisjoint(self.files)
 
     # ---- then it is written -------------------------------------------------------------------------------------
 
     def make(self, check: Callable[[], None]) -> None:
         """Take the damaged rows out of their tables and write those that were made."""
-        mine = {one["space"] for release, one in self.released.items() if release in self.lost}
+        mine = {one.space for release, one in self.released.items() if release in self.lost}
         for name, some in self.fragments.items():
             if name not in mine:
                 check()
@@ -248,16 +247,16 @@ class _Work:
         for release in self.spaces:
             check()
             revision = self.released[release]
-            carry(self.workspace, revision["space"], release, self.forwards[release])
+            carry(self.workspace, revision.space, release, self.forwards[release])
 
     def record(self, check: Callable[[], None], *, by: str, why: str) -> Entry:
         """New revisions of all that had damaged files, each looked at as before a promotion, in one entry."""
-        now, earlier = None, []
+        now, earlier = None, list[Revision]()
         for release, revision in self.released.items():
             if release in self.lost or not self._touched(revision):
                 continue
             again = self._anew(release, revision)
-            if self.serving is not None and release == int(self.serving["release"]):
+            if release == self.serves:
                 now = again
             else:
                 earlier.append(again)
@@ -265,25 +264,25 @@ class _Work:
         detail: dict[str, Any] = {
             "tables": self.result.rows,
             "indexes": self.result.indexes,
-            "earlier": earlier,
+            "earlier": [one.to_json() for one in earlier],
             "damaged": sorted(set(self.result.left) & self.released.keys()),
             "void": {str(version): digests.of_file(folders(version) / "revision.json") for version in self.result.void},
             "spaces": sorted(self.going),
             "folders": sorted(one for one in self.indexes if (self.workspace.folder / one).is_dir()),
         }
-        if self.serving is None:
+        if self.serves is None:
             detail["recorded"] = {name: state.to_json() for name, state in states_of(self.workspace).items()}
         check()
-        return enter(self.workspace, self.head, action="repair", by=by, why=why, serving=now or self.serving, detail=detail)
+        return enter(self.workspace, self.head, action="repair", by=by, why=why, serving=now, detail=detail)
 
     def _anew(self, release: int, revision: Revision) -> Revision:
-        space, now = revision["space"], None
-        if space not in self.damaged and revision["index"]["folder"] not in self.indexes:
+        space, now = revision.space, None
+        if space not in self.damaged and revision.index.folder not in self.indexes:
             now = masked(self.workspace, revision)
         if now is None:
             opened = kept.release(self.workspace, revision, check=False)
-            now = pin(self.workspace, release, space, opened, revision["forward"], self.indexes)
-        now |= {"revision": next_number(self.entries, release), "verdict": revision.get("verdict")}
+            now = pin(self.workspace, release, space, opened, revision.forward, self.indexes)
+        now = history.numbered(now, self.entries, revision.verdict)
         made = [self.spaces.get(release, np.empty(0, dtype=str)), *(made.ids for made, _ in self.made.values())]
         read_back(self.workspace, release, now, self.forwards[release], np.unique(np.concatenate(made)))
         ask_canaries(self.workspace, release, now)

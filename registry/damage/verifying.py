@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fct import forward
-from fct.arrays.files import read_json
 from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery import index as indexes
 from fct.gallery import trust
 from fct.gallery.names import FEATURES, ITEMS
+from fct.gallery.state import TableState
 from fct.release.folder import Release
 from registry.entry import Entry
-from registry.revisions import alarm, kept
-from registry.revisions.history import Revision, latest, left_behind
+from registry.revisions import alarm, history, kept
+from registry.revisions.history import latest, left_behind
+from registry.revisions.revision import Revision, readable
 from registry.versions.facts import void
 from registry.workspace import Workspace
 
@@ -88,38 +88,35 @@ def _look(workspace: Workspace, entries: list[Entry]) -> Found:
     found, wanted = Found(), dict[str, str]()
     there = set(workspace.gallery.tables())
     whole = served(workspace, entries)
-    there -= {one["space"] for one in latest(entries).values()} - {one["space"] for one in whole}
-    revisions = whole + [one for one in waiting(workspace, entries) if one["space"] in there]
+    there -= {one.space for one in latest(entries).values()} - {one.space for one in whole}
+    revisions = whole + [one for one in waiting(workspace, entries) if one.space in there]
     known = alarm.recorded(workspace)
     for name in sorted(there):
         try:
             wanted |= {file: known[name][file] for file in workspace.gallery.files(name) if file in known.get(name, {})}
         except (BadInput, OperationFailed) as error:
             found.details.append(Damage("table", name, "", f"the table {name} cannot be opened: {error}; {CURE}"))
-    for revision in revisions:
-        found.releases.append(int(revision["release"]))
-    for tables_ in (*(one["tables"] for one in revisions), _first(entries)):
+    for tables_ in (*(one.tables for one in revisions), _first(entries)):
         for state in tables_.values():
-            wanted |= state["files"]
+            wanted |= state.files
     for name, how in trust.different(workspace.gallery.root, wanted).items():
         table = name.partition(".lance/")[0]
         cure = CURE if irreparable(workspace, table, name) else REPAIR
         found.details.append(Damage("table", table, name, f"a file of the gallery {how}: {name}; {cure}"))
     found.files = len(wanted)
     found.bytes = sum(path.stat().st_size for path in (workspace.gallery.root / name for name in wanted) if path.is_file())
-    serves = int(entries[-1].serving["release"]) if entries and entries[-1].serving else 0
+    serves = (entries[-1].release if entries else None) or 0
     for revision in revisions:
-        found.details += _beside_tables(workspace, revision, later=int(revision["release"]) > serves)
-    found.releases = sorted(set(found.releases))
+        found.details += _beside_tables(workspace, revision, later=revision.release > serves)
+    found.releases = sorted({revision.release for revision in revisions})
     return found
 
 
-def _first(entries: list[Entry]) -> dict[str, Any]:
+def _first(entries: list[Entry]) -> dict[str, TableState]:
     """Table → state of what waits for a first release, while nothing serves."""
     if not entries or entries[-1].serving is not None:
         return {}
-    recorded = [entry.detail["recorded"] for entry in entries if "recorded" in entry.detail]
-    return recorded[-1] if recorded else {}
+    return next((found for entry in reversed(entries) if (found := history.recorded(entry.detail))), {})
 
 
 def irreparable(workspace: Workspace, table: str, file: str) -> bool:
@@ -152,12 +149,12 @@ def _beside_tables(workspace: Workspace, revision: Revision, *, later: bool) -> 
         later: than what serves. Its upgrade may be run again and fit another h: that is no damage, and a promotion asks for the h's of its
             verdict.
     """
-    number, folder = int(revision["release"]), workspace.upgrade_folder(int(revision["release"]))
+    number, folder = revision.release, workspace.upgrade_folder(revision.release)
     try:
         kept.release(workspace, revision)
     except (BadInput, NotPermitted) as error:
         yield Damage("release", str(number), "", f"{error}; restore its files in MLflow, or from a backup")
-    for m, digest in revision["forward"].items():
+    for m, digest in revision.forward.items():
         try:
             whole = forward.load(folder / f"h-v{m}").digest == digest or later
         except (BadInput, NotPermitted):
@@ -166,27 +163,23 @@ def _beside_tables(workspace: Workspace, revision: Revision, *, later: bool) -> 
             place = (folder / f"h-v{m}").relative_to(workspace.folder).as_posix()
             sentence = f"the h from version {m} to {number} is not the one that was recorded: {folder / f'h-v{m}'}; {CURE}"
             yield Damage("h", str(number), place, sentence)
-    place = revision["index"]["folder"]
-    recorded = {key: value for key, value in revision["index"].items() if key != "folder"}
-    for name, how in indexes.different(workspace.folder / place, recorded).items():
+    place = revision.index.folder
+    for name, how in indexes.different(workspace.folder / place, dict(revision.index.about)).items():
         sentence = f"a file of the index of release {number} {how}: {workspace.folder / place / name}; {REPAIR}"
         yield Damage("index", str(number), f"{place}/{name}", sentence)
 
 
 def served(workspace: Workspace, entries: list[Entry]) -> list[Revision]:
     """The newest revision of each release that serves, or that one can return to: its space is there, and it was not left behind."""
-    left, there = left_behind(entries), set(workspace.gallery.tables())
-    now = entries[-1].serving["space"] if entries and entries[-1].serving else ""
-    return [one for release, one in latest(entries).items() if release not in left and one["space"] in (*there, now)]
+    left, there, now = left_behind(entries), set(workspace.gallery.tables()), history.serving(entries[-1] if entries else None)
+    there |= set() if now is None else {now.space}
+    return [one for release, one in latest(entries).items() if release not in left and one.space in there]
 
 
 def waiting(workspace: Workspace, entries: list[Entry]) -> Iterator[Revision]:
     """Revisions of candidates that have never served, but for those from which a purge or a repair took what they were measured with."""
     known = latest(entries)
     for path in sorted((workspace.folder / "upgrades").glob(f"{workspace.settings.model}-v*/revision.json")):
-        try:
-            said: Any = read_json(path)
-            if int(said["release"]) not in known and not void(workspace, int(said["release"]), entries):
-                yield said
-        except (BadInput, KeyError, TypeError, ValueError):
-            continue  # its upgrade writes it anew
+        found = readable(path)
+        if found is not None and found.release not in known and not void(workspace, found.release, entries):
+            yield found

@@ -18,7 +18,8 @@ from registry.mark import of_tag
 from registry.revisions import kept
 from registry.revisions.building import pin
 from registry.revisions.entering import enter
-from registry.revisions.history import Revision, latest, next_number
+from registry.revisions.history import latest, numbered, serving
+from registry.revisions.revision import Revision
 from registry.workspace import Workspace
 
 
@@ -45,46 +46,49 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
         if not lost:
             raise BadInput("the ledger has lost no entry that anybody knows of", todo="there is nothing to accept")
         head, named = entries[-1] if entries else None, [asdict(one) for one in sorted(lost)]
-        serving = None if head is None else head.serving
+        serves = serving(head)
         with ledger.pardoning(lost):
             if not dry_run:
-                serving, detail = _anew(workspace.fenced(held.check), serving, entries)
+                now, detail = _anew(workspace.fenced(held.check), None if serves is None else serves.release, entries)
                 held.check()
-                enter(workspace, head, action="accept", by=by, why=why, serving=serving, detail={"lost": named} | detail)
-        serves = None if serving is None else {name: serving[name] for name in ("release", "revision")}
-        return {"lost": named, "entry": len(entries) + 1, "serving": serves}
+                enter(workspace, head, action="accept", by=by, why=why, serving=now, detail={"lost": named} | detail)
+                serves = now or serves
+        said = None if serves is None else {"release": serves.release, "revision": serves.number}
+        return {"lost": named, "entry": len(entries) + 1, "serving": said}
 
 
-def _anew(workspace: Workspace, serving: Revision | None, entries: list[Entry]) -> tuple[Revision | None, dict[str, Any]]:
+def _anew(workspace: Workspace, serving: int | None, entries: list[Entry]) -> tuple[Revision | None, dict[str, Any]]:
     """What serves without items that are gone, and what the entry says of other releases. A lost purge or gc has removed versions of tables,
     or an index, that revisions name: those are pinned anew, as the tables are now.
 
     Returns:
-        the revision that serves; ``earlier`` and ``damaged``, as an entry of a deletion has them, where there are any.
+        the revision that serves, None where it is as it was; ``earlier`` and ``damaged``, as an entry of a deletion has them, where there are any.
     """
-    changed, damaged = list[Revision](), list[int]()
+    served, changed, damaged = None, list[Revision](), list[int]()
     for release, revision in latest(entries).items():
-        serves = serving is not None and release == int(serving["release"])
-        if revision["space"] not in workspace.gallery.tables():
+        serves = release == serving
+        if revision.space not in workspace.gallery.tables():
             continue
         try:
             now = current_of(workspace, revision, entries) if serves and _there(workspace, revision) else revision
             if not _there(workspace, now):
-                now = pin(workspace, release, revision["space"], kept.release(workspace, revision, check=False), revision["forward"])
-                now |= {"revision": next_number(entries, release), "verdict": revision.get("verdict")}
+                now = pin(workspace, release, revision.space, kept.release(workspace, revision, check=False), revision.forward)
+                now = numbered(now, entries, revision.verdict)
         except FctError as error:  # damaged, which every use of it says
             print(f"{'what serves' if serves else f'release {release}'} is not whole: {error}", file=sys.stderr)
             damaged += [] if serves else [release]
             continue
+        if now == revision:
+            continue
         if serves:
-            serving = now
-        elif now != revision:
+            served = now
+        else:
             changed.append(now)
-    detail = {"earlier": changed, "damaged": sorted(damaged)}
-    return serving, {key: value for key, value in detail.items() if value}
+    detail = {"earlier": [one.to_json() for one in changed], "damaged": sorted(damaged)}
+    return served, {key: value for key, value in detail.items() if value}
 
 
 def _there(workspace: Workspace, revision: Revision) -> bool:
     """Whether the versions of tables, and the index, that a revision names are there; damage is not looked for."""
-    tables = all(workspace.gallery.has_version(name, int(state["version"])) for name, state in revision["tables"].items())
-    return tables and (workspace.folder / revision["index"]["folder"]).is_dir()
+    tables = all(workspace.gallery.has_version(name, state.version) for name, state in revision.tables.items())
+    return tables and (workspace.folder / revision.index.folder).is_dir()

@@ -83,8 +83,7 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: b
 def reject(workspace: Workspace, version: int, *, by: str, why: str, dry_run: bool = False) -> None:
     """Reject a version: sets the tag ``fct.reject``, withdraws an approval, records it in the ledger."""
     workspace.releases.version(version)
-    serving = workspace.ledger.serving()
-    if serving is not None and serving["release"] == version:
+    if workspace.ledger.release() == version:
         raise NotPermitted(f"version {version} serves", todo="roll it back first with `fct rollback`")
     by = by.strip()
     value = approval.rejection_value(by, why)
@@ -153,5 +152,4 @@ def deciding(workspace: Workspace, holder: str) -> Iterator[None]:
 
 def _decide(workspace: Workspace, action: str, by: str, why: str, detail: dict[str, Any]) -> Entry:
     """A person's word in the ledger. It changes nothing that serves."""
-    head = workspace.ledger.head()
-    return enter(workspace, head, action=action, by=by, why=why, serving=head.serving if head else None, detail=detail)
+    return enter(workspace, workspace.ledger.head(), action=action, by=by, why=why, detail=detail)

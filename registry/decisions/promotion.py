@@ -16,15 +16,14 @@ from fct.arrays import digests
 from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery
-from fct.gallery.state import TableState
 from registry import formats, lock
 from registry.decisions.decisions import read_verdict, record
 from registry.entry import Entry, approved_verdict, decided
 from registry.formats import unreadable_is_altered
-from registry.revisions import alarm, building, heads, kept, names
+from registry.revisions import alarm, heads, history, kept, names
 from registry.revisions.building import champion_rows, pin, verify
 from registry.revisions.entering import enter
-from registry.revisions.history import Revision, latest, next_number
+from registry.revisions.revision import Revision, read
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, lacking
 from registry.upgrades.upgrade import Upgrade
@@ -133,7 +132,7 @@ def delta_of(gallery: Gallery, base: Revision) -> tuple[np.ndarray, np.ndarray]:
     Ingested or deleted since, or deleted and come again: their row is not there, or has another vector. Derived from the tables, so a
     second try sees the same.
     """
-    then, now = gallery.read_space(base["space"], at=base["tables"][base["space"]]["version"]), gallery.read_space(base["space"])
+    then, now = gallery.read_space(base.space, at=base.state.version), gallery.read_space(base.space)
     items = gallery.item_ids()
     both, first, second = np.intersect1d(then.ids, now.ids, assume_unique=True, return_indices=True)
     other = both[(then.vectors[first] != now.vectors[second]).any(axis=1)]
@@ -144,17 +143,17 @@ def delta_of(gallery: Gallery, base: Revision) -> tuple[np.ndarray, np.ndarray]:
 
 def _same_rows(gallery: Gallery, base: Revision, delta: np.ndarray) -> None:
     """The rows of ``base`` that are not in the delta stand in the space unchanged."""
-    then, now = gallery.read_space(base["space"], at=base["tables"][base["space"]]["version"]), gallery.read_space(base["space"])
+    then, now = gallery.read_space(base.space, at=base.state.version), gallery.read_space(base.space)
     kept, same = ~np.isin(now.ids, delta), ~np.isin(then.ids, delta)
     if digests.of_rows(now.ids[kept], v=now.vectors[kept]) != digests.of_rows(then.ids[same], v=then.vectors[same]):
-        raise Altered("rows that were evaluated have changed since", where=base["space"], todo="run the upgrade again for a new verdict")
+        raise Altered("rows that were evaluated have changed since", where=base.space, todo="run the upgrade again for a new verdict")
 
 
 def _all_have_an_h(upgrade: Upgrade, base: Revision) -> None:
     """NotPermitted where items arrived that are native to a version from which no h was judged."""
-    there = upgrade.workspace.gallery.space_ids(base["space"])
+    there = upgrade.workspace.gallery.space_ids(base.space)
     for m, ids in lacking(upgrade.workspace, upgrade.version, there).items():
-        if m != upgrade.version and str(m) not in base["forward"]:
+        if m != upgrade.version and m not in base.forward:
             raise NotPermitted(
                 f"{len(ids)} items native to version {m} arrived since the verdict, and no h from there was judged",
                 todo=f"measure again with `fct upgrade {upgrade.version}`",
@@ -165,8 +164,8 @@ def _allowed(workspace: Workspace, version: int, *, entered: bool) -> tuple[dict
     """Verdict, approval and champion of a promotion that verdict and approval allow; ``entered`` as for :func:`_approval`."""
     alarm.refuse(workspace)
     workspace.releases.version(version)
-    serving = workspace.ledger.serving()
-    if serving is not None and serving["release"] == version:
+    champion = workspace.ledger.release()
+    if champion == version:
         raise BadInput(f"version {version} serves already", todo="there is nothing to do")
     verdict = read_verdict(workspace, version)
     if verdict is None or dropped(workspace, version) is not None:
@@ -175,7 +174,6 @@ def _allowed(workspace: Workspace, version: int, *, entered: bool) -> tuple[dict
         said = f"the verdict of version {version} is {verdict['outcome']}: " + "; ".join(verdict["problems"])
         raise NotPermitted(said, code="not-passed")
     approved = _approval(workspace, version, verdict, entered=entered)
-    champion = None if serving is None else int(serving["release"])
     if verdict["from"] != champion:
         raise NotPermitted(
             f"the verdict compares with version {verdict['from']}, but version {champion} serves",
@@ -189,25 +187,24 @@ def _prepared(
 ) -> tuple[Upgrade, Revision, Revision, np.ndarray, np.ndarray]:
     """The upgrade, the revision that was evaluated, the one to go on from, and its delta (:func:`delta_of`); every file verified."""
     settings = workspace.settings
-    if (None if head is None or head.serving is None else head.serving["release"]) != verdict["from"]:
+    if (None if head is None else head.release) != verdict["from"]:
         raise NotPermitted("another release was promoted a moment ago", todo="look at `fct status`")
     _published(workspace, version, verdict)
     upgrade = Upgrade(workspace, version)
-    evaluated = building.read(upgrade.folder / "revision.json")
+    evaluated = read(upgrade.folder / "revision.json")
     _covered(verdict["covers"], evaluated, upgrade)
-    base = latest(workspace.ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
-    if base is None or base.get("verdict") != verdict["digest"]:
+    base = history.latest(workspace.ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
+    if base is None or base.verdict != verdict["digest"]:
         base = evaluated
     verify(workspace, base)
-    state = TableState.from_json(base["tables"][base["space"]])
-    workspace.gallery.verify_content(state)
+    workspace.gallery.verify_content(base.state)
     _all_have_an_h(upgrade, evaluated)
     delta, other = delta_of(workspace.gallery, base)
     # rows that earlier promotions under this verdict carried are no part of what it measured, either
     carried = sum(int(one.detail["delta_rows"]) for one in workspace.ledger.entries() if _under(one, verdict["digest"]))
-    if len(delta) + carried > settings.promote.max_delta * state.rows:
+    if len(delta) + carried > settings.promote.max_delta * base.state.rows:
         raise NotPermitted(
-            f"{len(delta) + carried} of {state.rows} rows changed since the verdict",
+            f"{len(delta) + carried} of {base.state.rows} rows changed since the verdict",
             wanted=f"at most the share promote.max_delta = {settings.promote.max_delta}",
             todo=f"measure again with `fct upgrade {version}`",
         )
@@ -223,7 +220,7 @@ def _same_champion(workspace: Workspace, version: int, verdict: dict[str, Any], 
     """NotPermitted where so much of the champion was backfilled since the verdict that the candidate was compared with another gallery."""
     then = verdict["covers"].get("champion")  # verdicts of earlier code do not say
     if then and head is not None:
-        now = champion_rows(workspace, head.serving)
+        now = champion_rows(workspace, history.serving(head))
         changed, most = abs(now["backfilled"] - then["backfilled"]), workspace.settings.promote.max_delta
         if changed > most * then["rows"]:
             raise NotPermitted(
@@ -238,8 +235,7 @@ def foresee(workspace: Workspace, version: int) -> dict[str, Any]:
     verdict, approved, champion = _allowed(workspace, version, entered=False)
     with unreadable_is_altered(f"the candidate {version}"):
         _, _, base, delta, _ = _prepared(workspace, version, verdict, workspace.ledger.head())
-    rows = base["tables"][base["space"]]["rows"]
-    return {"version": version, "from": champion, "approved_by": approved.by, "rows": rows, "delta_rows": len(delta)}
+    return {"version": version, "from": champion, "approved_by": approved.by, "rows": base.state.rows, "delta_rows": len(delta)}
 
 
 @alarm.stops
@@ -270,23 +266,23 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         head = ledger.head()
         with unreadable_is_altered(f"the candidate {version}"):
             upgrade, evaluated, base, delta, other = _prepared(workspace, version, verdict, head)
-        gallery, space = workspace.gallery, base["space"]
+        gallery, space = workspace.gallery, base.space
         gallery.drop_rows(space, other)  # made anew from features, by the h's of the verdict
-        forwards = upgrade.forwards(map(int, evaluated["forward"]))
+        forwards = upgrade.forwards(evaluated.forward)
         carry(workspace, space, version, forwards)
         revision = base
-        if base.get("masked") or any(gallery.snapshot(name).content != base["tables"][name]["content"] for name in ("items", space)):
-            revision = pin(workspace, version, space, upgrade.new, evaluated["forward"])
-            if revision["index"]["build"] != evaluated["index"]["build"]:
+        if base.masked or any(gallery.snapshot(name).content != base.tables[name].content for name in ("items", space)):
+            revision = pin(workspace, version, space, upgrade.new, evaluated.forward)
+            if revision.index.about["build"] != evaluated.index.about["build"]:
                 raise NotPermitted("the index settings changed since the verdict", todo=f"measure again with `fct upgrade {version}`")
         _same_rows(gallery, base, delta)
         read_back(workspace, version, revision, forwards, delta)
         said = ask_canaries(workspace, version, revision)
         names.still_there(revision, ledger.entries())
         kept.keep(workspace, kept.release(workspace, revision, check=False))  # whatever becomes of MLflow, this can be served
-        if head is not None and head.serving is not None:
+        if (served := history.serving(head)) is not None:
             with suppress(FctError):  # promoted by earlier code, which kept none; whether it is whole is asked when somebody returns to it
-                kept.release(workspace, head.serving)
+                kept.release(workspace, served)
         held.check()
         approved = _approval(workspace, version, verdict, entered=True)  # once more: it may have been withdrawn while all this was checked
         entry = enter(
@@ -295,22 +291,22 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
             action="promote",
             by=by or approved.by,
             why=why,
-            serving=revision | {"revision": next_number(ledger.entries(), version), "verdict": verdict["digest"]},
+            serving=history.numbered(revision, ledger.entries(), verdict["digest"]),
             detail={"from": champion, "verdict": verdict["digest"], "approved_by": approved.by, "delta_rows": len(delta), "canaries": said},
         )
     follow_later(workspace)
     return entry
 
 
-def _covered(covers: dict[str, Any], evaluated: dict[str, Any], upgrade: Upgrade) -> None:
+def _covered(covers: dict[str, Any], evaluated: Revision, upgrade: Upgrade) -> None:
     """The candidate is exactly what the verdict covers: release, h's (loaded and checked), space, rows, index."""
     found = {
-        "release": evaluated["release_digest"],
-        "fingerprint": evaluated["fingerprint"],
-        "forward": {str(m): h.digest for m, h in upgrade.forwards(map(int, evaluated["forward"])).items()},
-        "space": evaluated["space"],
-        "rows": evaluated["tables"][evaluated["space"]]["content"],
-        "index": evaluated["index"]["identity"],
+        "release": evaluated.release_digest,
+        "fingerprint": evaluated.fingerprint,
+        "forward": {str(m): h.digest for m, h in upgrade.forwards(evaluated.forward).items()},
+        "space": evaluated.space,
+        "rows": evaluated.state.content,
+        "index": evaluated.index.identity,
     }
     if "canaries" in covers:  # verdicts of earlier code do not cover them
         found["canaries"] = digests.of_json(asdict(canaries.read_promise(upgrade.folder / "verdict" / "canaries.json")))

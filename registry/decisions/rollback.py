@@ -16,7 +16,8 @@ from registry.formats import unreadable_is_altered
 from registry.revisions import alarm, kept
 from registry.revisions.building import masked, pin, still_theirs, verify
 from registry.revisions.entering import enter
-from registry.revisions.history import Revision, before, left_behind, next_number
+from registry.revisions.history import before, left_behind, numbered, serving
+from registry.revisions.revision import Revision
 from registry.workspace import Workspace
 
 
@@ -31,53 +32,51 @@ def done(entries: list[Entry], leave: int | None) -> Entry | None:
     Raises:
         BadInput: nothing serves, or the release to leave neither serves nor was left by a rollback.
     """
-    serving = entries[-1].serving if entries else None
-    if serving is None:
+    now = entries[-1].release if entries else None
+    if now is None:
         raise BadInput("nothing serves, so there is nothing to roll back to")
     switches = [entry for entry in entries if entry.action in ("promote", "rollback") and entry.serving]
     if leave is None:
-        leave = int(next(entry.serving["release"] for entry in reversed(switches) if entry.action == "promote" and entry.serving))
-    if int(serving["release"]) == leave:
+        leave = next(entry.release for entry in reversed(switches) if entry.action == "promote")
+    if now == leave:
         return None
     for entry in reversed(switches):
         if entry.action == "rollback" and int(entry.detail["from"]) == leave:
             return entry
         if entry.action == "promote":
             break
-    raise BadInput(f"release {leave} does not serve", wanted=serving["release"], got=leave, where="--from")
+    raise BadInput(f"release {leave} does not serve", wanted=now, got=leave, where="--from")
 
 
 def _before(workspace: Workspace, entries: list[Entry]) -> tuple[Entry, Revision]:
     """The ledger's head and what a rollback returns to, every file of it verified."""
     head = entries[-1]
-    assert head.serving is not None  # done() has looked
-    current, target = head.serving["release"], before(entries, head.serving["release"])
+    assert head.release is not None  # done() has looked
+    target = before(entries, head.release)
     if target is None:
-        raise BadInput(f"version {current} is the first release that served", todo="there is nothing to roll back to")
-    if target["space"] not in workspace.gallery.tables():
-        raise NotPermitted(
-            f"release {target['release']} was dropped by `fct gc`", todo="gc.keep_releases in params.yaml says how many stay"
-        )
+        raise BadInput(f"version {head.release} is the first release that served", todo="there is nothing to roll back to")
+    if target.space not in workspace.gallery.tables():
+        raise NotPermitted(f"release {target.release} was dropped by `fct gc`", todo="gc.keep_releases in params.yaml says how many stay")
     try:
-        with unreadable_is_altered(f"release {target['release']}"):
+        with unreadable_is_altered(f"release {target.release}"):
             verify(workspace, target)
     except Damaged as error:
-        if int(target["release"]) not in left_behind(entries):
+        if target.release not in left_behind(entries):
             raise
-        raise NotPermitted(f"release {target['release']} is damaged, and was left behind: {error}") from error  # that is known: no alarm
+        raise NotPermitted(f"release {target.release} is damaged, and was left behind: {error}") from error  # that is known: no alarm
     return head, target
 
 
 def _missing(workspace: Workspace, head: Entry, target: Revision, without_missing: bool) -> int:
     """How many items serve now and are unknown to ``target``. NotPermitted where there are any and nobody said that they may be missing."""
-    gallery, serving = workspace.gallery, head.serving or target
-    served, known = (gallery.space_ids(one["space"], at=one["tables"][one["space"]]["version"]) for one in (serving, target))
+    gallery = workspace.gallery
+    served, known = (gallery.space_ids(one.space, at=one.state.version) for one in (serving(head) or target, target))
     missing = np.setdiff1d(np.intersect1d(served, gallery.item_ids()), known)
     if len(missing) and not without_missing:
         raise NotPermitted(
-            f"release {target['release']} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
+            f"release {target.release} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
             todo="`fct rollback --without-missing` serves without them; `fct ingest` of their images then embeds them with"
-            f" release {target['release']} (promote.double_embed_days does so beforehand)",
+            f" release {target.release} (promote.double_embed_days does so beforehand)",
         )
     return len(missing)
 
@@ -89,9 +88,7 @@ def foresee_rollback(workspace: Workspace, *, leave: int | None = None, without_
         return already
     head, target = _before(workspace, entries)
     missing = _missing(workspace, head, target, without_missing)
-    rows = target["tables"][target["space"]]["rows"]
-    current = head.serving["release"] if head.serving else None
-    return {"from": current, "to": target["release"], "revision": target["revision"], "rows": rows, "missing": missing}
+    return {"from": head.release, "to": target.release, "revision": target.number, "rows": target.state.rows, "missing": missing}
 
 
 @alarm.sounds
@@ -120,10 +117,8 @@ def rollback(workspace: Workspace, *, by: str, why: str, leave: int | None = Non
         head, target = _before(workspace, entries)
         target = current_of(workspace.fenced(held.check), target, entries)
         missing = _missing(workspace, head, target, without_missing)
-        assert head.serving is not None  # or there were nothing before it
-        current = head.serving["release"]
         held.check()
-        detail = {"from": current, "to": target["release"], "missing": missing}
+        detail = {"from": head.release, "to": target.release, "missing": missing}
         entry = enter(workspace, head, action="rollback", by=by, why=why, serving=target, detail=detail)
     return entry, True
 
@@ -131,13 +126,12 @@ def rollback(workspace: Workspace, *, by: str, why: str, leave: int | None = Non
 def current_of(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision:
     """The revision without items that are gone: as it is where none is, else a new one. A deletion that was cut short hides nothing, and an
     id that came again brings no deleted picture back."""
-    gallery, space = workspace.gallery, revision["space"]
-    ids = gallery.space_ids(space, at=revision["tables"][space]["version"])
+    gallery, space = workspace.gallery, revision.space
+    ids = gallery.space_ids(space, at=revision.state.version)
     if not len(np.setdiff1d(ids, still_theirs(workspace, revision))):
         return revision
-    number = int(revision["release"])
     gallery.drop_rows(space)
     now = masked(workspace, revision)
     if now is None:
-        now = pin(workspace, number, space, kept.release(workspace, revision, check=False), revision["forward"])
-    return now | {"revision": next_number(entries, number), "verdict": revision.get("verdict")}
+        now = pin(workspace, revision.release, space, kept.release(workspace, revision, check=False), revision.forward)
+    return numbered(now, entries, revision.verdict)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from registry.entry import Entry
-    from registry.revisions.history import Revision
+    from registry.revisions.revision import Revision
     from registry.workspace import Workspace
 
 COLUMNS = ("label", "source", "image_uri", "origin", "native_version")
@@ -121,14 +121,14 @@ def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
         BadInput: nothing serves, or the release never did. NotPermitted: a file of the tables was altered.
         OperationFailed: the revision gave way to a later one, and a gc or a purge took its tables while they were read.
     """
-    from registry.revisions.history import latest
+    from registry.revisions import history
 
     entries = workspace.ledger.entries()
     revision = revision_of(entries, release)
     try:
         return rows_at(workspace, entries, revision)
     except FctError as error:
-        if revision in latest(workspace.ledger.entries()).values():
+        if revision in history.latest(workspace.ledger.entries()).values():
             raise
         raise OperationFailed("what was to be exported has changed while it was read", todo="run the same command again") from error
 
@@ -203,31 +203,29 @@ def compare(now: Rows, vectors: np.ndarray, ask: Callable[[np.ndarray], list[str
 
 def revision_of(entries: list[Entry], release: int | None) -> Revision:
     """The newest revision of the release that serves, or of one that has served. Raises: BadInput as :func:`rows_of`."""
-    from registry.revisions.history import latest
+    from registry.revisions import history
 
-    serving = entries[-1].serving if entries else None
+    serving = history.serving(entries[-1] if entries else None)
     if release is None:
         if serving is None:
             raise BadInput("nothing serves, so there is nothing to export", todo="promote a release first")
         return serving
-    known = latest(entries)
+    known = history.latest(entries)
     if release not in known:
         raise BadInput("this release has never served", wanted=f"one of {sorted(known)}" if known else "one that was promoted", got=release)
-    return serving if serving is not None and int(serving["release"]) == release else known[release]
+    return serving if serving is not None and serving.release == release else known[release]
 
 
 def rows_at(workspace: Workspace, entries: list[Entry], revision: Revision) -> Rows:
     """Of one revision; files are verified first."""
     import numpy as np
 
-    from fct.gallery.state import TableState
-    from registry.revisions import kept
+    from registry.revisions import history, kept
 
-    gallery, space = workspace.gallery, revision["space"]
-    for name in (space, "items"):
-        gallery.verify(TableState.from_json(revision["tables"][name]))
-    rows = gallery.read_space(space, at=revision["tables"][space]["version"])
-    items = gallery.items(at=revision["tables"]["items"]["version"])
+    gallery, state, described = workspace.gallery, revision.state, revision.tables["items"]
+    for one in (state, described):
+        gallery.verify(one)
+    rows, items = gallery.read_space(revision.space, at=state.version), gallery.items(at=described.version)
     keep = np.isin(rows.ids, items["id"][items["role"] == "item"])
     place = np.searchsorted(items["id"], rows.ids[keep])
     columns = {name: rows.origin[keep] if name == "origin" else items[name][place] for name in COLUMNS}
@@ -236,10 +234,10 @@ def rows_at(workspace: Workspace, entries: list[Entry], revision: Revision) -> R
         vectors=rows.vectors[keep],
         uncertainty=rows.uncertainty[keep],
         columns=columns,
-        release=int(revision["release"]),
-        revision=int(revision["revision"]),
-        entry=next(e.number for e in reversed(entries) if revision in (e.serving, *e.detail.get("earlier", []))),
+        release=revision.release,
+        revision=revision.number or 0,
+        entry=history.newest_entry(entries, revision),
         metric=kept.release(workspace, revision, check=False).metric,
-        fingerprint=revision["fingerprint"],
+        fingerprint=revision.fingerprint,
         pinned=revision,
     )

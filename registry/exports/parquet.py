@@ -53,14 +53,16 @@ def export(
 
 
 def _at(entries: list[Entry], since: int, revision: Revision) -> Revision:
-    found = next((e.serving for e in entries if e.number == since), None)
+    from registry.revisions import history
+
+    found = history.serving(next((entry for entry in entries if entry.number == since), None))
     if found is None:
         raise BadInput(
             "there is no such ledger entry that serves something", wanted=f"1 to {len(entries)}", got=since, todo="see `fct log`"
         )
-    if found["space"] != revision["space"]:
+    if found.space != revision.space:
         raise BadInput(
-            f"entry {since} serves release {found['release']}, whose vectors are of another space",
+            f"entry {since} serves release {found.release}, whose vectors are of another space",
             todo="export the whole release, without --since",
         )
     return found

@@ -76,7 +76,7 @@ def adopt(
         "copies": None if pairs is None else copies.share(pairs.copies),
         "warnings": [*rows.said, *(() if given is None else given.said), *_look(rows, pairs, normalised=declared, mixed=mixed)],
         "left_out": [*rows.left, *(() if given is None else given.left)],
-        "serves": workspace.ledger.serving() is not None,
+        "serves": workspace.ledger.release() is not None,
     }
     if dry_run:
         added, unchanged, conflicts = _write(workspace, opened, rows, version, dry_run=True)
@@ -146,13 +146,13 @@ def _look(rows: adopted.Rows, given: adopted.Given | None, *, normalised: bool, 
 def _belongs(
     workspace: Workspace, opened: release.Release | None, rows: adopted.Rows, *, version: int, known: set[int], metric: str
 ) -> None:
-    serving = workspace.ledger.serving()
+    now = workspace.ledger.release()
     if opened is None and version != max(known, default=0) + 1:
         raise BadInput("versions are numbered in the registry's order", wanted=f"v{max(known, default=0) + 1}", got=f"v{version}")
     if opened is not None and not opened.adopted:
         raise BadInput(f"version {version} has an embedder of its own", todo="`fct ingest` embeds images with it")
-    if serving is not None and int(serving["release"]) != version:
-        raise BadInput(f"release {serving['release']} serves, so new items are embedded by it", todo="`fct ingest`")
+    if now not in (None, version):
+        raise BadInput(f"release {now} serves, so new items are embedded by it", todo="`fct ingest`")
     others = workspace.gallery.native_versions().keys() - {version}
     if opened is None and others:
         raise BadInput("the gallery was begun with another version", got=f"native versions {sorted(others)}")

@@ -29,10 +29,10 @@ from registry import lock
 from registry.entry import Entry
 from registry.images import Arrival, admitted
 from registry.items.deletion import finish
-from registry.revisions import alarm, kept, names
+from registry.revisions import alarm, history, kept, names
 from registry.revisions.building import pin
 from registry.revisions.entering import enter
-from registry.revisions.history import Revision, next_number
+from registry.revisions.revision import Revision
 from registry.upgrades import rereading
 from registry.upgrades.before_serving import ask_canaries
 from registry.versions.follow import follow_later
@@ -85,7 +85,7 @@ def backfill(
         BadInput: nothing serves, no limit, a limit out of range, or mAP is to be reached and the gallery has no labels.
         NotPermitted: the canaries say that a batch is wrong, or files are damaged (:mod:`registry.revisions.alarm`); what served goes on serving.
     """
-    serving = workspace.ledger.serving()
+    serving = history.serving(workspace.ledger)
     if serving is None:
         raise BadInput("nothing serves, so nothing can be backfilled", todo="promote a release first")
     if fraction is None and until_map is None and minutes is None:
@@ -178,7 +178,7 @@ class _State:
     """The serving release and its gallery, as the batches change them."""
 
     def __init__(self, workspace: Workspace, serving: Revision) -> None:
-        self.workspace, self.number, self.space = workspace, int(serving["release"]), str(serving["space"])
+        self.workspace, self.number, self.space = workspace, serving.release, serving.space
         self.gallery, self.release = workspace.gallery, kept.opened(workspace, self.number)
         self.device = devices.pick(workspace.settings.device)
         self.program: programs.Embed | None = None
@@ -256,19 +256,19 @@ class _State:
         with lock.wait(workspace.locks, workspace.ledger_lock, f"{by}: backfill", lease_s=lease) as held:
             finish(workspace.fenced(held.check), by=by, check=held.check)
             head, entries = ledger.head(), ledger.entries()
-            serving = None if head is None else head.serving
-            if serving is None or int(serving["release"]) != self.number or serving["space"] != self.space:
+            serving = history.serving(head)
+            if serving is None or (serving.release, serving.space) != (self.number, self.space):
                 raise NotPermitted("another release serves meanwhile", todo="run the command again")
             known, todo = alarm.recorded(workspace), np.union1d(ids, self._unfinished())
             for name, some in (("items", None), (self.space, None), (features_name(self.number), todo)):
                 alarm.compare(workspace, known, name, some)
             rows = self.gallery.fenced(held.check).backfill(self.space, todo)
-            if not rows and self.gallery.snapshot(self.space).content == serving["tables"][self.space]["content"]:
+            if not rows and self.gallery.snapshot(self.space).content == serving.state.content:
                 return None
-            revision = pin(workspace, self.number, self.space, self.release, serving["forward"])
+            revision = pin(workspace, self.number, self.space, self.release, serving.forward)
             ask_canaries(workspace, self.number, revision)
             held.check()
-            now = revision | {"revision": next_number(entries, self.number), "verdict": serving["verdict"]}
+            now = history.numbered(revision, entries, serving.verdict)
             detail = {"version": self.number, "items": rows, "share": round(self.share(), 6)}
             return enter(workspace, head, action="backfill", by=by, why=why, serving=now, detail=detail)
 

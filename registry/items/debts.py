@@ -65,8 +65,7 @@ def pay(workspace: Workspace) -> list[str]:
 
 
 def _enter(workspace: Workspace, detail: dict[str, Any], by: str, why: str) -> None:
-    head = workspace.ledger.head()
-    enter(workspace, head, action="delete", by=by, why=why, serving=None if head is None else head.serving, detail=detail)
+    enter(workspace, workspace.ledger.head(), action="delete", by=by, why=why, detail=detail)
 
 
 def _clean(workspace: Workspace) -> None:

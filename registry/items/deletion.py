@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,10 +22,10 @@ from registry import lock
 from registry.entry import Entry
 from registry.items import debts, forgetting, traces
 from registry.items.retention import alone, drop
-from registry.revisions import alarm, kept
+from registry.revisions import alarm, history, kept
 from registry.revisions.building import masked, pin, verify
 from registry.revisions.entering import enter
-from registry.revisions.history import Revision, latest, next_number
+from registry.revisions.revision import Revision
 from registry.versions.follow import follow_later
 from registry.workspace import Workspace
 
@@ -67,7 +68,7 @@ def delete(
         )
         wanted = traces.of(gallery, names) if purge else traces.Traces(names)
         head, entries = workspace.ledger.head(), workspace.ledger.entries()
-        serving = None if head is None else head.serving
+        serving = history.serving(head)
         if serving is not None:
             verify(workspace, serving)
         damaged = _damaged(workspace, entries, serving)
@@ -107,14 +108,15 @@ def finish(workspace: Workspace, *, by: str, check: Callable[[], None]) -> None:
         workspace: of the holder of the ledger's lock. check: raises where that was taken over.
     """
     head, entries, gallery = workspace.ledger.head(), workspace.ledger.entries(), workspace.gallery
-    if head is None or head.serving is None:
+    serving = history.serving(head)
+    if serving is None:
         return
-    gone = np.setdiff1d(gallery.item_ids(at=head.serving["tables"]["items"]["version"]), gallery.item_ids())
+    gone = np.setdiff1d(gallery.item_ids(at=serving.tables["items"].version), gallery.item_ids())
     if len(gone):
-        damaged = _damaged(workspace, entries, head.serving)
+        damaged = _damaged(workspace, entries, serving)
         gallery.delete(gone, lost=_only_of(entries, damaged))
         why = "finishes a deletion that was killed"
-        _record(workspace, head, entries, head.serving, gone, len(gone), damaged, by=by, why=why, purge=False, check=check)
+        _record(workspace, head, entries, serving, gone, len(gone), damaged, by=by, why=why, purge=False, check=check)
 
 
 def _whole(workspace: Workspace, entries: list[Entry], damaged: dict[int, str]) -> None:
@@ -128,16 +130,16 @@ def _whole(workspace: Workspace, entries: list[Entry], damaged: dict[int, str]) 
 def _only_of(entries: list[Entry], releases: Collection[int]) -> set[str]:
     """Tables that no other releases than these have."""
     theirs, others = set[str](), set[str]()
-    for release, revision in latest(entries).items():
-        (theirs if release in releases else others).update(revision["tables"])
+    for release, revision in history.latest(entries).items():
+        (theirs if release in releases else others).update(revision.tables)
     return theirs - others
 
 
 def _damaged(workspace: Workspace, entries: list[Entry], serving: Revision | None) -> dict[int, str]:
     """Release → why its newest revision is not whole. What cannot be returned to must not keep a person's items alive."""
     found, there = {}, set(workspace.gallery.tables())
-    for release, revision in latest(entries).items():
-        if revision["space"] in there and (serving is None or release != int(serving["release"])):
+    for release, revision in history.latest(entries).items():
+        if revision.space in there and (serving is None or release != serving.release):
             try:
                 verify(workspace, revision)
             except (NotPermitted, BadInput) as error:
@@ -162,36 +164,35 @@ def _record(
     """New revisions of all that served or serves and held the items, and what a purge removes, in one ledger entry. None where there are none."""
 
     def anew(revision: Revision) -> Revision | None:
-        number = int(revision["release"])
         if not purge and not _holds(workspace, revision, names):
             return None
         now = None if purge else masked(workspace, revision)
         if now is None:
             release = kept.release(workspace, revision, check=False)
-            now = pin(workspace, number, revision["space"], release, revision["forward"])
-        own = {"revision": revision["revision"], "verdict": revision.get("verdict")}
-        return None if now | own == revision else now | own | {"revision": next_number(entries, number)}
+            now = pin(workspace, revision.release, revision.space, release, revision.forward)
+        same = replace(now, number=revision.number, verdict=revision.verdict) == revision
+        return None if same else history.numbered(now, entries, revision.verdict)
 
     there = set(workspace.gallery.tables())
-    served = latest(entries)
-    whole = {release: revision for release, revision in served.items() if release not in damaged and revision["space"] in there}
-    earlier = [anew(revision) for release, revision in whole.items() if serving is None or release != int(serving["release"])]
+    served = history.latest(entries)
+    whole = {release: revision for release, revision in served.items() if release not in damaged and revision.space in there}
+    earlier = [anew(revision) for release, revision in whole.items() if serving is None or release != serving.release]
     now = None if serving is None else anew(serving)
     changed = [one for one in earlier if one is not None]
     detail: dict[str, Any] = {"rewritten": forgetting.rewritten(workspace, names, served)} if purge else {}
-    whole |= {int(one["release"]): one for one in (*changed, now) if one is not None}
+    whole |= {one.release: one for one in (*changed, now) if one is not None}
     detail |= forgetting.going(workspace, list(whole.values()), served) if purge else {}
     detail = {key: value for key, value in detail.items() if value}
     if now is None and not changed and not detail and not (serving is None and known):
         return None
     check()
-    detail |= {"items": known, "purged": purge, "earlier": changed} | ({"damaged": sorted(damaged)} if damaged else {})
-    return enter(workspace, head, action="delete", by=by, why=why, serving=now or serving, detail=detail)
+    detail |= {"items": known, "purged": purge, "earlier": [one.to_json() for one in changed]}
+    detail |= {"damaged": sorted(damaged)} if damaged else {}
+    return enter(workspace, head, action="delete", by=by, why=why, serving=now, detail=detail)
 
 
 def _holds(workspace: Workspace, revision: Revision, names: np.ndarray) -> bool:
     """Whether answers of the revision may still be one of these items."""
-    space = revision["space"]
-    ids = workspace.gallery.space_ids(space, at=revision["tables"][space]["version"])
-    items = workspace.gallery.item_ids(at=revision["tables"]["items"]["version"])
+    ids = workspace.gallery.space_ids(revision.space, at=revision.state.version)
+    items = workspace.gallery.item_ids(at=revision.tables["items"].version)
     return bool(len(np.intersect1d(names, ids)) or len(np.intersect1d(names, items)))

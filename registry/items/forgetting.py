@@ -12,13 +12,12 @@ import numpy as np
 
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_file, whole_folder, write_json
-from fct.errors import BadInput
 from fct.gallery import tables
 from fct.gallery.gallery import Gallery
 from registry.items import traces
 from registry.items.debts import GONE
 from registry.report.review import plain
-from registry.revisions.history import Revision
+from registry.revisions.revision import Revision, readable
 from registry.workspace import Workspace
 
 
@@ -40,21 +39,20 @@ def going(workspace: Workspace, kept: list[Revision], served: Collection[int]) -
     gallery, model, living = workspace.gallery, workspace.settings.model, workspace.gallery.item_ids()
     versions = {}
     for name in gallery.tables():
-        wanted = {int(one["tables"][name]["version"]) for one in kept if name in one["tables"]}
+        wanted = {one.tables[name].version for one in kept if name in one.tables}
         if old := tables.old_versions(gallery.root, name, wanted):
             versions[name] = old
-    stays = {workspace.folder / one["index"]["folder"] for one in kept}
+    stays = {workspace.folder / one.index.folder for one in kept}
     indexes = (workspace.folder / "indexes" / model).glob("*")
     folders = [path for path in indexes if path not in stays and _holds_deleted(path, living)]
     void = {}
     for version, folder in _upgrades(workspace):
         folders += folder.glob("rehearsal*")  # of a revision whose table versions go
-        try:
-            revision: Revision = read_json(folder / "revision.json")
-        except BadInput:
+        revision = readable(folder / "revision.json")
+        if revision is None or version in served:
             continue
-        doomed = any(state["version"] in versions.get(name, ()) for name, state in revision["tables"].items())
-        if version not in served and (doomed or workspace.folder / revision["index"]["folder"] in folders):
+        doomed = any(state.version in versions.get(name, ()) for name, state in revision.tables.items())
+        if doomed or workspace.folder / revision.index.folder in folders:
             void[str(version)] = digests.of_file(folder / "revision.json")
     names = sorted(path.relative_to(workspace.folder).as_posix() for path in folders)
     return {key: value for key, value in (("versions", versions), ("folders", names), ("void", void)) if value}

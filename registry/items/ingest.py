@@ -24,10 +24,10 @@ from registry.entry import Entry
 from registry.images import Arrival
 from registry.items.arrivals import declared, find
 from registry.items.deletion import finish
-from registry.revisions import alarm, kept
+from registry.revisions import alarm, history, kept
 from registry.revisions.building import pin, states_of
 from registry.revisions.entering import enter
-from registry.revisions.history import Revision, before, latest, next_number
+from registry.revisions.revision import Revision
 from registry.upgrades import rereading
 from registry.upgrades.carrying import carry, forwards_of, lacking
 from registry.workspace import Workspace
@@ -37,9 +37,9 @@ Listed = list[tuple[str, str]]  # (id, why)
 
 def default_version(workspace: Workspace) -> int:
     """The release that serves, else the only one registered."""
-    serving = workspace.ledger.serving()
-    if serving is not None:
-        return int(serving["release"])
+    now = workspace.ledger.release()
+    if now is not None:
+        return now
     versions = workspace.releases.versions()
     if len(versions) != 1:
         raise BadInput(
@@ -84,13 +84,13 @@ def ingest(
     """
     ledger, gallery, settings = workspace.ledger, workspace.gallery, workspace.settings
     number = default_version(workspace) if version is None else version
-    serving = ledger.serving()
-    if serving is not None and number != serving["release"]:
-        raise BadInput(f"release {serving['release']} serves, so new items are embedded by it", wanted=serving["release"], got=number)
+    serves = ledger.release()
+    if serves not in (None, number):
+        raise BadInput(f"release {serves} serves, so new items are embedded by it", wanted=serves, got=number)
     release, twin = kept.opened(workspace, number), _twin(workspace, ledger.entries(), number)
     count, parts, left = find(Path(place).absolute(), workspace.root, (*settings.data.roots, *roots))
     known = {} if "items" not in gallery.tables() else gallery.items()
-    if serving is None and known and bool((known["native_version"] != number).any()):
+    if serves is None and known and bool((known["native_version"] != number).any()):
         raise BadInput(
             "the gallery was begun with another version and nothing serves yet",
             got=f"native versions {sorted(gallery.native_versions())}",
@@ -130,9 +130,9 @@ def ingest(
             check=held.check,
             roots=declared(Path(place).absolute(), roots),
         )
-    after = ledger.serving()
-    if after is not None and int(after["release"]) < number and int(after["release"]) != twin:
-        sentence = f"release {after['release']} came to serve while release {number} embedded the items, which it has never seen"
+    after = ledger.release()
+    if after is not None and after < number and after != twin:
+        sentence = f"release {after} came to serve while release {number} embedded the items, which it has never seen"
         if version is not None:
             raise OperationFailed(sentence, todo="run the same command again without --version: nothing is lost, and both keep them")
         print(f"{sentence}: it embeds them, too", file=sys.stderr)
@@ -143,7 +143,7 @@ def ingest(
         "conflicts": conflicts,
         "duplicates": duplicates,
         "entry": None if entry is None else entry.number,
-        "serves": serving is not None,
+        "serves": serves is not None,
     }
     return {"added": added, "unchanged": unchanged, "version": number} | said
 
@@ -174,16 +174,15 @@ def _foreseen(release: Release, count: int, parts: Iterator[list[Arrival]], know
 def _twin(workspace: Workspace, entries: list[Entry], number: int) -> int | None:
     """The release before, while new items are embedded by it as well."""
     days = workspace.settings.promote.double_embed_days
-    promoted = [e for e in entries if e.action == "promote" and e.serving and e.serving["release"] == number]
-    earlier = before(entries, number) if promoted else None
+    promoted = [entry for entry in entries if entry.action == "promote" and entry.release == number]
+    earlier = history.before(entries, number) if promoted else None
     if (
         earlier is None
-        or earlier["space"] not in workspace.gallery.tables()
+        or earlier.space not in workspace.gallery.tables()
         or datetime.now(UTC) - datetime.fromisoformat(promoted[-1].at) > timedelta(days=days)
     ):
         return None
-    twin = int(earlier["release"])
-    return None if kept.opened(workspace, twin, check=False).adopted else twin
+    return None if kept.opened(workspace, earlier.release, check=False).adopted else earlier.release
 
 
 class _Embedder:
@@ -296,15 +295,15 @@ def record(
     ledger = workspace.ledger
     finish(workspace, by=by, check=check)
     head, entries = ledger.head(), ledger.entries()
-    serving = None if head is None else head.serving
+    serving = history.serving(head)
     detail: dict[str, Any] = {"added": added, "version": number, "roots": roots}
     if serving is None:
         if not added:
             return None
         detail["recorded"] = {name: state.to_json() for name, state in states_of(workspace).items()}
-        return enter(workspace, head, action="ingest", by=by, why=why, serving=None, detail=detail)
+        return enter(workspace, head, action="ingest", by=by, why=why, detail=detail)
     now = extend(workspace, serving, entries)
-    old = None if twin is None else latest(entries)[twin]
+    old = None if twin is None else history.latest(entries)[twin]
     again = None
     if old is not None:
         try:
@@ -314,8 +313,8 @@ def record(
     if now is None and again is None:
         return None
     check()
-    detail |= {"earlier": [again]} if again is not None else {}
-    return enter(workspace, head, action="ingest", by=by, why=why, serving=now or serving, detail=detail)
+    detail |= {"earlier": [again.to_json()]} if again is not None else {}
+    return enter(workspace, head, action="ingest", by=by, why=why, serving=now, detail=detail)
 
 
 def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision | None:
@@ -324,11 +323,11 @@ def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Re
     Raises:
         NotPermitted: as :func:`registry.upgrades.carrying.forwards_of`.
     """
-    number, space = int(revision["release"]), revision["space"]
-    there = workspace.gallery.space_ids(space, at=revision["tables"][space]["version"])
+    number, space = revision.release, revision.space
+    there = workspace.gallery.space_ids(space, at=revision.state.version)
     there = np.intersect1d(there, workspace.gallery.space_ids(space))  # an id may have come again after a deletion that was cut short
     if not lacking(workspace, number, there):
         return None
     carry(workspace, space, number, forwards_of(workspace, revision))
-    now = pin(workspace, number, space, kept.opened(workspace, number, check=False), revision["forward"])
-    return now | {"revision": next_number(entries, number), "verdict": revision["verdict"]}
+    now = pin(workspace, number, space, kept.opened(workspace, number, check=False), revision.forward)
+    return history.numbered(now, entries, revision.verdict)

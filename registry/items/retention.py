@@ -17,9 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-from fct.arrays.files import read_json
 from fct.errors import BadInput, OperationFailed
 from fct.gallery import tables
 from fct.gallery.names import SPACE
@@ -27,7 +25,8 @@ from registry import lock
 from registry.entry import Entry
 from registry.revisions import alarm, names
 from registry.revisions.entering import enter
-from registry.revisions.history import Revision, before, latest
+from registry.revisions.history import before, latest
+from registry.revisions.revision import Revision, readable
 from registry.versions.facts import statuses
 from registry.versions.status import Status
 from registry.workspace import Workspace
@@ -74,8 +73,7 @@ def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
     there = {name: tables.old_versions(gallery.root, name, ()) for name in gallery.tables()}
     indexes = [path for path in sorted((workspace.folder / "indexes" / model).glob("*")) if path.is_dir()]
     past = names.gone(entries)
-    serving = entries[-1].serving if entries else None
-    now = 0 if serving is None else int(serving["release"])
+    now = (entries[-1].release if entries else None) or 0
     newest = latest(entries)
     said, upgrades = statuses(workspace), _upgrades(workspace)
     if now and now not in said:
@@ -90,9 +88,9 @@ def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
     waiting = [v for v in later if v not in newest]
     revisions = [newest[v] for v in served] + [one for v in waiting for one in _candidate(workspace, v)]
     going = Going(kept=sorted({*served, *waiting}))
-    spaces = {one["space"] for one in revisions} | {space for v in waiting for space in _spaces_of(there, v) if space not in past}
+    spaces = {one.space for one in revisions} | {space for v in waiting for space in _spaces_of(there, v) if space not in past}
     going.spaces = [name for name in there if SPACE.fullmatch(name) and name not in spaces]
-    stay = {str(one["index"]["folder"]) for one in revisions}
+    stay = {one.index.folder for one in revisions}
     root = workspace.folder
     folders = [path for path in indexes if path.relative_to(root).as_posix() not in stay]
     for version, path in upgrades.items():
@@ -103,7 +101,7 @@ def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
     folders += [root / name for name in past if not SPACE.fullmatch(name) and (root / name).exists()]  # of a run that was cut short
     going.folders = sorted({path.relative_to(root).as_posix() for path in folders})
     for name, old in there.items():
-        wanted = {int(one["tables"][name]["version"]) for one in revisions if name in one["tables"]}
+        wanted = {one.tables[name].version for one in revisions if name in one.tables}
         if name not in going.spaces and (chosen := [version for version in old if version not in wanted]):
             going.versions[name] = chosen
     going.bytes = sum(_size(gallery.table_path(name)) for name in going.spaces) + sum(_size(path) for path in folders)
@@ -119,25 +117,20 @@ def _upgrades(workspace: Workspace) -> dict[int, Path]:
 
 def _kept_releases(entries: list[Entry], count: int) -> list[int]:
     """What serves, then what a rollback from there returns to, and so on: at most ``count`` releases."""
-    serving = entries[-1].serving if entries else None
+    release = entries[-1].release if entries else None
     kept: list[int] = []
-    while serving is not None and len(kept) < count and int(serving["release"]) not in kept:
-        kept.append(int(serving["release"]))
-        serving = before(entries, kept[-1])
+    while release is not None and len(kept) < count and release not in kept:
+        kept.append(release)
+        returned = before(entries, release)
+        release = None if returned is None else returned.release
     return kept
 
 
 def _candidate(workspace: Workspace, version: int) -> list[Revision]:
     """Revisions that a waiting version refers to: its own, and the one of its rehearsal."""
-    folder = workspace.upgrade_folder(version)
-    found = []
-    for path, key in ((folder / "revision.json", None), (names.step(workspace, version, "rehearsal") / "rehearsal.json", "revision")):
-        try:
-            said: dict[str, Any] = read_json(path)
-        except BadInput:
-            continue
-        found.append(said if key is None else said[key])
-    return found
+    own = readable(workspace.upgrade_folder(version) / "revision.json")
+    asked = readable(names.step(workspace, version, "rehearsal") / "rehearsal.json", "revision")
+    return [one for one in (own, asked) if one is not None]
 
 
 def _spaces_of(spaces: Iterable[str], version: int) -> list[str]:
@@ -178,8 +171,7 @@ def collect(workspace: Workspace, *, by: str, why: str = "") -> Going:
         if not going:
             return going
         held.check()
-        serving = None if head is None else head.serving
-        entry = enter(workspace, head, action="gc", by=by, why=why, serving=serving, detail=asdict(going))
+        entry = enter(workspace, head, action="gc", by=by, why=why, detail=asdict(going))
         drop(workspace, held, entry)
     return going
 
@@ -211,8 +203,8 @@ def _look(workspace: Workspace, held: lock.Held, entry: Entry, going: set[str]) 
     held.check()
     entries, damaged, there = workspace.ledger.entries(), entry.detail.get("damaged", []), workspace.gallery.tables()
     releases = [one for one in _kept_releases(entries, workspace.settings.gc.keep_releases) if one not in damaged]
-    kept = [one for one in (latest(entries)[release] for release in releases) if one["space"] in there]
-    used = {str(one["space"]) for one in kept} | {str(one["index"]["folder"]) for one in kept}
-    used |= {f"{name}@{state['version']}" for one in kept for name, state in one["tables"].items()}
+    kept = [one for one in (latest(entries)[release] for release in releases) if one.space in there]
+    used = {one.space for one in kept} | {one.index.folder for one in kept}
+    used |= {f"{name}@{state.version}" for one in kept for name, state in one.tables.items()}
     if going & used:
         raise OperationFailed("what was to be dropped is in use again", got=min(going & used), todo="run the same command again")

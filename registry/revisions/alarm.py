@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput, Damaged, FctError, NotPermitted
-from registry.entry import Entry
+from fct.gallery.state import TableState
+from registry.revisions import history
+from registry.revisions.revision import readable
 from registry.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -35,30 +37,20 @@ def recorded(workspace: Workspace) -> Recorded:
     A table that was dropped, and made again under the same name, is another one: a record whose data files are gone says nothing of it.
     (A version that refers to a missing file cannot be read, so nothing comes of that.)
     """
-    states: dict[str, dict[str, Any]] = {}
+    states: dict[tuple[str, int], TableState] = {}
     for entry in workspace.ledger.entries():
-        for tables in _tables(entry):
-            for state in tables.values():
-                states[f"{state['table']} {state['version']}"] = state
+        states |= {(state.table, state.version): state for state in history.states(entry)}
     for path in sorted((workspace.folder / "upgrades").glob(f"{workspace.settings.model}-v*/revision.json")):
-        with suppress(BadInput, KeyError, TypeError, AttributeError):  # damaged itself: its upgrade writes it anew
-            for state in read_json(path)["tables"].values():
-                states.setdefault(f"{state['table']} {state['version']}", state)
+        revision = readable(path)
+        for state in () if revision is None else revision.tables.values():
+            states.setdefault((state.table, state.version), state)
     found: Recorded = {}
     root, there = workspace.gallery.root, dict[str, bool]()
     for state in states.values():
-        data = [file for file in state["files"] if "/data/" in file]
+        data = [file for file in state.files if "/data/" in file]
         if all(there.setdefault(file, (root / file).exists()) for file in data):
-            found.setdefault(state["table"], {}).update(state["files"])
+            found.setdefault(state.table, {}).update(state.files)
     return found
-
-
-def _tables(entry: Entry) -> Iterator[dict[str, Any]]:
-    """Table → state, as an entry records them: of what serves, of earlier releases, and of what waits for a first release."""
-    for revision in (entry.serving, *entry.detail.get("earlier", [])):
-        if revision is not None:
-            yield revision["tables"]
-    yield entry.detail.get("recorded", {})
 
 
 def compare(workspace: Workspace, known: Recorded, name: str, ids: np.ndarray | None = None) -> None:

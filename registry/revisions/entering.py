@@ -13,7 +13,8 @@ from fct.arrays.files import flush
 from fct.errors import OperationFailed
 from registry.entry import Entry
 from registry.revisions import alarm, kept, names
-from registry.revisions.history import Revision, latest
+from registry.revisions.history import earlier, latest, recorded
+from registry.revisions.revision import Revision
 from registry.workspace import Workspace
 
 MADE = ("promote", "ingest", "backfill", "approve")  # from what is in the gallery
@@ -22,9 +23,12 @@ READ_BELOW = (("h-v*", "**/*"), ("pairs-v*", "canaries/*"), ("evaluation-*", "**
 
 
 def enter(
-    workspace: Workspace, head: Entry | None, *, action: str, by: str, why: str, serving: Revision | None, detail: dict[str, Any]
+    workspace: Workspace, head: Entry | None, *, action: str, by: str, why: str, detail: dict[str, Any], serving: Revision | None = None
 ) -> Entry:
     """Flush what an entry names and none before it did, then append it after ``head``.
+
+    Args:
+        detail: plain JSON. serving: what serves from now on; None where that is what served, to the byte.
 
     Raises:
         NotPermitted: files are damaged (:mod:`registry.revisions.alarm`), and the entry would be made from them. As :meth:`registry.ledger.Ledger.append`.
@@ -32,34 +36,34 @@ def enter(
     if action in MADE:
         alarm.refuse(workspace)
     flush_all(named(workspace, serving, detail), workspace.folder)
-    return workspace.ledger.append(head, action=action, by=by, why=why, model=workspace.settings.model, serving=serving, detail=detail)
+    value = serving.to_json() if serving is not None else head.serving if head is not None else None
+    return workspace.ledger.append(head, action=action, by=by, why=why, model=workspace.settings.model, serving=value, detail=detail)
 
 
 def named(workspace: Workspace, serving: Revision | None, detail: dict[str, Any]) -> list[Path]:
     """Files that an entry names, by digest or by the digest of a file that names them, and that the ledger does not name yet."""
     before, found = latest(workspace.ledger.entries()), list[Path]()
-    for revision in (one for one in (serving, *detail.get("earlier", [])) if one is not None):
-        found += _of_revision(workspace, revision, before.get(int(revision["release"]), {}))
-    for state in detail.get("recorded", {}).values():
-        found += [workspace.gallery.root / name for name in state["files"]]
+    for revision in (one for one in (serving, *earlier(detail)) if one is not None):
+        found += _of_revision(workspace, revision, before.get(revision.release))
+    for state in recorded(detail).values():
+        found += [workspace.gallery.root / name for name in state.files]
     if "candidate" in detail:
         found += candidate_files(workspace, int(detail["version"]))
     return list(dict.fromkeys(found))
 
 
-def _of_revision(workspace: Workspace, revision: Revision, before: Revision) -> Iterator[Path]:
-    root, release = workspace.gallery.root, int(revision["release"])
-    for name, state in revision["tables"].items():
-        known = before.get("tables", {}).get(name, {}).get("files", {})
-        yield from (root / file for file, digest in state["files"].items() if known.get(file) != digest)
-    if revision["index"] != before.get("index"):
-        folder = workspace.folder / revision["index"]["folder"]
-        yield from (folder / name for name in (*revision["index"]["files"], "index.json"))
-    if revision["release_digest"] != before.get("release_digest"):
+def _of_revision(workspace: Workspace, revision: Revision, before: Revision | None) -> Iterator[Path]:
+    for name, state in revision.tables.items():
+        known = before.tables[name].files if before is not None and name in before.tables else {}
+        yield from (workspace.gallery.root / file for file, digest in state.files.items() if known.get(file) != digest)
+    if before is None or revision.index != before.index:
+        folder = workspace.folder / revision.index.folder
+        yield from (folder / name for name in (*revision.index.files, "index.json"))
+    if before is None or revision.release_digest != before.release_digest:
         place = kept.release(workspace, revision, check=False).folder
         yield from sorted(path for path in place.rglob("*") if path.is_file())
-    if (revision["forward"], revision.get("verdict")) != (before.get("forward"), before.get("verdict")):
-        yield from candidate_files(workspace, release)
+    if before is None or (revision.forward, revision.verdict) != (before.forward, before.verdict):
+        yield from candidate_files(workspace, revision.release)
 
 
 def candidate_files(workspace: Workspace, version: int) -> list[Path]:

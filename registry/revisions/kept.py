@@ -11,14 +11,14 @@ import shutil
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from fct.arrays.files import flush, whole_folder
 from fct.errors import Altered, BadInput, FctError, NotPermitted
 from fct.release.examining import open_release
 from fct.release.folder import FILES, Release
 from registry.mlflow import places
-from registry.revisions.history import latest
+from registry.revisions import history
+from registry.revisions.revision import Revision
 from registry.workspace import Workspace
 
 
@@ -54,14 +54,14 @@ def opened(workspace: Workspace, number: int, *, check: bool = True) -> Release:
     Raises:
         Altered: it is not the one that served or, where none of this number did, the one that was registered.
     """
-    revision = workspace.ledger.serving()
-    if revision is None or revision["release"] != number:
-        revision = latest(workspace.ledger.entries()).get(number)
+    revision = history.serving(workspace.ledger)
+    if revision is None or revision.release != number:
+        revision = history.latest(workspace.ledger.entries()).get(number)
     return workspace.releases.release(number, check=check) if revision is None else release(workspace, revision, check=check)
 
 
-def release(workspace: Workspace, revision: dict[str, Any], *, check: bool = True) -> Release:
-    """The release of a revision (a dict of the ledger), which names its digest.
+def release(workspace: Workspace, revision: Revision, *, check: bool = True) -> Release:
+    """The release of a revision, which names its digest.
 
     Args:
         check: compare every file with its digest; leave out only where that was done a moment ago. The program is not run: the same bytes
@@ -70,7 +70,7 @@ def release(workspace: Workspace, revision: dict[str, Any], *, check: bool = Tru
     Raises:
         Altered: a file was altered or is missing. As :meth:`registry.mlflow.releases.Releases.release` where MLflow must be asked.
     """
-    digest = str(revision["release_digest"])
+    digest = revision.release_digest
     if not place(workspace, digest).is_dir():
         found = _elsewhere(workspace, revision, check)
     else:
@@ -86,9 +86,9 @@ def release(workspace: Workspace, revision: dict[str, Any], *, check: bool = Tru
     return found
 
 
-def _elsewhere(workspace: Workspace, revision: dict[str, Any], check: bool) -> Release:
+def _elsewhere(workspace: Workspace, revision: Revision, check: bool) -> Release:
     """The release where MLflow said, or says now, that its files are."""
-    number, digest = int(revision["release"]), str(revision["release_digest"])
+    number, digest = revision.release, revision.release_digest
     folder = places.noted(workspace.folder, workspace.settings.model, number)
     if folder is None or not folder.is_dir():
         return _opened(workspace, workspace.releases.folder_of(number), digest, check)

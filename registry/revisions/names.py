@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 from fct.errors import NotPermitted
 from registry.entry import Entry
+from registry.revisions.revision import Revision
 from registry.workspace import Workspace
 
 
@@ -49,12 +49,12 @@ def steps(workspace: Workspace, version: int, pattern: str, past: frozenset[str]
     return [path for path in found if path.relative_to(workspace.folder).as_posix() not in past]
 
 
-def still_there(revision: dict[str, Any], entries: Iterable[Entry]) -> None:
+def still_there(revision: Revision, entries: Iterable[Entry]) -> None:
     """Refuse a revision with a space or an index that goes: it was pinned before the entry that names them.
 
     Raises:
         NotPermitted: which, and what to do.
     """
-    for name in {revision["space"], revision["index"]["folder"]} & gone(entries):
-        number = revision["release"]
+    for name in {revision.space, revision.index.folder} & gone(entries):
+        number = revision.release
         raise NotPermitted(f"{name} of version {number} was dropped meanwhile", todo=f"measure again with `fct upgrade {number}`")

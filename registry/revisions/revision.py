@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fct.arrays.files import read_json
+from fct.arrays.files import read_json, read_object
 from fct.errors import BadInput
 from fct.gallery.state import TableState
 from registry import formats
@@ -167,10 +167,14 @@ def read(path: Path) -> Revision:
     return Revision.from_json(read_json(path), path)
 
 
-def readable(path: Path) -> Revision | None:
-    """The same, None where the file is missing or damaged: its upgrade writes it anew. BadInput where later code wrote it."""
+def readable(path: Path, key: str | None = None) -> Revision | None:
+    """The same, None where the file is missing or damaged: its upgrade writes it anew. BadInput where later code wrote it.
+
+    Args:
+        key: of the revision, in a file that says more.
+    """
     try:
-        return read(path)
+        return read(path) if key is None else Revision.from_json(read_object(path, key)[key], path)
     except BadInput as error:
         if error.code == "newer-format":
             raise

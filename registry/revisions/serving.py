@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,11 +12,11 @@ from fct.datasets.images import read_file
 from fct.datasets.walk import Walk
 from fct.errors import BadInput, NotPermitted
 from fct.gallery.index import Searcher
-from fct.gallery.state import TableState
 from fct.release.folder import Release
 from registry.images import NOWHERE, admitted
-from registry.revisions import kept
+from registry.revisions import history, kept
 from registry.revisions.building import open_index
+from registry.revisions.revision import Revision
 from registry.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Serving:
         walked: which image files may be read (:func:`registry.images.admitted`).
     """
 
-    revision: dict[str, Any]
+    revision: Revision
     release: Release
     program: programs.Embed | None
     searcher: Searcher
@@ -143,22 +143,22 @@ def open_serving(workspace: Workspace, release: int | None = None) -> Serving:
     Raises:
         BadInput: nothing serves. NotPermitted: another release was asked for, or fingerprints do not match.
     """
-    serving = workspace.ledger.serving()
-    if serving is None:
+    now = history.serving(workspace.ledger)
+    if now is None:
         raise BadInput("nothing serves yet", todo="promote a release: see `fct status`")
-    return open_revision(workspace, serving, release, trace=False)
+    return open_revision(workspace, now, release, trace=False)
 
 
 def open_revision(
     workspace: Workspace,
-    revision: dict[str, Any],
+    revision: Revision,
     release: int | None = None,
     beside: Serving | None = None,
     *,
     check: bool = True,
     trace: bool = True,
 ) -> Serving:
-    """Open a revision (a dict of the ledger) for searching, after its release, space and index were compared.
+    """Open a revision for searching, after its release, space and index were compared.
 
     Args:
         beside: what is open already; its program is used again where the embedder is the same.
@@ -166,28 +166,27 @@ def open_revision(
             :func:`registry.revisions.building.verify`. The index always is.
         trace: load the program now, and make it quick at many queries.
     """
-    number = int(revision["release"])
+    number = revision.release
     if release is not None and release != number:
         raise NotPermitted(
             f"release {release} does not serve, release {number} does", todo="queries and gallery must be of the same release"
         )
-    same = beside is not None and beside.revision["release"] == number and beside.release.fingerprint == revision["fingerprint"]
+    same = beside is not None and beside.revision.release == number and beside.release.fingerprint == revision.fingerprint
     opened = beside.release if same and beside is not None else kept.release(workspace, revision, check=check)
-    gallery = workspace.gallery
-    space = revision["space"]
+    gallery, space = workspace.gallery, revision.space
     for name in ("items", space) if check else ():
-        gallery.verify(TableState.from_json(revision["tables"][name]))
+        gallery.verify(revision.tables[name])
     found = gallery.space_info(space).fingerprint
-    if not opened.fingerprint == revision["fingerprint"] == found:
+    if not opened.fingerprint == revision.fingerprint == found:
         raise NotPermitted(
             "query embedder and gallery are not of one release",
-            wanted=revision["fingerprint"][:12],
+            wanted=revision.fingerprint[:12],
             got=f"program {opened.fingerprint[:12]}, space {found[:12]}",
         )
-    shared = beside is not None and beside.revision["index"] == revision["index"] and beside.release.metric == opened.metric
+    shared = beside is not None and beside.revision.index == revision.index and beside.release.metric == opened.metric
     searcher = beside.searcher if shared and beside is not None else open_index(workspace, revision, opened.metric)
-    items = gallery.items(at=revision["tables"]["items"]["version"])
-    ids, origins = gallery.space_origins(space, at=revision["tables"][space]["version"])
+    items = gallery.items(at=revision.tables["items"].version)
+    ids, origins = gallery.space_origins(space, at=revision.state.version)
     in_items, in_space = _places(items["id"], searcher.ids), _places(ids, searcher.ids)
     there = (in_items >= 0) & (in_space >= 0)  # the others were deleted since the index was built
     columns = {name: items[name][in_items] for name in ("label", "source", "image_uri", "native_version")}

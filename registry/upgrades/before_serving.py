@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fct.arrays import vectors
@@ -13,7 +11,7 @@ from fct.gallery import index as indexes
 from registry.formats import unreadable_is_altered
 from registry.revisions import kept, names
 from registry.revisions.building import align, open_index
-from registry.revisions.history import Revision
+from registry.revisions.revision import Revision
 from registry.upgrades import rereading
 from registry.upgrades.maker import Maker
 from registry.verdicts import canaries
@@ -22,29 +20,29 @@ from registry.workspace import Workspace
 
 def read_back(workspace: Workspace, version: int, revision: Revision, forwards: dict[int, Forward], delta: np.ndarray) -> None:
     """Rows of the delta and of the whole are what their features give, and what the index holds. NotPermitted where one is not."""
-    state, maker = revision["tables"][revision["space"]], Maker(workspace, version, forwards)
+    space, maker = revision.space, Maker(workspace, version, forwards)
     searcher = open_index(workspace, revision, kept.opened(workspace, version, check=False).metric)
-    ids = np.intersect1d(searcher.ids, workspace.gallery.space_ids(revision["space"]))
+    ids = np.intersect1d(searcher.ids, workspace.gallery.space_ids(space))
     for some, least in ((np.intersect1d(delta, ids), rereading.EACH), (ids, rereading.LEAST)):
-        rereading.check(maker, revision["space"], rereading.chosen(some, state["content"], least), searcher)
+        rereading.check(maker, space, rereading.chosen(some, revision.state.content, least), searcher)
 
 
-def ask_canaries(workspace: Workspace, version: int, revision: dict[str, Any]) -> str:
+def ask_canaries(workspace: Workspace, version: int, revision: Revision) -> str:
     """Ask the canaries in the table and through the index as served. NotPermitted when they fail; returns what they said."""
     folder = workspace.upgrade_folder(version)
-    source = names.step(workspace, version, f"pairs-v{min(map(int, revision['forward']), default=version)}")
+    source = names.step(workspace, version, f"pairs-v{min(revision.forward, default=version)}")
     with unreadable_is_altered(f"the candidate {version}"):
         promise = canaries.read_promise(folder / "verdict" / "canaries.json")
         native = np.array(vectors.load(source / "canaries" / "new.npy"))
         ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
     metric = kept.opened(workspace, version, check=False).metric
-    rows = workspace.gallery.read_space(revision["space"], at=revision["tables"][revision["space"]]["version"])
+    rows = workspace.gallery.read_space(revision.space, at=revision.state.version)
     margin = workspace.settings.validate.canary_margin
     result = canaries.ask(promise, native, ids, rows.ids, rows.vectors, metric, margin)
     if not result.passed:
         raise NotPermitted(
             f"the canaries say that the space is wrong: {result.why}",
-            where=revision["space"],
+            where=revision.space,
             todo="nothing was promoted; run the upgrade again",
         )
     searcher = open_index(workspace, revision, metric)

@@ -14,7 +14,7 @@ from fct.arrays import digests
 from fct.errors import NotPermitted
 from fct.gallery.names import features_name
 from registry.revisions import alarm, kept
-from registry.revisions.history import Revision
+from registry.revisions.revision import Revision
 from registry.upgrades import rereading
 from registry.upgrades.maker import Maker
 from registry.verdicts import expectations
@@ -102,9 +102,9 @@ def forwards_of(workspace: Workspace, revision: Revision) -> dict[int, forward.F
     Raises:
         NotPermitted: an h is not the one of the revision.
     """
-    folder = workspace.upgrade_folder(int(revision["release"]))
-    forwards = {int(m): forward.load(folder / f"h-v{m}") for m in revision["forward"]}
-    if {str(m): h.digest for m, h in forwards.items()} != revision["forward"]:
+    folder = workspace.upgrade_folder(revision.release)
+    forwards = {m: forward.load(folder / f"h-v{m}") for m in revision.forward}
+    if {m: h.digest for m, h in forwards.items()} != revision.forward:
         raise NotPermitted("an h is not the one that serves", where=folder, todo="restore it")
     return forwards
 

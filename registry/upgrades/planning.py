@@ -115,8 +115,7 @@ def plan(workspace: Workspace, what: int | Path | None = None, *, said: Callable
     adopted_before(workspace, number)
     natives = [m for m in gallery.native_versions() if m < number] or [m for m in gallery.native_versions() if m == number]
     found = Plan(name, number, {m: len(gallery.item_ids(native_version=m)) for m in natives})
-    serving = workspace.ledger.serving()
-    if serving is not None and int(serving["release"]) == number:
+    if workspace.ledger.release() == number:
         raise BadInput(f"version {number} serves already", todo="there is nothing to upgrade")
     if not sum(found.rows.values()):
         raise BadInput("the gallery has nothing to carry over", todo="`fct ingest` or `fct adopt` first")

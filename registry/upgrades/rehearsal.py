@@ -16,7 +16,7 @@ import numpy as np
 from fct.arrays import digests, vectors
 from fct.arrays.files import read_json, whole_folder, write_json
 from fct.errors import FctError
-from registry.revisions.history import Revision
+from registry.revisions.revision import Revision
 from registry.revisions.serving import Serving, open_revision
 from registry.verdicts.gates.rollback import Rehearsal
 from registry.workspace import Workspace
@@ -26,7 +26,7 @@ DEPTH = 10
 BLOCK = 16  # faiss multiplies 20 and more queries at once with BLAS, whose last bits depend on the number of threads
 
 
-Open = Callable[[dict[str, Any]], Serving]
+Open = Callable[[Revision], Serving]
 
 
 def answers(serving: Serving, queries: np.ndarray) -> list[list[list[Any]]]:
@@ -37,7 +37,7 @@ def answers(serving: Serving, queries: np.ndarray) -> list[list[list[Any]]]:
     return [[[hit.id, hit.score, hit.label] for hit in hits] for hits in found]
 
 
-def record(opened: Open, revision: dict[str, Any], queries: np.ndarray, folder: Path) -> None:
+def record(opened: Open, revision: Revision, queries: np.ndarray, folder: Path) -> None:
     """Write down how a revision answers now: ``queries.npy`` and ``rehearsal.json``, whole or not at all.
 
     A revision that cannot be opened is written down with the reason: that is the gate's business, not an end of the upgrade.
@@ -46,7 +46,7 @@ def record(opened: Open, revision: dict[str, Any], queries: np.ndarray, folder: 
         opened: opens a revision for searching. queries: (Q, D); at most :data:`QUERIES` of them are asked.
     """
     asked = np.array(queries[np.random.default_rng(0).permutation(len(queries))[:QUERIES]])
-    said: dict[str, Any] = {"revision": revision}
+    said: dict[str, Any] = {"revision": revision.to_json()}
     try:
         said["answers"] = answers(opened(revision), asked)
     except FctError as error:
@@ -59,11 +59,12 @@ def record(opened: Open, revision: dict[str, Any], queries: np.ndarray, folder: 
 def repeat(opened: Open, folder: Path) -> Rehearsal:
     """Ask the recorded revision again and compare. One that cannot be opened gives no same answer, not an error."""
     said, queries = read_json(folder / "rehearsal.json"), np.array(vectors.load(folder / "queries.npy"))
-    name = f"release {said['revision']['release']}"
+    revision = Revision.from_json(said["revision"], folder / "rehearsal.json")
+    name = f"release {revision.release}"
     if "problem" in said:
         return Rehearsal(len(queries), 0.0, f"{name} could not be asked before the candidate was written: {said['problem']}")
     try:
-        now = answers(opened(said["revision"]), queries)
+        now = answers(opened(revision), queries)
     except FctError as error:
         return Rehearsal(len(queries), 0.0, f"{name} cannot be returned to: {error}")
     same = sum(first == second for first, second in zip(said["answers"], now, strict=True)) / len(queries)
@@ -85,10 +86,10 @@ def _stands(workspace: Workspace, serving: Revision, path: Path) -> bool:
     """Whether the champion was asked, at a revision whose tables and index are still there (a purge or a gc may have removed them)."""
     if not path.exists():
         return False
-    revision, gallery = read_json(path)["revision"], workspace.gallery
-    if revision["release"] != serving["release"] or not (workspace.folder / revision["index"]["folder"]).is_dir():
+    revision = Revision.from_json(read_json(path)["revision"], path)
+    if revision.release != serving.release or not (workspace.folder / revision.index.folder).is_dir():
         return False
-    return all(gallery.has_version(name, int(state["version"])) for name, state in revision["tables"].items())
+    return all(workspace.gallery.has_version(name, state.version) for name, state in revision.tables.items())
 
 
 def after(workspace: Workspace, folder: Path) -> Rehearsal | None:

@@ -29,9 +29,9 @@ from fct.release.folder import Release
 from fct.sample import adopted, evaluation, pairs
 from fct.sample.folder import PairsFolder, Sample
 from registry.mlflow.store import STATUS_TAG
-from registry.revisions import alarm, kept, names
+from registry.revisions import alarm, history, kept, names
 from registry.revisions.building import champion_rows, open_index, pin
-from registry.revisions.history import latest
+from registry.revisions.revision import Revision, read
 from registry.steps import RECIPES, once
 from registry.upgrades import rehearsal, rereading
 from registry.upgrades.carrying import carry, look_again
@@ -72,8 +72,7 @@ class Upgrade:
         if known.exists() and read_json(known).get("ok"):
             found = read_json(known)["champion"]
             return None if found is None else int(found)
-        serving = self.workspace.ledger.serving()
-        return None if serving is None else int(serving["release"])
+        return self.workspace.ledger.release()
 
     def natives(self) -> list[int]:
         """Native versions in the gallery that must be carried over: all before n. What a later release embedded cannot be carried back."""
@@ -119,12 +118,11 @@ class Upgrade:
         """Check that release n is complete. An incomplete one is marked ``invalid`` in MLflow and refused by name."""
         releases = self.workspace.releases
         path = self.folder / "contract.json"
-        serving = self.workspace.ledger.serving()
-        champion = None if serving is None else int(serving["release"])
+        champion = self.workspace.ledger.release()
         if champion == self.version:
             raise BadInput(f"version {self.version} serves already", todo="there is nothing to upgrade")
-        known = latest(self.workspace.ledger.entries()).get(self.version)
-        if champion is not None and self.version < champion and known and known["space"] in self.workspace.gallery.tables():
+        known = history.latest(self.workspace.ledger.entries()).get(self.version)
+        if champion is not None and self.version < champion and known and known.space in self.workspace.gallery.tables():
             raise BadInput(  # another h would take the place of the one that a rollback needs
                 f"version {self.version} served before version {champion}", todo="`fct rollback` returns to what served before"
             )
@@ -313,10 +311,9 @@ class Upgrade:
 
     def index(self) -> dict[str, Any]:
         """Build the index of the new space anew and pin every table the release needs."""
-        revision = pin(self.workspace, self.version, self.space, self.new, {str(m): h.digest for m, h in self.forwards().items()})
-        write_json(self.folder / "revision.json", revision)
-        state = revision["tables"][self.space]
-        return {"rows": state["rows"], "content": state["content"], "kind": revision["index"]["kind"]}
+        revision = pin(self.workspace, self.version, self.space, self.new, {m: h.digest for m, h in self.forwards().items()})
+        write_json(self.folder / "revision.json", revision.to_json())
+        return {"rows": revision.state.rows, "content": revision.state.content, "kind": revision.index.about["kind"]}
 
     def evaluate(self) -> dict[str, Any]:
         """Exact search on the evaluation sample: the champion as served, new/h(old), new/new, for each h."""
@@ -408,8 +405,10 @@ class Upgrade:
         return dict(once("evaluate", target, inputs, make)[0])
 
     def _champion_identity(self) -> dict[str, Any]:
-        serving = self.workspace.ledger.serving()
-        return {} if serving is None else {key: serving[key] for key in ("release", "fingerprint", "forward", "space")}
+        now = history.serving(self.workspace.ledger)
+        if now is None:
+            return {}
+        return {"release": now.release, "fingerprint": now.fingerprint, "forward": now.carried, "space": now.space}
 
     def served(self, m: int, sample: Sample) -> tuple[np.ndarray, np.ndarray] | None:
         """Query and gallery vectors of the champion as served, where the champion is not the native version itself.
@@ -417,7 +416,7 @@ class Upgrade:
         Raises:
             NotPermitted: the champion's h is not the one that the ledger says serves.
         """
-        champion, serving = self.champion, self.workspace.ledger.serving()
+        champion, serving = self.champion, history.serving(self.workspace.ledger)
         if champion is None or champion == m or serving is None:
             return None
         release = self.release_of(champion)
@@ -427,7 +426,7 @@ class Upgrade:
         if m > champion:  # a rollback left items of a later release, of which the champion serves only what it embedded itself
             return query, query
         old = forward.load(self.workspace.upgrade_folder(champion) / f"h-v{m}")
-        if old.digest != serving["forward"].get(str(m)):
+        if old.digest != serving.forward.get(m):
             raise NotPermitted(
                 f"the h from version {m} to {champion} is not the one that serves",
                 todo="restore it; the champion as served cannot be measured",
@@ -439,8 +438,8 @@ class Upgrade:
 
     def _rehearse(self) -> None:
         """Ask the champion, before anything of the candidate exists, what it is asked again at the end."""
-        serving = self.workspace.ledger.serving()
-        if self.champion is None or serving is None or int(serving["release"]) != self.champion or not self.natives():
+        serving = history.serving(self.workspace.ledger)
+        if self.champion is None or serving is None or serving.release != self.champion or not self.natives():
             return
 
         def queries() -> np.ndarray:
@@ -454,8 +453,8 @@ class Upgrade:
     def validate(self) -> dict[str, Any]:
         """Measure all gates and write the verdict. A failed gate is a verdict, not an error."""
         ws, settings = self.workspace, self.workspace.settings
-        revision = read_json(self.folder / "revision.json")
-        rows = ws.gallery.read_space(self.space, at=revision["tables"][self.space]["version"])
+        revision = read(self.folder / "revision.json")
+        rows = ws.gallery.read_space(self.space, at=revision.tables[self.space].version)
         if not len(ws.gallery.item_ids(role="canary")):
             raise BadInput("the gallery holds no canaries", where=ws.gallery.root, todo="`fct ingest` adds the release's canaries")
         forwards = self.forwards()
@@ -483,10 +482,10 @@ class Upgrade:
         covers = {
             "release": self.new.digest(),
             "fingerprint": self.new.fingerprint,
-            "forward": revision["forward"],
+            "forward": revision.carried,
             "space": self.space,
-            "rows": revision["tables"][self.space]["content"],
-            "index": revision["index"]["identity"],
+            "rows": revision.tables[self.space].content,
+            "index": revision.index.identity,
             "recipe": digests.of_json([asdict(settings.fit), asdict(settings.embed), settings.seed]),
             "canaries": digests.of_json(canaries["promised"]),
             "values": digests.of_json({name: {one: digests.of_array(v) for one, v in kept.items()} for name, kept in values.items()}),
@@ -495,7 +494,7 @@ class Upgrade:
             "bounds": digests.of_json(asdict(settings.validate)),
             "rows read back": self._reread(forwards, revision, searcher),
             "program sealed from": self._sealed(),
-            "champion": champion_rows(ws, ws.ledger.serving()),
+            "champion": champion_rows(ws, history.serving(ws.ledger)),
         }
         reached = verdict.reach(
             model=settings.model,
@@ -526,11 +525,11 @@ class Upgrade:
         at = np.searchsorted(items["id"], ids).clip(max=len(items["id"]) - 1)
         return np.where(items["id"][at] == ids, items["label"][at], "")
 
-    def _reread(self, forwards: dict[int, forward.Forward], revision: dict[str, Any], searcher: indexes.Searcher) -> str:
+    def _reread(self, forwards: dict[int, forward.Forward], revision: Revision, searcher: indexes.Searcher) -> str:
         """Rows of the whole space, made again and compared, as the verdict says it."""
-        state = revision["tables"][self.space]
-        ids = self.workspace.gallery.space_ids(self.space, at=state["version"])
-        wanted = rereading.chosen(ids, state["content"], rereading.LEAST)
+        state = revision.tables[self.space]
+        ids = self.workspace.gallery.space_ids(self.space, at=state.version)
+        wanted = rereading.chosen(ids, state.content, rereading.LEAST)
         compared = rereading.check(Maker(self.workspace, self.version, forwards), self.space, wanted, searcher)
         return f"{compared} of {len(ids)}, all right: at most {100 * rereading.bound(compared):.1f} % can be wrong (95 %)"
 
@@ -541,12 +540,12 @@ class Upgrade:
             return "nothing: it has served" if self.workspace.has_served(self.new.digest()) else "not known"
         return ", ".join(sealed) or "nothing"
 
-    def _items(self, revision: dict[str, Any], native: int | None = None) -> np.ndarray:
+    def _items(self, revision: Revision, native: int | None = None) -> np.ndarray:
         """Ids of the items (no canaries) as they were when the space was pinned; ingest may go on meanwhile."""
-        return self.workspace.gallery.item_ids(role="item", native_version=native, at=revision["tables"]["items"]["version"])
+        return self.workspace.gallery.item_ids(role="item", native_version=native, at=revision.tables["items"].version)
 
-    def _carried(self, revision: dict[str, Any], m: int, h: forward.Forward | None) -> checks.Carried:
-        gallery, at = self.workspace.gallery, revision["tables"][features_name(m)]["version"]
+    def _carried(self, revision: Revision, m: int, h: forward.Forward | None) -> checks.Carried:
+        gallery, at = self.workspace.gallery, revision.tables[features_name(m)].version
         batches = list(gallery.features(m, at=at, ids=self._items(revision, m)))
         if not batches:  # canaries alone are native to m: its items were deleted, or all were backfilled
             info = gallery.feature_info(m)
@@ -560,8 +559,7 @@ def adopted_before(workspace: Workspace, version: int) -> None:
     Raises:
         BadInput: rows native to an adopted version are served by another one already.
     """
-    serving = workspace.ledger.serving()
-    champion = None if serving is None else int(serving["release"])
+    champion = workspace.ledger.release()
     for m in workspace.gallery.native_versions():
         if m < version and champion not in (None, m) and kept.opened(workspace, m, check=False).adopted:
             raise BadInput(

@@ -10,7 +10,8 @@ from fct.arrays.files import read_json
 from fct.errors import BadInput, NotPermitted
 from registry.entry import Entry, approved_verdict, decided
 from registry.mlflow.store import Version
-from registry.revisions import names
+from registry.revisions import history, names
+from registry.revisions.revision import read
 from registry.verdicts.verdict import digest_of
 from registry.versions import approval
 from registry.versions.status import Facts, Status, derive
@@ -23,9 +24,7 @@ def gather(workspace: Workspace, versions: list[Version] | None = None) -> dict[
     approvers = workspace.settings.promote.approvers
     entries = workspace.ledger.entries()
     decisions = decided(entries)
-    served = {int(e.serving["release"]) for e in entries if e.serving}
-    serving = entries[-1].serving if entries else None
-    now = None if serving is None else int(serving["release"])
+    served, now = {entry.release for entry in entries}, entries[-1].release if entries else None
     contracts = {}
     for version in versions:
         path = workspace.upgrade_folder(version.number) / "contract.json"
@@ -72,14 +71,9 @@ def void(workspace: Workspace, version: int, entries: list[Entry] | None = None)
     if said and (not path.exists() or digests.of_file(path) in said):
         return True
     # one that served, or that a later one has replaced, keeps its status: nobody waits for it
-    serving = entries[-1].serving if entries else None
-    waits = not _served(entries, version) and (serving is None or version > int(serving["release"]))
+    now = entries[-1].release if entries else None
+    waits = all(entry.release != version for entry in entries) and (now is None or version > now)
     return waits and dropped(workspace, version, entries) is not None
-
-
-def _served(entries: list[Entry], version: int) -> list[dict[str, Any]]:
-    """What the ledger served of a version, the latest last."""
-    return [entry.serving for entry in entries if entry.serving and int(entry.serving["release"]) == version]
 
 
 def dropped(workspace: Workspace, version: int, entries: list[Entry] | None = None) -> int | None:
@@ -91,7 +85,9 @@ def dropped(workspace: Workspace, version: int, entries: list[Entry] | None = No
     verdict = _verdict(workspace.upgrade_folder(version) / "verdict" / "verdict.json")
     if verdict is None or verdict["outcome"] != "passed":
         return None
-    space = [verdict["covers"].get("space"), *(one["space"] for one in _served(entries, version))][-1]
+    served = next((entry for entry in reversed(entries) if entry.release == version), None)
+    revision = history.serving(served)
+    space = verdict["covers"].get("space") if revision is None else revision.space
     return next((entry.number for entry in entries if space in names.gone([entry])), None)
 
 
@@ -119,8 +115,8 @@ def unpublished(workspace: Workspace, version: int) -> bool:
     folder = workspace.upgrade_folder(version)
     verdict = _verdict(folder / "verdict" / "verdict.json")
     try:
-        candidate, revision = read_json(folder / "candidate.json"), read_json(folder / "revision.json")
-        return verdict is None or candidate["verdict"] != verdict["digest"] or revision["space"] != verdict["covers"]["space"]
+        candidate, revision = read_json(folder / "candidate.json"), read(folder / "revision.json")
+        return verdict is None or candidate["verdict"] != verdict["digest"] or revision.space != verdict["covers"]["space"]
     except (BadInput, KeyError, TypeError):
         return True
 
@@ -149,11 +145,11 @@ def ignored(workspace: Workspace, versions: list[Version] | None = None) -> dict
 
 def deleted(workspace: Workspace, versions: list[Version] | None = None) -> list[str]:
     """A sentence where the release that serves is no version in MLflow any more; ``versions`` as of :func:`gather`."""
-    serving = workspace.ledger.serving()
+    now = workspace.ledger.release()
     known = {one.number for one in (workspace.releases.versions() if versions is None else versions)}
-    if serving is None or int(serving["release"]) in known:
+    if now is None or now in known:
         return []
-    said = f"version {serving['release']} serves and MLflow has no such version any more: somebody deleted it there."
+    said = f"version {now} serves and MLflow has no such version any more: somebody deleted it there."
     return [f"{said} It goes on serving from its files, which the ledger names; no alias and no tag can show it."]
 
 

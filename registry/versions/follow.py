@@ -32,11 +32,11 @@ def follow(workspace: Workspace, notes: Mapping[int, str] = MappingProxyType({})
     """
     said = []
     heads.tell(workspace)
-    serving, silent = workspace.ledger.serving(), ignored(workspace) | {version: text[:1000] for version, text in notes.items()}
+    now, silent = workspace.ledger.release(), ignored(workspace) | {version: text[:1000] for version, text in notes.items()}
     champion = workspace.releases.champion()
-    if serving is not None and champion != serving["release"] and not deleted(workspace):
-        workspace.releases.follow(int(serving["release"]))
-        said.append(f"the alias {CHAMPION} pointed at {champion}, the ledger serves {serving['release']}")
+    if now is not None and champion != now and not deleted(workspace):
+        workspace.releases.follow(now)
+        said.append(f"the alias {CHAMPION} pointed at {champion}, the ledger serves {now}")
     for version, status in statuses(workspace).items():
         tags = workspace.releases.version(version).tags
         if tags.get(STATUS_TAG) != status.value:

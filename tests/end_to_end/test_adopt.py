@@ -17,7 +17,7 @@ from fct.datasets.manifest import read_manifest
 from fct.device import pick
 from fct.program import programs
 from fct.release.examining import open_release
-from registry.revisions.history import latest
+from registry.revisions.history import latest, serving
 from tests.end_to_end.conftest import Project
 from tests.end_to_end.test_damage import data_file, flipped
 from tests.end_to_end.test_life import altered
@@ -103,11 +103,11 @@ def test_the_whole_life_of_an_adopted_gallery(copy_of: Callable[[], Project], mo
     said = json.loads(project.fct("backfill", "--fraction", "1", "--json").out)
     assert said["embedded"] == 6 and len(said["skipped"]) == first["added"] - 6
     for release in latest(ws.ledger.entries()).values():
-        path = data_file(ws, release["tables"], release["space"])
+        path = data_file(ws, release)
         path.write_bytes(flipped(path))
     ran = project.fct("repair")
     assert ran.code == 0 and project.fct("status", "--verify").code == 0, ran.err
-    path = data_file(ws, ws.ledger.serving()["tables"], "features/v1")
+    path = data_file(ws, serving(ws.ledger), "features/v1")
     with altered(path, flipped(path)):
         ran = project.fct("repair")
         assert ran.code == 3 and "restore it from a backup" in ran.err, "nothing gives these vectors again"

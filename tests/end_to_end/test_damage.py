@@ -8,20 +8,21 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fct import audit
 from fct.program import sandbox
-from registry.revisions import kept
+from registry.revisions import history, kept
+from registry.revisions.revision import Revision, read
 from registry.workspace import Workspace
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, having, tiny_images
 from tests.end_to_end.test_life import altered
 
 
-def data_file(ws: Workspace, tables: dict[str, Any], table: str) -> Path:
-    return next(ws.gallery.root / name for name in tables[table]["files"] if "/data/" in name)
+def data_file(ws: Workspace, revision: Revision, table: str = "its space") -> Path:
+    state = revision.state if table == "its space" else revision.tables[table]
+    return next(ws.gallery.root / name for name in state.files if "/data/" in name)
 
 
 def flipped(path: Path) -> bytes:
@@ -53,13 +54,13 @@ def served(copy_serving: Copies) -> Project:
 @pytest.mark.parametrize("table", ["items", pytest.param("features/v1", marks=pytest.mark.slow), "spaces/v1-native"])
 def test_nothing_is_made_from_a_damaged_gallery(served: Project, tmp_path: Path, table: str) -> None:
     ws, more = served.workspace(), arrivals(tmp_path / "more" / table.replace("/", "-"))
-    tables = ws.ledger.serving()["tables"]
-    path = data_file(ws, tables, table)
+    before = history.serving(ws.ledger)
+    path = data_file(ws, before, table)
     with altered(path, flipped(path)):
         if table == "features/v1":  # whose old rows an ingest does not read
             assert served.fct("ingest", str(more)).code == 0
-            now = ws.ledger.serving()["tables"][table]["files"]
-            assert now.items() >= {name: digest for name, digest in tables[table]["files"].items() if "/data/" in name}.items()
+            now = history.serving(ws.ledger).tables[table].files
+            assert now.items() >= {name: digest for name, digest in before.tables[table].files.items() if "/data/" in name}.items()
         else:
             stopped(served, "ingest", str(more))
         stopped(served, "upgrade", "2")
@@ -84,8 +85,7 @@ def test_nothing_is_made_from_a_damaged_gallery(served: Project, tmp_path: Path,
 @pytest.mark.parametrize("table", ["items", "features/v1", "its space"])
 def test_a_candidate_whose_rows_were_damaged_is_not_promoted(candidate: Project, table: str) -> None:
     ws = candidate.workspace()
-    revision = json.loads((ws.upgrade_folder(2) / "revision.json").read_text())
-    path = data_file(ws, revision["tables"], revision["space"] if table == "its space" else table)
+    path = data_file(ws, read(ws.upgrade_folder(2) / "revision.json"), table)
     with altered(path, flipped(path)):
         candidate.fct("approve", "2", "--by", "ana", "--why", "fine")
         stopped(candidate, "promote", "2")
@@ -96,8 +96,7 @@ def test_a_candidate_whose_rows_were_damaged_is_not_promoted(candidate: Project,
 
 def test_what_serves_goes_on_and_leads_back_while_another_release_is_damaged(promoted: Project) -> None:
     ws = promoted.workspace()
-    first = next(e.serving for e in ws.ledger.entries() if e.serving)
-    path = data_file(ws, first["tables"], first["space"])
+    path = data_file(ws, next(filter(None, map(history.serving, ws.ledger.entries()))))
     one = str(ws.gallery.item_ids(role="item")[0])
     with altered(path, flipped(path)):
         assert promoted.fct("status", "--verify").code == 3
@@ -163,9 +162,7 @@ def test_images_are_read_again_and_compared_with_their_features(served: Project,
 def test_by_system_calls_the_data_is_on_the_disk_before_the_record(copy_waiting: Copies, tmp_path: Path) -> None:
     project = having(copy_waiting(), ("approve", "2", "--by", "ana", "--why", "fine"))
     ws = project.workspace()
-    known = {
-        name for entry in ws.ledger.entries() if entry.serving for state in entry.serving["tables"].values() for name in state["files"]
-    }
+    known = {name for entry in ws.ledger.entries() for state in history.states(entry) for name in state.files}
     log = tmp_path / "calls"
     command = ["strace", "-f", "-y", "-o", str(log), "-e", "trace=fsync,fdatasync,link,linkat,rename,renameat,renameat2"]
     ran = subprocess.run(
@@ -183,9 +180,10 @@ def test_by_system_calls_the_data_is_on_the_disk_before_the_record(copy_waiting:
             flushed.add(line[line.index("<") + 1 : line.index(">")])
     else:
         raise AssertionError("the entry never appeared")
-    folder, release = ws.folder, kept.release(ws, head.serving, check=False)
-    wanted = {ws.gallery.root / name for state in head.serving["tables"].values() for name in state["files"] if name not in known}
-    wanted |= {folder / head.serving["index"]["folder"] / name for name in ("index.faiss", "ids.npy", "index.json")}
+    folder, revision = ws.folder, history.serving(head)
+    release = kept.release(ws, revision, check=False)
+    wanted = {ws.gallery.root / name for state in revision.tables.values() for name in state.files if name not in known}
+    wanted |= {folder / revision.index.folder / name for name in ("index.faiss", "ids.npy", "index.json")}
     wanted |= {path for path in release.folder.rglob("*") if path.is_file()}
     upgrade = ws.upgrade_folder(2)
     wanted.update([*upgrade.glob("h-v*/*"), *upgrade.glob("verdict/*.json"), upgrade / "revision.json"])

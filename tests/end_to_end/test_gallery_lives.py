@@ -15,7 +15,7 @@ from fct.arrays.files import read_json
 from fct.errors import BadInput
 from registry.items import traces
 from registry.live import Live
-from registry.revisions import kept
+from registry.revisions import history, kept
 from registry.revisions.serving import Serving, open_revision, open_serving
 from tests.end_to_end.conftest import PATIENCE_S, Copies, Project, copied, having, wait_for
 
@@ -60,8 +60,9 @@ def test_deleted_items_leave_every_answer_at_once_and_the_rest_is_unchanged(livi
     ran = living.fct("delete", *gone, "not-there", "--by", "ana", "--why", "request 1")
     assert ran.code == 0 and "10 items deleted, 1 ids unknown" in ran.out, ran.err
     entry = ws.ledger.head()
-    assert entry.action == "delete" and entry.serving["release"] == 2 and entry.serving["masked"] == 10
-    assert entry.serving["index"] == before.revision["index"], "nothing was built"
+    now = history.serving(entry)
+    assert (entry.action, now.release, now.masked) == ("delete", 2, 10)
+    assert now.index == before.revision.index, "nothing was built"
     after = open_serving(ws)
     assert [hits[:15] for hits in answers(after, asked)] == [hits[:15] for hits in expected]
     text = json.dumps(entry.to_json(), ensure_ascii=False)
@@ -75,15 +76,15 @@ def test_deleted_items_leave_every_answer_at_once_and_the_rest_is_unchanged(livi
 
 def test_a_rollback_returns_to_the_earlier_release_without_what_was_deleted_since(living: Project) -> None:
     ws, gone = living.workspace(), chosen(living, 10)
-    first = next(e.serving for e in ws.ledger.entries() if e.serving and e.serving["release"] == 1)
-    old = open_revision(ws, first)
+    first = next(entry for entry in ws.ledger.entries() if entry.release == 1)
+    old = open_revision(ws, history.serving(first))
     asked = queries(old)
     expected = [[(hit.id, hit.score) for hit in hits if hit.id not in gone][:10] for hits in old.search_vectors(asked, 20)]
     assert living.fct("delete", *gone).code == 0
     ran = living.fct("rollback", "--by", "ana", "--why", "complaints")
     assert ran.code == 0, ran.err
     now = open_serving(ws)
-    assert now.revision["release"] == 1 and now.revision["revision"] == first["revision"] + 1
+    assert now.revision.release == 1 and now.revision.number == first.revision + 1
     assert [hits[:10] for hits in answers(now, asked)] == expected
 
 
@@ -184,7 +185,7 @@ def test_a_rollback_hides_what_a_deletion_that_was_cut_short_has_deleted(living:
     ran = living.fct("rollback", "--by", "ana")
     assert ran.code == 0, ran.err
     serving = open_serving(ws)
-    assert serving.revision["release"] == 1 and not serving.shown[np.isin(serving.searcher.ids, gone)].any()
+    assert serving.revision.release == 1 and not serving.shown[np.isin(serving.searcher.ids, gone)].any()
 
 
 def test_a_deletion_cut_short_is_finished_by_the_next(living: Project, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,7 +226,7 @@ def test_with_the_registry_gone_it_serves_and_forgets_and_what_it_owes_there_is_
     following = Live(ws)
     assert following.look() and following.now is not None and following.now.serving.program is not None, following.problem
     assert living.fct("rollback", "--by", "ana", "--why", "a test").code == 0
-    assert following.look() and following.now.serving.revision["release"] == 1
+    assert following.look() and following.now.serving.revision.release == 1
     ran = living.fct("status")
     assert ran.code == 0 and "MLflow knows no tiny" in ran.out and "owed since ledger entry" in ran.out and "version 2" in ran.out, ran.out
     assert not (ws.folder / "mlflow.db").exists(), "nobody began an empty one"
@@ -353,7 +354,7 @@ def test_a_rollback_asks_before_items_of_the_later_release_go_missing_and_ingest
     said = json.loads(living.fct("ingest", str(tmp_path / "more"), "--json").out)
     assert said["added"] == 5
     serving = open_serving(ws)
-    assert serving.revision["release"] == 1
+    assert serving.revision.release == 1
     assert serving.search_vectors(serving.vector_of("new-00.png"), 1)[0][0].id == "new-00.png"
     assert living.fct("promote", "2").code == 0, "the later release serves them as it embedded them"
     assert open_serving(ws).search_vectors(open_serving(ws).vector_of("new-00.png"), 1)[0][0].origin == "native"
@@ -381,7 +382,7 @@ def test_items_that_arrive_while_somebody_rolls_back_are_found_in_what_serves_th
     assert ran.code == 0 and "release 1 came to serve while release 2 embedded" in ran.err, ran.err
     assert json.loads(ran.out)["added"] == 5 and json.loads(ran.out)["version"] == 1
     serving = open_serving(ws)
-    assert serving.revision["release"] == 1
+    assert serving.revision.release == 1
     assert serving.search_vectors(serving.vector_of("new-00.png"), 1)[0][0].id == "new-00.png"
     head = ws.ledger.head()
     ran = living.fct("rollback", "--by", "ben", "--why", "complaints")
@@ -396,8 +397,8 @@ def test_double_embedding_lets_a_rollback_keep_what_arrived_since(living: Projec
     path.write_text(path.read_text(encoding="utf-8").replace("double_embed_days: 0.0", "double_embed_days: 7.0"), encoding="utf-8")
     pictures(tmp_path / "more", 5)
     assert living.fct("ingest", str(tmp_path / "more")).code == 0
-    (earlier,) = ws.ledger.head().detail["earlier"]
-    assert earlier["release"] == 1
+    (earlier,) = history.earlier(ws.ledger.head().detail)
+    assert earlier.release == 1
     assert living.fct("rollback", "--by", "ana").code == 0
     serving = open_serving(ws)
     assert serving.revision == earlier
@@ -563,7 +564,7 @@ def test_gc_says_first_what_goes_and_keeps_what_a_rollback_returns_to(living: Pr
     assert living.fct("gc", "--yes").code == 0 and ws.ledger.head().number == head.number + 1
     sound(living)
     assert living.fct("rollback").code == 0
-    assert open_serving(ws).revision["release"] == 1
+    assert open_serving(ws).revision.release == 1
 
 
 def test_gc_of_a_retired_release_is_named_by_the_rollback_it_prevents(living: Project) -> None:
@@ -726,7 +727,7 @@ def test_pgvector_answers_as_the_gallery_through_promotion_rollback_and_all_that
 
         def same(release: int) -> None:
             serving = open_serving(ws)
-            assert rows("SELECT release FROM fct_tiny.serving") == [(release,)] and serving.revision["release"] == release
+            assert rows("SELECT release FROM fct_tiny.serving") == [(release,)] and serving.revision.release == release
             assert {one for (one,) in rows("SELECT id FROM fct_tiny.items")} == set(serving.searcher.ids[serving.shown].tolist())
             asked = queries(serving)
             for query, hits in zip(asked, answers(serving, asked), strict=True):
@@ -842,7 +843,7 @@ def test_qdrant_answers_as_the_gallery_through_promotion_rollback_and_all_that_c
 
     def same(release: int) -> None:
         serving = open_serving(ws)
-        assert serving.revision["release"] == release
+        assert serving.revision.release == release
         with closing(QdrantClient(path=str(folder))) as client:
             points, _ = client.scroll("fct_tiny", limit=10_000)
             assert {one.payload["id"] for one in points} == set(serving.searcher.ids[serving.shown].tolist())

@@ -70,7 +70,7 @@ def test_a_vector_and_an_item_are_answered_as_a_loop_over_all_rows_answers_them(
 ) -> None:
     assert state.now is not None
     serving = state.now.serving
-    rows = candidate.workspace().gallery.read_space(serving.revision["space"])
+    rows = candidate.workspace().gallery.read_space(serving.revision.space)
     shown = set(serving.columns["id"][serving.shown].tolist())
     query = rows.vectors[7]
 
@@ -267,9 +267,9 @@ def test_promotion_and_rollback_under_traffic(copy_waiting: Copies) -> None:
                         / read_json(project.folder / "workspace/upgrades/tiny-v2/revision.json")["index"]["folder"]
                     )
                     assert project.command("promote", "2").code == 0
-                    wait_for(lambda: state.now is not None and state.now.serving.revision["release"] == 2)
+                    wait_for(lambda: state.now is not None and state.now.serving.revision.release == 2)
                     assert project.command("rollback", "--by", "a", "--why", "w").code == 0
-                    wait_for(lambda: state.now is not None and state.now.serving.revision["release"] == 1)
+                    wait_for(lambda: state.now is not None and state.now.serving.revision.release == 1)
                     with altered(index / "index.faiss", None):
                         # promoted by the ledger alone: promote itself would refuse the damaged index
                         ledger = project.workspace().ledger
@@ -279,7 +279,7 @@ def test_promotion_and_rollback_under_traffic(copy_waiting: Copies) -> None:
                         said = client.get("/readyz")
                         assert said.status_code == 200 and said.json()["behind"] and said.json()["release"] == 1
                         assert "index" in said.json()["problem"]
-                    wait_for(lambda: state.now is not None and state.now.serving.revision["release"] == 2 and not state.behind)
+                    wait_for(lambda: state.now is not None and state.now.serving.revision.release == 2 and not state.behind)
                 finally:
                     done.set()
                 for one in asking:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from registry import lock
 from registry.revisions.building import verify
-from registry.revisions.history import before
+from registry.revisions.history import before, serving
 from registry.revisions.serving import open_serving
 from tests.end_to_end.conftest import Copies, Project, copied, having, wait_for
 
@@ -69,9 +69,9 @@ def woken(process: subprocess.Popen[str]) -> str:
 def whole(project: Project) -> None:
     """Champion and rollback target verify, and what serves answers."""
     ws = project.workspace()
-    serving = ws.ledger.serving()
-    verify(ws, serving)
-    target = before(ws.ledger.entries(), serving["release"])
+    now = serving(ws.ledger)
+    verify(ws, now)
+    target = before(ws.ledger.entries(), now.release)
     if target is not None:
         verify(ws, target)
     opened = open_serving(ws)

@@ -109,7 +109,7 @@ def test_a_rollback_to_a_release_that_was_damaged_at_a_deletion_shows_no_deleted
     having(project, ("ingest", str(place)), ("approve", "2", "--by", "ana", "--why", "fine"), ("promote", "2"))
     ws = project.workspace()
     first = latest(ws.ledger.entries())[1]
-    path = next(ws.gallery.root / name for name in first["tables"][first["space"]]["files"] if "/data/" in name)
+    path = next(ws.gallery.root / name for name in first.state.files if "/data/" in name)
     whole = path.read_bytes()
     path.write_bytes(flipped(whole))
     having(project, ("delete", one, "--by", "ana"))
@@ -191,7 +191,7 @@ def test_a_table_of_an_earlier_release_that_cannot_be_read_keeps_no_items_alive(
     project = copies(promoted_folder)
     ws = project.workspace()
     one, first = some(ws), latest(ws.ledger.entries())[1]
-    path = next(ws.gallery.root / name for name in first["tables"][first["space"]]["files"] if "/data/" in name)
+    path = next(ws.gallery.root / name for name in first.state.files if "/data/" in name)
     path.write_bytes(path.read_bytes()[:-1])  # Lance finds no end of it
     ran = project.fct("delete", one, "--by", "ana")
     assert not len(served_row(project.workspace(), one)), ran.err
@@ -204,7 +204,7 @@ def test_a_damaged_release_that_a_deletion_left_behind_stops_nothing_for_ever(
     project = copies(promoted_folder)
     ws = project.workspace()
     first = latest(ws.ledger.entries())[1]
-    path = next(ws.gallery.root / name for name in first["tables"][first["space"]]["files"] if "/data/" in name)
+    path = next(ws.gallery.root / name for name in first.state.files if "/data/" in name)
     path.write_bytes(flipped(path.read_bytes()))
     assert project.fct("status", "--verify").code == 3
     having(project, ("delete", some(ws), "--by", "ana"), ("status", "--verify"))

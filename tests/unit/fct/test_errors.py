@@ -1,4 +1,3 @@
-import copy
 import errno
 import json
 import pickle
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 from fct.arrays.files import read_object
 from fct.errors import CODES, Altered, BadInput, FctError, LockHeld, NotPermitted, OperationFailed
 from registry.formats import readable, unreadable_is_altered
-from registry.revisions import building
 from registry.verdicts import canaries
 
 ROOT = Path(__file__).parents[3]
@@ -112,37 +110,7 @@ JSON = st.recursive(
     lambda some: st.lists(some, max_size=3) | st.dictionaries(st.sampled_from(["1", "items", "rows", "folder", "x"]), some, max_size=3),
     max_leaves=8,
 )
-REVISION = {
-    "release": 2,
-    "fingerprint": "f",
-    "release_digest": "r",
-    "forward": {"1": "h"},
-    "space": "spaces/v2-ab",
-    "tables": {"spaces/v2-ab": {"table": "spaces/v2-ab", "version": 1, "rows": 3, "content": "c", "files": {}}},
-    "index": {"folder": "indexes/x", "identity": "i", "content": "c", "rows": 3, "build": {}},
-}
 PROMISE = {"promised": {"rate": 1.0, "mean_cosine": 0.9, "scale": 1.0, "k": 5, "others": 20}}
-
-
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    value=JSON, place=st.sampled_from([(), *((key,) for key in REVISION), *(("index", key) for key in REVISION["index"]), ("forward", "1")])
-)
-def test_a_revision_of_another_form_is_bad_input_and_never_a_fault(tmp_path, value, place):
-    told = copy.deepcopy(REVISION)
-    where = told
-    for key in place[:-1]:
-        where = where[key]
-    if place:
-        where[place[-1]] = value
-    else:
-        told = value
-    (tmp_path / "revision.json").write_text(json.dumps(told))
-    try:
-        found = building.read(tmp_path / "revision.json")
-    except BadInput:
-        return
-    assert found == told and found["tables"][found["space"]]["version"] == 1 and found["index"].keys() >= {"folder", "identity", "build"}
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -156,10 +124,8 @@ def test_a_promise_of_another_form_is_bad_input_and_never_a_fault(tmp_path, valu
         return
 
 
-def test_whole_ones_are_read(tmp_path):
-    for name, value in (("revision", REVISION), ("canaries", PROMISE)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(value))
-    assert building.read(tmp_path / "revision.json") == REVISION
+def test_a_whole_one_is_read(tmp_path):
+    (tmp_path / "canaries.json").write_text(json.dumps(PROMISE))
     assert asdict(canaries.read_promise(tmp_path / "canaries.json")) == PROMISE["promised"]
 
 

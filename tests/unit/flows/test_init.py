@@ -12,7 +12,7 @@ import yaml
 from fct.errors import BadInput
 from flows import starting
 from flows.cli import main
-from registry.settings import read
+from registry.params import read
 
 ROOT = Path(__file__).parents[3]
 

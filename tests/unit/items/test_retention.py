@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import pytest
 
 from fct.errors import FctError, LockHeld
 from fct.gallery import tables
-from fct.gallery.state import TableState
 from registry import lock, params
 from registry.entry import Entry
 from registry.items import retention
 from registry.revisions import names
-from registry.revisions.history import before
+from registry.revisions.history import before, serving
+from registry.revisions.revision import Revision
 from registry.workspace import Workspace
+from tests.by_hand import revision_of
 
 REPOSITORY = Path(__file__).parents[3]
 H = "0123456789ab" + "0" * 52
@@ -57,25 +59,29 @@ class World:
         index = names.unused(f"indexes/{self.workspace.settings.model}/v{release}-{len(todo)}", names.gone(entries))
         (self.workspace.folder / index).mkdir(parents=True, exist_ok=True)
         (self.workspace.folder / index / "index.faiss").write_text(index)
-        pinned = {name: self.gallery.snapshot(name).to_json() for name in ("items", "features/v1", space)}
-        revision = {"release": release, "revision": len(entries) + 1, "space": space, "tables": pinned, "index": {"folder": index}}
+        pinned = {name: self.gallery.snapshot(name) for name in ("items", "features/v1", space)}
+        serving = revision_of(release, len(entries) + 1, space, index, tables=pinned).to_json()
         head = entries[-1] if entries else None
-        return self.ledger.append(head, action=action, by="ana", why="", model=self.workspace.settings.model, serving=revision)
+        return self.ledger.append(head, action=action, by="ana", why="", model=self.workspace.settings.model, serving=serving)
 
     def name(self, detail: dict[str, Any]) -> Entry:
         head = self.ledger.head()
         assert head is not None
         return self.ledger.append(head, action="gc", by="gc", why="", model=head.model, serving=head.serving, detail=detail)
 
+    def serving(self) -> Revision:
+        found = serving(self.ledger)
+        assert found is not None
+        return found
+
     def verify(self) -> None:
         """Champion and rollback target are whole, byte by byte and row by row."""
-        head = self.ledger.head()
-        assert head is not None and head.serving is not None
-        for revision in (head.serving, before(self.ledger.entries(), head.serving["release"])):
+        now = self.serving()
+        for revision in (now, before(self.ledger.entries(), now.release)):
             if revision is None:
                 continue
-            assert (self.workspace.folder / revision["index"]["folder"] / "index.faiss").read_text() == revision["index"]["folder"]
-            for state in map(TableState.from_json, revision["tables"].values()):
+            assert (self.workspace.folder / revision.index.folder / "index.faiss").read_text() == revision.index.folder
+            for state in revision.tables.values():
                 self.gallery.verify(state)
                 self.gallery.verify_content(state)
 
@@ -124,12 +130,11 @@ def test_one_that_wakes_late_removes_only_what_its_entry_names(
     gallery.create_space(dropped, 4, "f" * 64, {1: "c" * 64})
     folder = f"indexes/{ws.settings.model}/v2-0"
     (ws.folder / folder).mkdir()
-    head = world.ledger.head()
-    assert head is not None and head.serving is not None
-    kept = [head.serving, before(world.ledger.entries(), 2)]
-    wanted = {name: {one["tables"][name]["version"] for one in kept if one and name in one["tables"]} for name in gallery.tables()}
+    now = world.serving()
+    kept = [now, before(world.ledger.entries(), 2)]
+    wanted = {name: {one.tables[name].version for one in kept if one and name in one.tables} for name in gallery.tables()}
     old = {name: found for name in gallery.tables() if name != dropped and (found := tables.old_versions(gallery.root, name, wanted[name]))}
-    assert set(old) >= {"items", "features/v1", head.serving["space"]}
+    assert set(old) >= {"items", "features/v1", now.space}
     entry = world.name({"spaces": [dropped], "folders": [folder], "versions": old})
 
     def act() -> None:
@@ -143,7 +148,7 @@ def test_one_that_wakes_late_removes_only_what_its_entry_names(
         stack.__enter__()
         monkeypatch.undo()
     world.arrive()
-    world.serve("backfill", 2, head.serving["space"])
+    world.serve("backfill", 2, now.space)
     world.arrive()
     world.serve("promote", 2, names.unused(dropped, names.gone(world.ledger.entries())))  # fitted again to the same h
     world.arrive()
@@ -162,11 +167,10 @@ def test_a_name_that_an_entry_has_dropped_is_not_used_again(tmp_path: Path) -> N
     world.name({"spaces": ["spaces/v2-x-2"], "folders": []})
     past = names.gone(world.ledger.entries())
     assert names.unused("spaces/v2-x", past) == "spaces/v2-x-3" and names.unused("spaces/v2-y", past) == "spaces/v2-y"
-    head = world.ledger.head()
-    assert head is not None and head.serving is not None
+    now = world.serving()
     with pytest.raises(FctError, match="was dropped meanwhile"):
-        names.still_there(head.serving | {"space": "spaces/v2-x-2"}, world.ledger.entries())
-    names.still_there(head.serving, world.ledger.entries())
+        names.still_there(replace(now, spaces=("spaces/v2-x-2",)), world.ledger.entries())
+    names.still_there(now, world.ledger.entries())
 
 
 def test_an_entry_of_earlier_code_counts_folders_and_may_have_used_its_names_again(tmp_path: Path) -> None:
@@ -177,13 +181,11 @@ def test_an_entry_of_earlier_code_counts_folders_and_may_have_used_its_names_aga
 
 def test_what_is_in_use_is_not_dropped_whatever_an_entry_says(tmp_path: Path) -> None:
     world = World(tmp_path)
-    head = world.ledger.head()
-    assert head is not None and head.serving is not None
-    items = head.serving["tables"]["items"]["version"]
+    now = world.serving()
     for detail in (
-        {"spaces": [head.serving["space"]]},
-        {"folders": [head.serving["index"]["folder"]]},
-        {"versions": {"items": [1, items]}},
+        {"spaces": [now.space]},
+        {"folders": [now.index.folder]},
+        {"versions": {"items": [1, now.tables["items"].version]}},
     ):
         entry = world.name(detail)
         with lock.hold(tmp_path, "m", "gc") as held, pytest.raises(FctError, match="in use again"):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ from fct import audit
 from fct.arrays.files import write_json
 from fct.errors import Damaged, NotPermitted, OperationFailed
 from fct.gallery.names import NATIVE
-from fct.gallery.state import TableState
 from fct.release.folder import Release
 from fct.release.writing import write_adopted
 from registry.damage import repairing, verifying
 from registry.items import retention
 from registry.mlflow import places
-from registry.revisions import alarm, building, entering, kept
+from registry.revisions import alarm, building, entering, history, kept
+from registry.revisions.revision import Revision
 from registry.upgrades.carrying import carry
 from registry.workspace import Workspace, open_workspace
 
@@ -54,7 +54,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ws.gallery.create_space(SPACE, DIM, release.fingerprint, {})
     add(ws, release, 0, 64)
     write_json(ws.upgrade_folder(1) / "verdict" / "verdict.json", {"digest": "v"})
-    now = building.pin(ws, 1, SPACE, release, {}) | {"revision": 1, "verdict": "v"}
+    now = replace(building.pin(ws, 1, SPACE, release, {}), number=1, verdict="v")
     entering.enter(ws, None, action="promote", by="ana", why="first", serving=now, detail={})
     return folder
 
@@ -69,14 +69,14 @@ def release(workspace: Workspace) -> Release:
     return kept.release(workspace, serving(workspace))
 
 
-def serving(workspace: Workspace) -> dict[str, Any]:
-    found = workspace.ledger.serving()
+def serving(workspace: Workspace) -> Revision:
+    found = history.serving(workspace.ledger)
     assert found is not None
     return found
 
 
 def data_file(workspace: Workspace, table: str) -> Path:
-    return next(workspace.gallery.root / name for name in serving(workspace)["tables"][table]["files"] if "/data/" in name)
+    return next(workspace.gallery.root / name for name in serving(workspace).tables[table].files if "/data/" in name)
 
 
 def flip(path: Path) -> None:
@@ -86,21 +86,21 @@ def flip(path: Path) -> None:
     path.write_bytes(data)
 
 
-def pin(workspace: Workspace, release: Release) -> dict[str, Any]:
+def pin(workspace: Workspace, release: Release) -> Revision:
     return building.pin(workspace, 1, SPACE, release, {})
 
 
 @pytest.mark.parametrize("table", ["items", "features/v1", SPACE])
 def test_a_recorded_digest_is_carried_over_and_never_taken_anew(workspace: Workspace, release: Release, table: str) -> None:
-    before = serving(workspace)["tables"]
+    before = serving(workspace).tables
     add(workspace, release, 64, 8)
     flip(data_file(workspace, table))
     if table == "features/v1":  # nobody reads its old rows for this
-        after = pin(workspace, release)["tables"]
-        shared = before[table]["files"].keys() & after[table]["files"].keys()
-        assert len(shared) >= 1 and all(after[table]["files"][name] == before[table]["files"][name] for name in shared)
+        after = pin(workspace, release).tables
+        shared = before[table].files.keys() & after[table].files.keys()
+        assert len(shared) >= 1 and all(after[table].files[name] == before[table].files[name] for name in shared)
         with pytest.raises(Damaged, match="altered"):
-            workspace.gallery.verify(TableState.from_json(after[table]))
+            workspace.gallery.verify(after[table])
     else:
         with pytest.raises(Damaged, match="altered"):
             pin(workspace, release)
@@ -117,14 +117,14 @@ def test_rows_that_are_deleted_from_a_damaged_space_are_not_recorded_anew(worksp
 def test_an_ingest_digests_what_is_new_and_compares_the_space_once(workspace: Workspace, release: Release) -> None:
     """The cost of a record is the change; of what it is built from, one reading of its files."""
     add(workspace, release, 64, 8)
-    old, root = serving(workspace)["tables"], workspace.gallery.root
+    old, root = serving(workspace).tables, workspace.gallery.root
     with audit.opened_below([root]) as opened:
-        now = pin(workspace, release)["tables"]
+        now = pin(workspace, release).tables
     read = [Path(one).relative_to(root).as_posix() for one in opened if Path(one).name != "head.json"]
-    new = {name for state in now.values() for name in state["files"]} - {name for state in old.values() for name in state["files"]}
-    compared = {name for table in ("items", SPACE) for name in now[table]["files"]}
+    new = {name for state in now.values() for name in state.files} - {name for state in old.values() for name in state.files}
+    compared = {name for table in ("items", SPACE) for name in now[table].files}
     assert sorted(read) == sorted(new | compared), "each once, and no file of features that was there"
-    assert not [name for name in read if name in old["features/v1"]["files"]]
+    assert not [name for name in read if name in old["features/v1"].files]
 
 
 def test_features_are_compared_before_rows_are_made_from_them(
@@ -166,11 +166,9 @@ class OneRelease:
 
 
 def test_an_index_whose_description_was_altered_is_not_taken_for_whole(workspace: Workspace, release: Release) -> None:
-    folder = workspace.folder / serving(workspace)["index"]["folder"]
-    write_json(
-        folder / "index.json", {key: value for key, value in serving(workspace)["index"].items() if key != "folder"} | {"kind": "ivf"}
-    )
-    assert pin(workspace, release)["index"]["kind"] == "flat", "it is built anew, from rows that were compared"
+    folder = workspace.folder / serving(workspace).index.folder
+    write_json(folder / "index.json", dict(serving(workspace).index.about) | {"kind": "ivf"})
+    assert pin(workspace, release).index.about["kind"] == "flat", "it is built anew, from rows that were compared"
 
 
 def test_a_table_that_was_dropped_and_made_again_is_another_one(workspace: Workspace, release: Release) -> None:
@@ -179,7 +177,7 @@ def test_a_table_that_was_dropped_and_made_again_is_another_one(workspace: Works
     ids, phi = rows(0, 64)
     workspace.gallery.append_space(SPACE, ids, phi, NATIVE, np.zeros(64, dtype=np.float32))
     assert SPACE not in alarm.recorded(workspace)
-    assert pin(workspace, release)["tables"][SPACE]["rows"] == 64
+    assert pin(workspace, release).tables[SPACE].rows == 64
 
 
 # ---- the alarm ---------------------------------------------------------------------------------------------------
@@ -189,7 +187,7 @@ def test_a_table_that_was_dropped_and_made_again_is_another_one(workspace: Works
 @pytest.mark.parametrize("kind", ["/data/", "/_versions/"])
 def test_verify_reads_everything_raises_the_alarm_and_ends_it(workspace: Workspace, table: str, kind: str) -> None:
     assert verifying.verify_all(workspace).damaged == [] and not alarm.raised(workspace)
-    path = next(workspace.gallery.root / name for name in serving(workspace)["tables"][table]["files"] if kind in name)
+    path = next(workspace.gallery.root / name for name in serving(workspace).tables[table].files if kind in name)
     whole = path.read_bytes()
     flip(path)
     found = verifying.verify_all(workspace)
@@ -219,10 +217,8 @@ def test_verify_says_of_each_file_what_helps(
 ) -> None:
     """Nothing gives the features of an adopted release again, nor the items."""
     monkeypatch.setitem(workspace.__dict__, "_releases", OneRelease(workspace, release))
-    folder = workspace.folder / serving(workspace)["index"]["folder"]
-    files = (
-        [folder / "ids.npy"] if table == "index" else [workspace.gallery.root / one for one in serving(workspace)["tables"][table]["files"]]
-    )
+    folder = workspace.folder / serving(workspace).index.folder
+    files = [folder / "ids.npy"] if table == "index" else [workspace.gallery.root / one for one in serving(workspace).tables[table].files]
     flip(next(path for path in files if kind in str(path)))
     (said,) = verifying.verify_all(workspace).damaged
     assert ("`fct repair`" in said) == made and "from a backup" in said
@@ -233,7 +229,7 @@ def test_verify_says_of_each_file_what_helps(
 @pytest.mark.parametrize("name", ["index.faiss", "ids.npy", "index.json", "release.json"])
 def test_verify_reads_the_index_and_the_release(workspace: Workspace, release: Release, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(workspace.__dict__, "_releases", OneRelease(workspace, release))
-    index = workspace.folder / serving(workspace)["index"]["folder"] / name
+    index = workspace.folder / serving(workspace).index.folder / name
     for path in (
         [*workspace.folder.glob("kept/release.json"), *workspace.folder.glob("releases/*/release.json")]
         if name == "release.json"
@@ -244,7 +240,7 @@ def test_verify_reads_the_index_and_the_release(workspace: Workspace, release: R
 
 
 def test_verify_counts_what_it_reads(workspace: Workspace) -> None:
-    files = {name for state in serving(workspace)["tables"].values() for name in state["files"]}
+    files = {name for state in serving(workspace).tables.values() for name in state.files}
     found = verifying.verify_all(workspace)
     assert (found.files, found.releases) == (len(files), [1])
     assert found.bytes == sum((workspace.gallery.root / name).stat().st_size for name in files)
@@ -296,11 +292,11 @@ def test_everything_that_an_entry_names_is_flushed_before_the_entry_appears(
 ) -> None:
     flushed = watched(monkeypatch, workspace)
     add(workspace, release, 64, 8)
-    before, now = serving(workspace), pin(workspace, release) | {"revision": 2, "verdict": "w"}
+    before, now = serving(workspace), replace(pin(workspace, release), number=2, verdict="w")
     entering.enter(workspace, workspace.ledger.head(), action="ingest", by="ana", why="", serving=now, detail={})
-    wanted = {workspace.gallery.root / name for state in now["tables"].values() for name in state["files"]}
-    wanted -= {workspace.gallery.root / name for state in before["tables"].values() for name in state["files"]}
-    wanted |= {workspace.folder / now["index"]["folder"] / name for name in ("index.faiss", "ids.npy", "index.json")}
+    wanted = {workspace.gallery.root / name for state in now.tables.values() for name in state.files}
+    wanted -= {workspace.gallery.root / name for state in before.tables.values() for name in state.files}
+    wanted |= {workspace.folder / now.index.folder / name for name in ("index.faiss", "ids.npy", "index.json")}
     wanted.add(workspace.upgrade_folder(1) / "verdict" / "verdict.json")  # another verdict than before
     folders = {folder for path in wanted for folder in path.parents if folder.is_relative_to(workspace.folder)}
     early = {path for path, entries in flushed if entries == 1}
@@ -327,7 +323,18 @@ def watched(monkeypatch: pytest.MonkeyPatch, workspace: Workspace) -> list[tuple
 
 def test_what_is_gone_before_it_is_recorded_is_not_recorded(workspace: Workspace, release: Release) -> None:
     head = workspace.ledger.head()
-    now = serving(workspace) | {"revision": 2, "index": serving(workspace)["index"] | {"folder": "indexes/tiny/none"}}
+    index = replace(serving(workspace).index, folder="indexes/tiny/none")
+    now = replace(serving(workspace), number=2, indexes=(index,))
     with pytest.raises(OperationFailed, match="gone"):
         entering.enter(workspace, head, action="ingest", by="ana", why="", serving=now, detail={})
     assert workspace.ledger.head() == head
+
+
+def test_where_nothing_else_serves_the_entry_says_what_the_one_before_said(workspace: Workspace) -> None:
+    """In the order of its keys, too: what older code wrote is copied, not written again."""
+    before = workspace.ledger.head()
+    assert before is not None and before.serving is not None
+    turned = {key: before.serving[key] for key in reversed(before.serving)} | {"revision": 2}
+    head = workspace.ledger.append(before, action="ingest", by="ana", why="", model="tiny", serving=turned)
+    now = entering.enter(workspace, head, action="reject", by="ana", why="", detail={"version": 1})
+    assert now.serving is not None and list(now.serving.items()) == list(turned.items())

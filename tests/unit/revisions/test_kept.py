@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from registry.items import debts
 from registry.items.deletion import delete
 from registry.live import Live
 from registry.mlflow import places
-from registry.revisions import kept
+from registry.revisions import history, kept
 from registry.revisions.building import pin, verify
-from registry.revisions.history import latest
+from registry.revisions.revision import Revision
 from registry.revisions.serving import open_serving
 from registry.workspace import Workspace
 from tests import by_hand
@@ -31,6 +32,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return made
 
 
+def serving_of(workspace: Workspace) -> Revision:
+    found = history.serving(workspace.ledger)
+    assert found is not None
+    return found
+
+
 def ids_of(workspace: Workspace) -> set[str]:
     serving = open_serving(workspace)
     return {hit.id for hit in serving.search_vectors(by_hand.rows(1, 3), 100)[0]}
@@ -41,12 +48,12 @@ def test_without_mlflow_it_is_served_verified_deleted_from_and_rolled_back(
 ) -> None:
     following = Live(workspace)
     assert following.look() and following.now is not None, following.problem
-    verify(workspace, workspace.ledger.serving() or {})
+    verify(workspace, serving_of(workspace))
     assert delete(workspace, ["i03"], by="ana")["deleted"] == 1
     assert "MLflow will follow" in capsys.readouterr().err
     assert following.look() and "i03" not in ids_of(workspace) and len(ids_of(workspace)) == by_hand.ITEMS - 1
-    assert (rollback(workspace, by="ana", why="")[0].serving or {})["release"] == 1
-    assert following.look() and following.now.serving.revision["release"] == 1
+    assert rollback(workspace, by="ana", why="")[0].release == 1
+    assert following.look() and following.now.serving.revision.release == 1
     assert "i03" not in ids_of(workspace) and len(ids_of(workspace)) == by_hand.ITEMS - 1
 
 
@@ -69,8 +76,8 @@ def test_a_purge_without_mlflow_is_whole_here_and_what_it_owes_there_stands_in_t
 
 
 def test_a_kept_release_that_was_altered_is_refused_and_had_anew_where_it_still_lies(workspace: Workspace, tmp_path: Path) -> None:
-    revision = workspace.ledger.serving() or {}
-    place = kept.place(workspace, revision["release_digest"])
+    revision = serving_of(workspace)
+    place = kept.place(workspace, revision.release_digest)
     text = (place / "release.json").read_text()
     (place / "release.json").write_text(text.replace('"phi": 8', '"phi": 9'))
     with pytest.raises(NotPermitted, match="release"):
@@ -86,8 +93,8 @@ def test_a_kept_release_that_was_altered_is_refused_and_had_anew_where_it_still_
 
 
 def test_a_release_that_earlier_code_promoted_is_kept_when_it_is_opened(workspace: Workspace, tmp_path: Path) -> None:
-    revision = workspace.ledger.serving() or {}
-    place, note = kept.place(workspace, revision["release_digest"]), workspace.folder / "releases" / "tiny-v2.json"
+    revision = serving_of(workspace)
+    place, note = kept.place(workspace, revision.release_digest), workspace.folder / "releases" / "tiny-v2.json"
     shutil.move(place, tmp_path / "store")
     places.remember(workspace.folder, "tiny", 2, tmp_path / "store")
     assert kept.release(workspace, revision).folder == place
@@ -99,19 +106,19 @@ def test_a_release_that_earlier_code_promoted_is_kept_when_it_is_opened(workspac
 def test_a_release_that_never_served_is_not_kept(workspace: Workspace, tmp_path: Path) -> None:
     third = by_hand.release_of(tmp_path / "third", 3)
     places.remember(workspace.folder, "tiny", 3, third.folder)
-    revision = {"release": 3, "release_digest": third.digest()}
+    revision = by_hand.revision_of(3, release_digest=third.digest())
     assert kept.release(workspace, revision).folder == third.folder and not kept.place(workspace, third.digest()).exists()
 
 
 def test_what_has_served_is_opened_as_the_ledger_names_it_and_no_other_takes_its_place(workspace: Workspace, tmp_path: Path) -> None:
     """Not as MLflow says, whatever its tags are; the ledger itself takes no revision of another release under the same number."""
-    for version, revision in latest(workspace.ledger.entries()).items():
-        assert kept.opened(workspace, version).digest() == revision["release_digest"]
-    serving, other = workspace.ledger.serving() or {}, by_hand.release_of(tmp_path / "other", 3)
+    for version, revision in history.latest(workspace.ledger.entries()).items():
+        assert kept.opened(workspace, version).digest() == revision.release_digest
+    serving, other = serving_of(workspace), by_hand.release_of(tmp_path / "other", 3)
     with pytest.raises(Altered, match="not the one that has served"):
-        pin(workspace, 2, serving["space"], other, serving["forward"])
+        pin(workspace, 2, serving.space, other, serving.forward)
     with pytest.raises(BadInput, match="another one than before"):
-        by_hand.append(workspace, "ingest", serving | {"release_digest": other.digest()})
+        by_hand.append(workspace, "ingest", replace(serving, release_digest=other.digest()))
 
 
 def entry(number: int, **detail: object) -> Entry:
@@ -138,7 +145,7 @@ def test_a_report_loses_what_the_gallery_holds_no_more_and_nothing_else(one: str
 
 
 def test_what_is_kept_is_what_was_promoted_to_the_byte(workspace: Workspace) -> None:
-    for revision in (e.serving for e in workspace.ledger.entries() if e.serving):
+    for revision in filter(None, map(history.serving, workspace.ledger.entries())):
         opened = kept.release(workspace, revision)
-        assert opened.folder == kept.place(workspace, opened.digest()) and opened.digest() == revision["release_digest"]
+        assert opened.folder == kept.place(workspace, opened.digest()) and opened.digest() == revision.release_digest
         assert opened.approved(opened.digest())

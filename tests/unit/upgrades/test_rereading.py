@@ -17,6 +17,7 @@ from registry.items.arrivals import declared
 from registry.mlflow import places
 from registry.upgrades import rereading
 from registry.workspace import Workspace, open_workspace
+from tests.by_hand import revision_of
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def gallery_of(folder: Path, v1: Release, images: list[Path], order: list[int]) 
     ids, empty = [path.name + path.parent.name for path in images], [""] * len(images)
     ws.gallery.ingest(1, v1.fingerprint, ids, phi[order], psi[order], empty, empty, list(map(str, images)), psi_bits=v1.side_bits)
     places.remember(ws.folder, "tiny", 1, v1.folder)
-    serving = {"release": 1, "revision": 1, "release_digest": v1.digest(), "tables": {}, "index": {}}
+    serving = revision_of(1, release_digest=v1.digest()).to_json()
     roots = sorted({one for image in images for one in declared(image)})
     first = ws.ledger.append(None, action="ingest", by="ana", why="", model="tiny", serving=None, detail={"roots": roots})
     ws.ledger.append(first, action="promote", by="ana", why="first", model="tiny", serving=serving, detail={})

@@ -11,9 +11,10 @@ from fct.gallery import indexing
 from fct.gallery.settings import IndexSettings
 from registry.revisions.serving import Serving
 from registry.upgrades import rehearsal
+from tests.by_hand import revision_of
 
 FLAT = IndexSettings("flat", 1000, 8, 40, 32, 8, 4, "cpu", 0)
-REVISION = {"release": 1, "space": "v1"}
+REVISION = revision_of(1)
 
 
 class Shelf:
