@@ -17,7 +17,7 @@ from fct.release.folder import Release
 from fct.sample.folder import PairsFolder, Sample
 from fct.search.coverage import Coverage
 from registry.verdicts import canaries
-from registry.verdicts.declaration import Carried, NewSpace, OnSample, of_gallery, of_sample
+from registry.verdicts.declaration import Carried, NewSpace, OnSample, gallery_gates, sample_gates
 from registry.verdicts.measuring import LiveChecks
 from registry.verdicts.settings import GateSettings
 
@@ -41,7 +41,7 @@ def further(
         name → array, of each gate's ``needs``. What could not be measured is left out.
     """
     asked = OnSample(values, sample, h, carried, closed, metric, settings, seed, seen, served)
-    needs = dict.fromkeys(gate.needs for gate in of_sample().values() if gate.needs)  # two gates may need the same
+    needs = dict.fromkeys(gate.needs for gate in sample_gates().values() if gate.needs)  # two gates may need the same
     return {name: array for need in needs for name, array in need(asked).items()}
 
 
@@ -65,5 +65,5 @@ def measure(
     """
     sample = PairsFolder(next(iter(natives.values())).pairs).sample()
     space = NewSpace(natives, sample, ids, rows, labels, searcher, new, data, settings, device, space_fingerprint)
-    found = {name: gate.look(space) for name, gate in of_gallery().items() if gate.look}
+    found = {name: gate.look(space) for name, gate in gallery_gates().items() if gate.look}
     return LiveChecks(found), canaries.as_json(found["canary"]), found["coverage"]

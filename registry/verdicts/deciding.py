@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from registry.verdicts.declaration import of_gallery
+from registry.verdicts.declaration import gallery_gates
 from registry.verdicts.measurement import Measurement
 
 ON_BOUND = 1e-9
@@ -61,7 +61,7 @@ def overall(measurements: list[Measurement], must_apply: tuple[str, ...], *, fir
         if m.outcome in ("refused", "inconclusive")
     ]
     applied = {m.gate for m in measurements if m.outcome != "not applicable" or m.answered}
-    asked = [gate for gate in must_apply if not first or (gate in of_gallery() and of_gallery()[gate].first_release)]
+    asked = [gate for gate in must_apply if not first or (gate in gallery_gates() and gallery_gates()[gate].first_release)]
     missing = [gate for gate in asked if gate not in applied]
     problems += [f"{gate} must apply and does not" for gate in missing]
     outcomes = {m.outcome for m in measurements}

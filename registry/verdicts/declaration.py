@@ -149,9 +149,9 @@ def declared() -> dict[str, Gate]:
     return dict(sorted(found.items(), key=lambda one: (isinstance(one[1], OfGallery), one[1].place, one[0])))
 
 
-def of_sample() -> dict[str, OfSample]:
+def sample_gates() -> dict[str, OfSample]:
     return {name: gate for name, gate in declared().items() if isinstance(gate, OfSample)}
 
 
-def of_gallery() -> dict[str, OfGallery[Any]]:
+def gallery_gates() -> dict[str, OfGallery[Any]]:
     return {name: gate for name, gate in declared().items() if isinstance(gate, OfGallery)}

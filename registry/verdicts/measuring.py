@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from registry.verdicts import declaration
-from registry.verdicts.declaration import Values
+from registry.verdicts.declaration import Values, gallery_gates, sample_gates
 from registry.verdicts.gates.rollback import Rehearsal
 from registry.verdicts.measurement import Measurement, absent
 from registry.verdicts.settings import GateSettings
@@ -30,7 +29,7 @@ def of_sample(values: Values | None, settings: GateSettings, *, seed: int) -> li
             release, where there is nothing to compare.
     """
     found: list[Measurement] = []
-    for name, gate in declaration.of_sample().items():
+    for name, gate in sample_gates().items():
         found += _named(name, [absent(FIRST)] if values is None else gate.measure(values, settings, seed))
     return found
 
@@ -39,7 +38,7 @@ def of_gallery(live: LiveChecks, settings: GateSettings, *, first: bool) -> list
     """Measurements of the gallery itself. ``first``: there is no champion to compare with."""
     looked: dict[str, Any] = {"rollback": live.rollback} | live.found
     found: list[Measurement] = []
-    for name, gate in declaration.of_gallery().items():
+    for name, gate in gallery_gates().items():
         found += _named(name, [absent(FIRST)] if first and not gate.first_release else gate.measure(looked[name], settings))
     return found
 

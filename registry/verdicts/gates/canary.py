@@ -13,6 +13,7 @@ from registry.verdicts.settings import GateSettings
 
 
 def look(space: NewSpace) -> Answered:
+    """Ask the canaries of the first h for their rows in the space."""
     first, sample, metric = space.first, space.sample, space.new.metric
     others = sample.new
     if first.h is not None:
@@ -23,6 +24,7 @@ def look(space: NewSpace) -> Answered:
 
 
 def measure(found: Answered, settings: GateSettings) -> list[Measurement]:
+    """1 where the promise was kept."""
     result = found.result
     note = f"{result.rate:.2f} found at once, promised {found.promise.rate:.2f}; {result.why}"
     return [certain("kept promise", float(result.passed), len(result.missing), 1.0, note=note)]

@@ -41,6 +41,7 @@ def look(space: NewSpace) -> dict[int, Coverage]:
 
 
 def measure(found: dict[int, Coverage], settings: GateSettings) -> list[Measurement]:
+    """The share of far items, for each native version."""
     return [_of(version, one, settings.coverage_most) for version, one in found.items()]
 
 

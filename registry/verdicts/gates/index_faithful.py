@@ -28,6 +28,7 @@ class Recall:
 
 
 def look(space: NewSpace) -> Recall:
+    """Ask the index of the space."""
     place = np.searchsorted(space.ids, space.searcher.ids)
     return index_recall(space.searcher, space.rows[place], space.sample, None if space.labels is None else space.labels[place])
 
@@ -66,7 +67,6 @@ def measure(found: Recall, settings: GateSettings) -> list[Measurement]:
     Queries that all found everything have no spread; a share of 1 − 0.05^(1/n) of queries that find nothing stays unseen in one case of 20.
     So the bound of an index that does not compare every row (``exact`` kinds do) is never nearer to 1 than that.
     """
-
     recall, exact = found.by_kind, found.exact
 
     def bounds(kind: str) -> tuple[float, float]:

@@ -26,6 +26,7 @@ class Embedder:
 
 
 def look(space: NewSpace) -> Embedder:
+    """Take the fingerprint anew, and measure new/new again where its images are there."""
     new, on = space.new, devices.pick(space.device)
     measured, fingerprint = {}, new.fingerprint
     if not new.adopted:
@@ -36,6 +37,7 @@ def look(space: NewSpace) -> Embedder:
 
 
 def measure(found: Embedder, settings: GateSettings) -> list[Measurement]:
+    """The largest difference of a metric from what the release declares; 1 where a fingerprint differs."""
     if found.adopted and found.fingerprint_ok:
         return [absent("the release was adopted: it has no query embedder that could differ", answered=True)]
     shared = sorted(found.measured.keys() & found.declared.keys())

@@ -19,6 +19,7 @@ class Rehearsal:
 
 
 def measure(rehearsal: Rehearsal | None, settings: GateSettings) -> list[Measurement]:
+    """The share of identical answers."""
     if rehearsal is None:
         return [absent("nothing serves here that one could return to")]
     return [certain("identical answers", rehearsal.same, rehearsal.queries, 1.0, note=rehearsal.note)]

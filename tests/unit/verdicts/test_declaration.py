@@ -8,7 +8,7 @@ from gates_sample import JUDGED, MADE_UP, live, values
 
 from fct.errors import BadInput
 from registry.verdicts import declaration
-from registry.verdicts.declaration import declared, of_gallery, of_sample
+from registry.verdicts.declaration import declared, gallery_gates, sample_gates
 from registry.verdicts.names import GATES
 from registry.verdicts.settings import GateSettings
 
@@ -28,8 +28,8 @@ class Noted:
 
 def test_gates_are_in_the_order_of_a_verdict_and_new_ones_after_those_of_their_kind():
     assert [gate for gate in declared() if gate in JUDGED] == list(JUDGED)
-    assert [*of_sample(), *of_gallery()] == list(declared()) and set(declared()) == set(GATES)
-    for kind in (of_sample(), of_gallery()):
+    assert [*sample_gates(), *gallery_gates()] == list(declared()) and set(declared()) == set(GATES)
+    for kind in (sample_gates(), gallery_gates()):
         places = [gate.place for gate in kind.values()]
         named = [place for place in places if place != declaration.LAST]
         assert places == sorted(places) and len(set(named)) == len(named)
@@ -52,10 +52,10 @@ def test_every_bound_belongs_to_a_gate():
 @pytest.mark.parametrize("name", JUDGED)
 def test_a_gate_reads_the_bounds_that_it_declares_and_no_other(name):
     noted, checks = Noted(), live()
-    if name in of_sample():
-        assert of_sample()[name].measure(values(), noted, 0)
+    if name in sample_gates():
+        assert sample_gates()[name].measure(values(), noted, 0)
     else:
-        assert of_gallery()[name].measure(({"rollback": checks.rollback} | checks.found)[name], noted)
+        assert gallery_gates()[name].measure(({"rollback": checks.rollback} | checks.found)[name], noted)
     assert noted.read <= set(declared()[name].keys)
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from registry.verdicts import verdict
 from registry.verdicts.deciding import decide, more_queries, overall
-from registry.verdicts.declaration import of_gallery
+from registry.verdicts.declaration import gallery_gates
 from registry.verdicts.gates.worst_class import below, holm, shrunken, worst_groups
 from registry.verdicts.measurement import Measurement
 
@@ -356,7 +356,7 @@ def test_what_is_measured_on_the_gallery_is_listed_once_however_many_h_there_are
     assert len(set(listed)) == len(listed)
     times = {gate: sum(name == gate for name, _ in listed) for gate in JUDGED}
     assert {times[gate] for gate in ("rollback", "coverage", "new_intact", "index_faithful", "canary")} == {1}
-    assert all(subject.endswith((" v1→v3", " v2→v3", " mix")) == (gate not in of_gallery()) for gate, subject in listed)
+    assert all(subject.endswith((" v1→v3", " v2→v3", " mix")) == (gate not in gallery_gates()) for gate, subject in listed)
     assert {gate["outcome"] for gate in found["gates"]} == {"passed"} and found["outcome"] == "passed"
     alone = verdict.reach(
         model="m", version=3, champion=2, per_forward={"v1→v3": one}, live=live(), metrics={}, covers={}, settings=SETTINGS, seed=0

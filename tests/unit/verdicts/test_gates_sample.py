@@ -7,9 +7,9 @@ import pytest
 from gates_sample import SETTINGS, STEPS, curves, further
 
 from registry.verdicts.deciding import decide, overall
-from registry.verdicts.declaration import of_sample
+from registry.verdicts.declaration import sample_gates
 from registry.verdicts.gates import subgroups
-from registry.verdicts.measuring import of_sample as measured
+from registry.verdicts.measuring import of_sample
 
 
 def values(classes=30, each=20, seed=0, oo=0.5, nh=0.7, nn=0.72):
@@ -27,7 +27,7 @@ def values(classes=30, each=20, seed=0, oo=0.5, nh=0.7, nn=0.72):
 
 def judged(gate, v, **changes):
     """subject → decided measurement, by plain comparison with the bound."""
-    found = [replace(m, gate=gate) for m in of_sample()[gate].measure(v, replace(SETTINGS, **changes), 0)]
+    found = [replace(m, gate=gate) for m in sample_gates()[gate].measure(v, replace(SETTINGS, **changes), 0)]
     kept = {}
     for m in found:
         with np.errstate(invalid="ignore"):
@@ -346,7 +346,7 @@ def test_without_pairs_of_different_classes_there_is_no_threshold():
 
 
 def test_every_measurement_of_these_gates_has_its_own_key_and_a_bound_in_params():
-    found = [m for m in measured(values(nh=0.6, nn=0.8), SETTINGS, seed=0) if m.gate in SHOWN]
+    found = [m for m in of_sample(values(nh=0.6, nn=0.8), SETTINGS, seed=0) if m.gate in SHOWN]
     assert len({m.key for m in found}) == len(found)
     assert {m.gate for m in found} == set(SHOWN)
     assert all(np.isfinite(m.bound) and m.note for m in found)
