@@ -24,7 +24,7 @@ from fct.errors import BadInput, FctError
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
-from registry.ledger import Entry
+from registry.entry import Entry
 from registry.revisions import history, kept, names
 from registry.revisions.building import still_theirs, verify
 from registry.revisions.revision import Revision, read

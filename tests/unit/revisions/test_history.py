@@ -8,8 +8,9 @@ import pytest
 
 from fct.errors import BadInput
 from fct.gallery.state import TableState
+from registry.entry import Entry
 from registry.items.retention import _kept_releases
-from registry.ledger import Entry, Ledger
+from registry.ledger import Ledger
 from registry.revisions.history import before, earlier, latest, newest_entry, numbered, recorded, serving, states
 from tests.by_hand import revision_of as made
 
