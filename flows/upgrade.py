@@ -1,4 +1,4 @@
-"""The upgrade, step by step. What a step does is in :mod:`registry.upgrades.upgrade`; here stands in which order, and what is tried again.
+"""The upgrade, step by step. What a step does is in :mod:`registry.upgrades.steps`; here stands in which order, and what is tried again.
 
 Without a Prefect server the steps run in the process of the command, with one as its flow (:mod:`flows.upgrade_flow`;
 :func:`flows.upgrading.run` chooses): the same list, the same function for a step (docs/decisions/0009-steps-without-a-server.md).
@@ -19,12 +19,29 @@ from fct.errors import BadInput, NotPermitted, Unreachable
 from registry import lock
 from registry.mlflow.releases import Missing
 from registry.revisions import alarm
-from registry.upgrades import publish
+from registry.upgrades.publish import publish
+from registry.upgrades.steps.contract import contract
+from registry.upgrades.steps.embed import embed
+from registry.upgrades.steps.evaluate import evaluate
+from registry.upgrades.steps.fit import fit
+from registry.upgrades.steps.index import index
+from registry.upgrades.steps.transform import transform
+from registry.upgrades.steps.validate import validate
 from registry.upgrades.upgrade import Upgrade
 from registry.workspace import Workspace
 
 RETRY_AFTER_S: list[float] = [2, 10, 30, 60, 120, 120]  # nearly six minutes
-STEPS = ("contract", "embed", "fit", "transform", "index", "evaluate", "validate", "publish")
+DOES: dict[str, Callable[..., Any]] = {
+    "contract": contract,
+    "embed": embed,
+    "fit": fit,
+    "transform": transform,
+    "index": index,
+    "evaluate": evaluate,
+    "validate": validate,
+    "publish": publish,
+}
+STEPS = tuple(DOES)
 _held: dict[str, lock.Held] = {}  # locks of this process
 
 
@@ -38,7 +55,7 @@ def do(upgrade: Upgrade, step: str, *arguments: Any) -> Any:
     pauses = iter(RETRY_AFTER_S)
     while True:
         try:
-            return publish.publish(upgrade, *arguments) if step == "publish" else getattr(upgrade, step)()
+            return DOES[step](upgrade, *arguments)
         except Unreachable as error:
             pause = next(pauses, None)
             if pause is None:

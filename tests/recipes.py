@@ -40,6 +40,7 @@ from registry.steps import RECIPES
 from registry.upgrades import fitting
 from registry.upgrades.maker import Maker
 from registry.upgrades.publish import flat_metrics
+from registry.upgrades.steps.evaluate import evaluate as step_evaluate
 from registry.upgrades.upgrade import Upgrade
 
 FILE = Path(__file__).with_suffix(".json")
@@ -224,7 +225,7 @@ def evaluate(folder: Path) -> Numbers:
         written_pairs(upgrade.pairs_folder(m), m)
         h_of(m).save(upgrade.forward_folder(m))
         closed_of(m + 5).save(upgrade.closed_folder(m))
-    found = inside(upgrade.evaluate(), "metrics")
+    found = inside(step_evaluate(upgrade), "metrics")
     found |= {
         f"{part}/{name}": value for part in ("v1", "v2", "mix") for name, value in files(upgrade.folder / f"evaluation-{part}").items()
     }

@@ -43,7 +43,7 @@ from fct.sample import adopted, evaluation, pairs
 from fct.sample.folder import Sample
 from fct.search import coverage
 from registry.revisions import kept
-from registry.upgrades.upgrade import adopted_before
+from registry.upgrades.steps.contract import adopted_before
 from registry.verdicts import checks, expectations
 from registry.workspace import Workspace
 

@@ -18,6 +18,7 @@ from registry import report
 from registry.report.description import escape
 from registry.revisions import entering
 from registry.steps import once
+from registry.upgrades.champion import as_served
 from registry.upgrades.upgrade import Upgrade
 
 
@@ -36,7 +37,7 @@ def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.R
         target = upgrade.step(f"evaluation-v{natives[0]}")
         values, carried = evaluation.load(target), np.array(vectors.load(target / "carried.npy"))
         sample = PairsFolder(upgrade.pairs_folder(natives[0])).sample()
-        served = upgrade.served(natives[0], sample)
+        served = as_served(upgrade, natives[0], sample)
     predicted = any(h.about.get("settings", {}).get("uncertainty") for h in upgrade.forwards().values())
     settings = upgrade.workspace.settings
     provenance = {

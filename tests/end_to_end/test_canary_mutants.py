@@ -14,6 +14,13 @@ from fct.arrays import vectors
 from fct.errors import NotPermitted
 from fct.forward import FitSettings, Forward
 from registry.upgrades import rereading
+from registry.upgrades.steps.contract import contract
+from registry.upgrades.steps.embed import embed
+from registry.upgrades.steps.evaluate import evaluate
+from registry.upgrades.steps.fit import fit
+from registry.upgrades.steps.index import index
+from registry.upgrades.steps.transform import transform
+from registry.upgrades.steps.validate import validate
 from registry.upgrades.upgrade import Upgrade
 from tests.end_to_end.conftest import Copies, having
 
@@ -24,9 +31,9 @@ Transform = Callable[[np.ndarray, np.ndarray | None], tuple[np.ndarray, np.ndarr
 def upgrade(copy_serving: Copies) -> Upgrade:
     """Version 1 serves; h(1→2) is fitted, nothing is transformed yet."""
     found = Upgrade(having(copy_serving(), ("register", "build/releases/v2")).workspace(), 2)
-    found.contract()
-    found.embed()
-    found.fit()
+    contract(found)
+    embed(found)
+    fit(found)
     return found
 
 
@@ -51,13 +58,13 @@ def judge(
             patch.setattr(
                 gallery, "append_space", lambda name, ids, rows, origin, sigma: append(name, ids[keep], rows[keep], origin, sigma[keep])
             )
-        upgrade.transform()
-    upgrade.index()
+        transform(upgrade)
+    index(upgrade)
     for state in (gallery.snapshot(upgrade.space),):
         gallery.verify(state)  # the digests are fresh and valid
         gallery.verify_content(state)
-    upgrade.evaluate()
-    verdict = upgrade.validate()
+    evaluate(upgrade)
+    verdict = validate(upgrade)
     return next(g for g in verdict["gates"] if g["gate"] == "canary")
 
 
@@ -125,7 +132,7 @@ def test_rows_are_read_back_where_no_canary_is(upgrade: Upgrade, monkeypatch: py
     honest, batches = upgrade.forwards(), list[bool]()
     monkeypatch.setattr(Upgrade, "forwards", lambda self: {m: without_canaries(h, batches) for m, h in honest.items()})
     with pytest.raises(NotPermitted, match="is not what its features give"):
-        upgrade.transform()
+        transform(upgrade)
     assert batches[:2] == [True, False]
 
 
@@ -133,14 +140,14 @@ def test_rows_that_change_after_their_commit_are_found_before_the_verdict(upgrad
     gallery = upgrade.workspace.gallery
     gallery.drop_space(upgrade.space)
     (upgrade.folder / "transform.json").unlink(missing_ok=True)
-    upgrade.transform()
+    transform(upgrade)
     rows = gallery.read_space(upgrade.space)
     items = np.isin(rows.ids, gallery.item_ids(role="item"))  # canaries stay as they are
     gallery.drop_rows(upgrade.space, rows.ids[items])
     for origin in sorted(set(rows.origin[items].tolist())):
         these = items & (rows.origin == origin)
         gallery.append_space(upgrade.space, rows.ids[these], np.roll(rows.vectors[these], 1, axis=0), origin, rows.uncertainty[these])
-    upgrade.index()
-    upgrade.evaluate()
+    index(upgrade)
+    evaluate(upgrade)
     with pytest.raises(NotPermitted, match="is not what its features give"):
-        upgrade.validate()
+        validate(upgrade)

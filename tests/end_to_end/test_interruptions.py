@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from registry.upgrades.steps.index import index
 from registry.upgrades.upgrade import Upgrade
 from tests.end_to_end.conftest import Copies, Project, having
 
@@ -59,7 +60,7 @@ def test_other_index_settings_never_touch_the_index_that_serves_and_never_slip_p
     before = params.read_text()
     params.write_text(before.replace("kind: auto", "kind: hnsw"))
     try:
-        Upgrade(waiting.workspace(), 2).index()  # a run killed right after the step index
+        index(Upgrade(waiting.workspace(), 2))  # a run killed right after the step index
         ran = waiting.fct("promote", "2")
         assert ran.code == 3 and "revision.json of version 2 is not the file that was approved" in ran.err, ran.err
         image = next((waiting.folder / "images").rglob("*.png"))

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry.upgrades.upgrade import mixed
+from registry.upgrades.steps.evaluate import mixed
 
 
 @given(
