@@ -21,6 +21,7 @@ from fct.sample import comparison, pairs
 from fct.sample.folder import PairsFolder, Sample
 from registry.items.arrivals import GALLERY_SPLITS
 from registry.revisions import kept, serving
+from registry.upgrade_files import COSTS
 from registry.upgrades.upgrade import Upgrade
 from registry.workspace import Workspace
 
@@ -83,7 +84,7 @@ def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[s
     table = comparison.table(
         sample, features.psi, images, shipped, references, thumbnail, new, program, seed=settings.evaluate.seed, device=device
     )
-    costs = read_json(upgrade.folder / "costs.json") | {
+    costs = read_json(upgrade.folder / COSTS) | {
         "native_us_per_item": round(1e6 * native_s / len(rows), 1),
         "thumbnail": f"{thumbnail.side}×{thumbnail.side} at {thumbnail.bits} bit",
     }

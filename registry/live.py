@@ -30,6 +30,7 @@ from registry.revisions.building import still_theirs, verify
 from registry.revisions.revision import Revision, read
 from registry.revisions.serving import Hit, Serving, Where, open_revision
 from registry.steps import marker
+from registry.upgrade_files import REVISION
 from registry.versions import facts
 from registry.versions.status import Status
 from registry.workspace import Workspace
@@ -174,7 +175,7 @@ def open_candidate(workspace: Workspace, now: Now) -> Candidate | None:
     if not waiting:
         return None
     version, there = max(waiting), now.candidate
-    verdict, path = facts.readable_verdict(workspace, version), workspace.upgrade_folder(version) / "revision.json"
+    verdict, path = facts.readable_verdict(workspace, version), workspace.upgrade_folder(version) / REVISION
     if verdict is not None and verdict["outcome"] == "passed" and verdict["from"] == serving and path.exists():
         revision = replace(read(path), number=0)
         if there is not None and there.own is not None and there.own.revision == revision:

@@ -12,6 +12,7 @@ from flows.cli import gallery
 from flows.cli.common import DEFAULT, ME, By, DryRun, Json, Params, Why, give, opened, say, workspace
 from flows.cli.searching import search
 from flows.cli.status import status
+from registry.upgrade_files import REPORT
 
 OPS = "The life of a release"
 Version = Annotated[int, typer.Argument(help="Number of a registered version.", min=1)]
@@ -45,7 +46,7 @@ def _report(ws: Any, results: list[dict[str, Any]]) -> None:
             say(f"{r['outcome']}: {r['problems'][0]}")
             continue
         say(f"version {r['version']}: {r['outcome']}", *(f"  {problem}" for problem in r.get("problems", [])))
-        page = ws.upgrade_folder(r["version"]) / "report.html"
+        page = ws.upgrade_folder(r["version"]) / REPORT
         if page.exists() and r["outcome"] in ("passed", "refused", "inconclusive"):
             say(f"  report: {page}")
     say("Next: fct status")

@@ -30,6 +30,7 @@ from registry.revisions import history, kept
 from registry.revisions.building import masked, pin, states_of
 from registry.revisions.entering import enter
 from registry.revisions.revision import Revision
+from registry.upgrade_files import REVISION
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, forwards_of
 from registry.versions.follow import follow_later
@@ -266,7 +267,7 @@ class _Work:
             "indexes": self.result.indexes,
             "earlier": [one.to_json() for one in earlier],
             "damaged": sorted(set(self.result.left) & self.released.keys()),
-            "void": {str(version): digests.of_file(folders(version) / "revision.json") for version in self.result.void},
+            "void": {str(version): digests.of_file(folders(version) / REVISION) for version in self.result.void},
             "spaces": sorted(self.going),
             "folders": sorted(one for one in self.indexes if (self.workspace.folder / one).is_dir()),
         }

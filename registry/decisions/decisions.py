@@ -18,6 +18,7 @@ from registry.formats import unreadable_is_altered
 from registry.mlflow import seen
 from registry.revisions import alarm
 from registry.revisions.entering import enter
+from registry.upgrade_files import CANDIDATE, VERDICT
 from registry.verdicts.verdict import digest_of
 from registry.versions import approval
 from registry.versions.facts import dropped, readable_verdict, unjudged, unpublished, void
@@ -26,7 +27,7 @@ from registry.workspace import Workspace
 
 def read_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     """The verdict of a version, None while there is none. Altered when it is not the one that was reached."""
-    path = workspace.upgrade_folder(version) / "verdict" / "verdict.json"
+    path = workspace.upgrade_folder(version) / VERDICT
     if not path.exists() or void(workspace, version):
         return None
     with unreadable_is_altered(f"the verdict of version {version}"):
@@ -139,7 +140,7 @@ def _record(workspace: Workspace) -> list[str]:
 
 def _approved(workspace: Workspace, version: int, verdict: dict[str, Any]) -> dict[str, Any]:
     """What an approval is for: the verdict, and candidate.json with the digest of every file that the promotion will read."""
-    candidate = workspace.upgrade_folder(version) / "candidate.json"
+    candidate = workspace.upgrade_folder(version) / CANDIDATE
     return {"version": version, "verdict": verdict["digest"], "candidate": digests.of_file(candidate)}
 
 

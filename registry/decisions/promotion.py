@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from registry.revisions import alarm, heads, history, kept, names
 from registry.revisions.building import champion_rows, pin, verify
 from registry.revisions.entering import enter
 from registry.revisions.revision import Revision, read
+from registry.upgrade_files import CANDIDATE, PROMISE, REPORT, REVISION, VERDICT
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, lacking
 from registry.upgrades.upgrade import Upgrade
@@ -38,11 +40,11 @@ from registry.workspace import Workspace
 
 def _published(workspace: Workspace, version: int, verdict: dict[str, Any]) -> None:
     """Compare the verdict with the one in MLflow that the person has read."""
-    candidate = workspace.upgrade_folder(version) / "candidate.json"
+    candidate = workspace.upgrade_folder(version) / CANDIDATE
     if not candidate.exists():
         raise NotPermitted(f"the candidate {version} is not published for review", todo="run `fct reconcile --once`")
     with unreadable_is_altered(f"the verdict of version {version} in MLflow"):
-        published = read_object(workspace.releases.candidate_file(str(read_object(candidate, "run_id")["run_id"]), "verdict.json"))
+        published = read_object(workspace.releases.candidate_file(str(read_object(candidate, "run_id")["run_id"]), Path(VERDICT).name))
     if published.get("digest") != verdict["digest"] or digest_of(published) != verdict["digest"]:
         raise Altered(f"the verdict of version {version} in MLflow is not the one that was reached", todo="restore it or measure again")
     _as_approved(workspace, version, verdict)
@@ -59,7 +61,7 @@ def _as_approved(workspace: Workspace, version: int, verdict: dict[str, Any]) ->
     covered = None if approved is None else approved.detail.get("candidate")
     if approved is None or approved.action != "approve" or (covered is None and approved.format < formats.COVERING):
         return
-    path = folder / "candidate.json"
+    path = folder / CANDIDATE
     if digests.of_file(path) != covered:
         raise Altered(
             "the candidate was published again, or altered, since it was approved",
@@ -70,7 +72,7 @@ def _as_approved(workspace: Workspace, version: int, verdict: dict[str, Any]) ->
     if "files" not in candidate:
         return
     purges = [entry.detail.get("rewritten", {}).get(str(version), {}) for entry in entries if entry.number > approved.number]
-    report = workspace.releases.candidate_file(candidate["run_id"], "report.html")
+    report = workspace.releases.candidate_file(candidate["run_id"], REPORT)
     for name, digest in candidate["files"].items():
         # a purge's entry comes before its rewriting, which may be cut short: until it is run again, what was approved stands there
         wanted = {digest, *(purge[name] for purge in purges if name in purge)}
@@ -191,7 +193,7 @@ def _prepared(
         raise NotPermitted("another release was promoted a moment ago", todo="look at `fct status`")
     _published(workspace, version, verdict)
     upgrade = Upgrade(workspace, version)
-    evaluated = read(upgrade.folder / "revision.json")
+    evaluated = read(upgrade.folder / REVISION)
     _covered(verdict["covers"], evaluated, upgrade)
     base = history.latest(workspace.ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
     if base is None or base.verdict != verdict["digest"]:
@@ -309,7 +311,7 @@ def _covered(covers: dict[str, Any], evaluated: Revision, upgrade: Upgrade) -> N
         "index": evaluated.index.identity,
     }
     if "canaries" in covers:  # verdicts of earlier code do not cover them
-        found["canaries"] = digests.of_json(asdict(canaries.read_promise(upgrade.folder / "verdict" / "canaries.json")))
+        found["canaries"] = digests.of_json(asdict(canaries.read_promise(upgrade.folder / PROMISE)))
     for name, value in found.items():
         if covers.get(name) != value:
             raise Altered(

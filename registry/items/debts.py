@@ -18,10 +18,10 @@ from registry import lock
 from registry.entry import REPORTS, owed
 from registry.report.review import plain
 from registry.revisions.entering import enter
+from registry.upgrade_files import CANDIDATE, REPORT
 from registry.workspace import Workspace
 
 SENTENCE = "Reports in MLflow may still name some of them: that is owed, as the ledger says, and `fct reconcile --once` does it when MLflow answers"
-PAGE = "report.html"
 SHOWN = 200  # characters of an id in it
 GONE = '<td class="mono">(deleted)</td>'
 ITEM = re.compile(r'<td class="mono">(.*?)</td>')  # in the table of the least certain items, the one place where a report names them
@@ -73,7 +73,7 @@ def _clean(workspace: Workspace) -> None:
     model, living = workspace.settings.model, None
     for folder in sorted((workspace.folder / "upgrades").glob(f"{model}-v*")):
         version = re.fullmatch(re.escape(model) + r"-v(\d+)", folder.name)
-        if version is None or not (folder / "candidate.json").exists():
+        if version is None or not (folder / CANDIDATE).exists():
             continue
         if not workspace.releases.is_ours():
             raise OperationFailed(f"MLflow knows no model {model} with a gallery", where=workspace.tracking_uri.rpartition("@")[2])
@@ -81,26 +81,26 @@ def _clean(workspace: Workspace) -> None:
         for run in workspace.releases.candidate_runs(int(version[1])):  # one a verdict, and each has its report
             living = {plain(one, SHOWN) for one in workspace.gallery.item_ids().tolist()} if living is None else living
             try:
-                there = workspace.releases.candidate_file(run, PAGE).read_text(encoding="utf-8")
+                there = workspace.releases.candidate_file(run, REPORT).read_text(encoding="utf-8")
             except (BadInput, FileNotFoundError):
                 if run == current:
                     raise
                 continue  # a run that was cut short has none
-            here = folder / PAGE if run == current else None  # the candidate's is the one whose digest the purge's entry names
+            here = folder / REPORT if run == current else None  # the candidate's is the one whose digest the purge's entry names
             after = without_dead(there, living) if here is None or not here.exists() else here.read_text(encoding="utf-8")
             if after != there:
                 cache = workspace.folder / "cache" / f"purge-{run}"
                 try:
-                    with whole_file(cache / PAGE) as part:
+                    with whole_file(cache / REPORT) as part:
                         part.write_text(after, encoding="utf-8")
-                    workspace.releases.replace_candidate_file(run, cache / PAGE)
+                    workspace.releases.replace_candidate_file(run, cache / REPORT)
                 finally:
                     shutil.rmtree(cache, ignore_errors=True)
 
 
 def _run_of(folder: Path) -> str | None:
     try:
-        return str(read_json(folder / "candidate.json")["run_id"])
+        return str(read_json(folder / CANDIDATE)["run_id"])
     except (BadInput, KeyError, TypeError):
         return None
 

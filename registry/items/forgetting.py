@@ -18,6 +18,7 @@ from registry.items import traces
 from registry.items.debts import GONE
 from registry.report.review import plain
 from registry.revisions.revision import Revision, readable
+from registry.upgrade_files import ITEMS, REPORT, REVISION
 from registry.workspace import Workspace
 
 
@@ -48,12 +49,12 @@ def going(workspace: Workspace, kept: list[Revision], served: Collection[int]) -
     void = {}
     for version, folder in _upgrades(workspace):
         folders += folder.glob("rehearsal*")  # of a revision whose table versions go
-        revision = readable(folder / "revision.json")
+        revision = readable(folder / REVISION)
         if revision is None or version in served:
             continue
         doomed = any(state.version in versions.get(name, ()) for name, state in revision.tables.items())
         if doomed or workspace.folder / revision.index.folder in folders:
-            void[str(version)] = digests.of_file(folder / "revision.json")
+            void[str(version)] = digests.of_file(folder / REVISION)
     names = sorted(path.relative_to(workspace.folder).as_posix() for path in folders)
     return {key: value for key, value in (("versions", versions), ("folders", names), ("void", void)) if value}
 
@@ -84,7 +85,7 @@ def _holds_deleted(folder: Path, living: np.ndarray) -> bool:
 
 
 def _scrub_upgrade(folder: Path, version: int, ids: np.ndarray, check: Callable[[], None]) -> None:
-    items = folder / "verdict" / "items.npz"
+    items = folder / ITEMS
     if items.exists():
         with np.load(items, allow_pickle=False) as data:
             rows = {name: data[name] for name in data.files}
@@ -95,7 +96,7 @@ def _scrub_upgrade(folder: Path, version: int, ids: np.ndarray, check: Callable[
                 check()
     for pairs in folder.glob("pairs-v*"):
         _scrub_pairs(pairs, ids, check)
-    page = folder / "report.html"
+    page = folder / REPORT
     if page.exists():
         _scrub_report(page, ids, check)
 
@@ -127,7 +128,7 @@ def rewritten(workspace: Workspace, ids: np.ndarray, kept: Iterable[int]) -> dic
     """
     found = {}
     for version in kept:
-        page = workspace.upgrade_folder(version) / "report.html"
+        page = workspace.upgrade_folder(version) / REPORT
         if page.exists():
             text = page.read_text(encoding="utf-8")
             if (after := _without(text, ids)) != text:

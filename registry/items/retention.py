@@ -27,6 +27,7 @@ from registry.revisions import alarm, names
 from registry.revisions.entering import enter
 from registry.revisions.history import before, latest
 from registry.revisions.revision import Revision, readable
+from registry.upgrade_files import REVISION
 from registry.versions.facts import statuses
 from registry.versions.status import Status
 from registry.workspace import Workspace
@@ -128,7 +129,7 @@ def _kept_releases(entries: list[Entry], count: int) -> list[int]:
 
 def _candidate(workspace: Workspace, version: int) -> list[Revision]:
     """Revisions that a waiting version refers to: its own, and the one of its rehearsal."""
-    own = readable(workspace.upgrade_folder(version) / "revision.json")
+    own = readable(workspace.upgrade_folder(version) / REVISION)
     asked = readable(names.step(workspace, version, "rehearsal") / "rehearsal.json", "revision")
     return [one for one in (own, asked) if one is not None]
 

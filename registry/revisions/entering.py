@@ -15,10 +15,10 @@ from registry.entry import Entry
 from registry.revisions import alarm, kept, names
 from registry.revisions.history import earlier, latest, recorded
 from registry.revisions.revision import Revision
+from registry.upgrade_files import CANDIDATE, READ
 from registry.workspace import Workspace
 
 MADE = ("promote", "ingest", "backfill", "approve")  # from what is in the gallery
-READ = ("contract.json", "revision.json", "verdict/verdict.json", "verdict/canaries.json", "report.html")
 READ_BELOW = (("h-v*", "**/*"), ("pairs-v*", "canaries/*"), ("evaluation-*", "**/*"))
 
 
@@ -69,7 +69,7 @@ def _of_revision(workspace: Workspace, revision: Revision, before: Revision | No
 def candidate_files(workspace: Workspace, version: int) -> list[Path]:
     """Files of an upgrade that its verdict and candidate.json name by digest, and candidate.json: those that are there."""
     folder = workspace.upgrade_folder(version)
-    paths = [folder / name for name in (*READ, "candidate.json")]
+    paths = [folder / name for name in (*READ, CANDIDATE)]
     paths += [path for step, below in READ_BELOW for one in names.steps(workspace, version, step) for path in one.glob(below)]
     return [path for path in sorted(paths) if path.is_file()]
 

@@ -12,6 +12,7 @@ from registry.formats import unreadable_is_altered
 from registry.revisions import kept, names
 from registry.revisions.building import align, open_index
 from registry.revisions.revision import Revision
+from registry.upgrade_files import PROMISE
 from registry.upgrades import rereading
 from registry.upgrades.maker import Maker
 from registry.verdicts import canaries
@@ -32,7 +33,7 @@ def ask_canaries(workspace: Workspace, version: int, revision: Revision) -> str:
     folder = workspace.upgrade_folder(version)
     source = names.step(workspace, version, f"pairs-v{min(revision.forward, default=version)}")
     with unreadable_is_altered(f"the candidate {version}"):
-        promise = canaries.read_promise(folder / "verdict" / "canaries.json")
+        promise = canaries.read_promise(folder / PROMISE)
         native = np.array(vectors.load(source / "canaries" / "new.npy"))
         ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
     metric = kept.opened(workspace, version, check=False).metric

@@ -18,14 +18,15 @@ from registry import report
 from registry.report.description import escape
 from registry.revisions import entering
 from registry.steps import once
+from registry.upgrade_files import CANDIDATE, COSTS, ITEMS, PROMISE, REPORT, TRANSFORM, VERDICT
 from registry.upgrades.champion import as_served
 from registry.upgrades.upgrade import Upgrade
 
 
 def review_of(upgrade: Upgrade, costs: dict[str, float | int | str]) -> report.Review:
     """Everything a reviewer should see, from the upgrade's files."""
-    verdict = read_json(upgrade.folder / "verdict" / "verdict.json")
-    with np.load(upgrade.folder / "verdict" / "items.npz", allow_pickle=False) as data:
+    verdict = read_json(upgrade.folder / VERDICT)
+    with np.load(upgrade.folder / ITEMS, allow_pickle=False) as data:
         ids, sigma, far = data["ids"], data["sigma"], data["far"]
     files: dict[str, Path] = {}
     if (upgrade.workspace.data / manifests.FILE).exists():  # given pairs have no images
@@ -74,7 +75,7 @@ def _readable(path: Path | None) -> Path | None:
 
 def costs_of(upgrade: Upgrade, images_read: int) -> dict[str, float | int | str]:
     """What the upgrade cost, measured in this run."""
-    transform = read_json(upgrade.folder / "transform.json")
+    transform = read_json(upgrade.folder / TRANSFORM)
     costs: dict[str, float | int | str] = {"gallery_rows": transform["rows"], "gallery_images_read": images_read}
     for m in upgrade.natives():
         h = read_json(upgrade.forward_folder(m) / "manifest.json")
@@ -90,7 +91,7 @@ def costs_of(upgrade: Upgrade, images_read: int) -> dict[str, float | int | str]
 def card(upgrade: Upgrade, m: int) -> str:
     """The card of an h (Markdown): where it leads, what it was fitted on, what it was compared with, when not to use it."""
     manifest = read_json(upgrade.forward_folder(m) / "manifest.json")
-    verdict = read_json(upgrade.folder / "verdict" / "verdict.json")
+    verdict = read_json(upgrade.folder / VERDICT)
     validation = manifest.get("validation", {})
     missing = [f"- {escape(sentence, 250)}" for sentence in manifest.get("inputs_missing", [])]
     return (
@@ -127,20 +128,20 @@ def _ladder(validation: dict[str, Any]) -> str:
 def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
     """Write report and description, log them to a run of their own, register the h's, and mark the version."""
     releases = upgrade.workspace.releases
-    verdict = read_json(upgrade.folder / "verdict" / "verdict.json")
-    target = upgrade.folder / "candidate.json"
+    verdict = read_json(upgrade.folder / VERDICT)
+    target = upgrade.folder / CANDIDATE
 
     def make() -> dict[str, Any]:
         review = review_of(upgrade, costs_of(upgrade, images_read))
-        page = upgrade.folder / "report.html"
+        page = upgrade.folder / REPORT
         with whole_file(page) as part:
             part.write_text(report.html(review), encoding="utf-8")
-        write_json(upgrade.folder / "costs.json", review.costs)
+        write_json(upgrade.folder / COSTS, review.costs)
         files = {
-            "verdict": upgrade.folder / "verdict" / "verdict.json",
+            "verdict": upgrade.folder / VERDICT,
             "report": page,
-            "costs": upgrade.folder / "costs.json",
-            "canaries": upgrade.folder / "verdict" / "canaries.json",
+            "costs": upgrade.folder / COSTS,
+            "canaries": upgrade.folder / PROMISE,
         }
         champion = upgrade.champion
         name = (
@@ -149,7 +150,7 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
             else f"{releases.model}: v{upgrade.version}, first release"
         )
         run_id = releases.publish_candidate(upgrade.version, files, flat_metrics(verdict), name)
-        releases.describe(upgrade.version, report.markdown(replace(review, page=releases.artifact_page(run_id, "report.html"))))
+        releases.describe(upgrade.version, report.markdown(replace(review, page=releases.artifact_page(run_id, REPORT))))
         forwards = {
             f"v{m}": releases.publish_forward(upgrade.forward_folder(m), h.digest, m, upgrade.version, card(upgrade, m))
             for m, h in upgrade.forwards().items()
@@ -158,7 +159,7 @@ def publish(upgrade: Upgrade, images_read: int) -> dict[str, Any]:
         write_json(target, result)
         return result
 
-    measured = {name: digest for name, digest in approved_files(upgrade).items() if name != "report.html"}
+    measured = {name: digest for name, digest in approved_files(upgrade).items() if name != REPORT}
     result, _ = once("publish", target, {"verdict": verdict["digest"], "files": measured}, make)
     upgrade.workspace.releases.mark(upgrade.version, verdict["outcome"], verdict["digest"])
     return dict(result)
@@ -169,7 +170,7 @@ def approved_files(upgrade: Upgrade) -> dict[str, str]:
 
     The ledger's entry *approve* names the digest of candidate.json, which holds this.
     """
-    paths = [path for path in entering.candidate_files(upgrade.workspace, upgrade.version) if path.name != "candidate.json"]
+    paths = [path for path in entering.candidate_files(upgrade.workspace, upgrade.version) if path.name != CANDIDATE]
     return {path.relative_to(upgrade.folder).as_posix(): digests.of_file(path) for path in paths}
 
 

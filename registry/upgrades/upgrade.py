@@ -14,6 +14,7 @@ from fct.gallery.names import space_name
 from fct.release.folder import Release
 from registry.revisions import kept, names
 from registry.steps import RECIPES
+from registry.upgrade_files import CONTRACT
 from registry.workspace import Workspace
 
 
@@ -35,7 +36,7 @@ class Upgrade:
     @cached_property
     def champion(self) -> int | None:
         """The release that served when this upgrade started (the step *contract* writes it down); else the one that serves."""
-        known = self.folder / "contract.json"
+        known = self.folder / CONTRACT
         if known.exists() and read_json(known).get("ok"):
             found = read_json(known)["champion"]
             return None if found is None else int(found)

@@ -16,6 +16,7 @@ from fct.release.examining import open_release
 from fct.sample import evaluation
 from fct.sample.folder import PairsFolder
 from registry.settings import Settings
+from registry.upgrade_files import PROMISE, VERDICT
 from registry.upgrades.fitting import copies_of, fit_closed
 from registry.verdicts import checks, verdict
 
@@ -80,8 +81,8 @@ def validate_sample(
         seed=seed,
     )
     with whole_folder(out) as part:
-        write_json(part / "verdict.json", reached)
-        write_json(part / "canaries.json", canaries)
+        write_json(part / Path(VERDICT).name, reached)
+        write_json(part / Path(PROMISE).name, canaries)
         write_json(
             part / "gates.json",
             {"outcome": reached["outcome"]}

@@ -12,6 +12,7 @@ from registry.entry import Entry, approved_verdict, decided
 from registry.mlflow.store import Version
 from registry.revisions import history, names
 from registry.revisions.revision import read
+from registry.upgrade_files import CANDIDATE, CONTRACT, REVISION, TRANSFORM, VERDICT
 from registry.verdicts.verdict import digest_of
 from registry.versions import approval
 from registry.versions.status import Facts, Status, derive
@@ -27,19 +28,19 @@ def gather(workspace: Workspace, versions: list[Version] | None = None) -> dict[
     served, now = {entry.release for entry in entries}, entries[-1].release if entries else None
     contracts = {}
     for version in versions:
-        path = workspace.upgrade_folder(version.number) / "contract.json"
+        path = workspace.upgrade_folder(version.number) / CONTRACT
         contracts[version.number] = read_json(path) if path.exists() else {"ok": None, "problems": []}
     facts = {}
     for version in versions:
         n = version.number
         folder = workspace.upgrade_folder(n)
-        path = folder / "verdict" / "verdict.json"
+        path = folder / VERDICT
         verdict = None if void(workspace, n, entries) else _verdict(path)
         newer = [v.number for v in versions if v.number > n and contracts[v.number]["ok"] is not False]
         facts[n] = Facts(
             contract_ok=contracts[n]["ok"],
             problems=tuple(contracts[n]["problems"]),
-            forward_ready=(folder / "transform.json").exists(),
+            forward_ready=(folder / TRANSFORM).exists(),
             verdict=verdict["outcome"] if verdict else None,
             approved=verdict is not None
             and isinstance(
@@ -56,7 +57,7 @@ def gather(workspace: Workspace, versions: list[Version] | None = None) -> dict[
 
 def readable_verdict(workspace: Workspace, version: int) -> dict[str, Any] | None:
     """The verdict of a version, or None where there is none that can be believed (altered, half a file): then there is work to do."""
-    return None if void(workspace, version) else _verdict(workspace.upgrade_folder(version) / "verdict" / "verdict.json")
+    return None if void(workspace, version) else _verdict(workspace.upgrade_folder(version) / VERDICT)
 
 
 def void(workspace: Workspace, version: int, entries: list[Entry] | None = None) -> bool:
@@ -67,7 +68,7 @@ def void(workspace: Workspace, version: int, entries: list[Entry] | None = None)
     """
     entries = workspace.ledger.entries() if entries is None else entries
     said = {entry.detail["void"][str(version)] for entry in entries if str(version) in entry.detail.get("void", {})}
-    path = workspace.upgrade_folder(version) / "revision.json"
+    path = workspace.upgrade_folder(version) / REVISION
     if said and (not path.exists() or digests.of_file(path) in said):
         return True
     # one that served, or that a later one has replaced, keeps its status: nobody waits for it
@@ -82,7 +83,7 @@ def dropped(workspace: Workspace, version: int, entries: list[Entry] | None = No
     One that was refused stays so, and is not measured again after every gc. ``entries`` as of :func:`void`.
     """
     entries = workspace.ledger.entries() if entries is None else entries
-    verdict = _verdict(workspace.upgrade_folder(version) / "verdict" / "verdict.json")
+    verdict = _verdict(workspace.upgrade_folder(version) / VERDICT)
     if verdict is None or verdict["outcome"] != "passed":
         return None
     served = next((entry for entry in reversed(entries) if entry.release == version), None)
@@ -113,9 +114,9 @@ def _verdict(path: Path) -> dict[str, Any] | None:
 def unpublished(workspace: Workspace, version: int) -> bool:
     """Whether the verdict is not the one that was put before people (a run was killed in between), or its candidate was made anew."""
     folder = workspace.upgrade_folder(version)
-    verdict = _verdict(folder / "verdict" / "verdict.json")
+    verdict = _verdict(folder / VERDICT)
     try:
-        candidate, revision = read_json(folder / "candidate.json"), read(folder / "revision.json")
+        candidate, revision = read_json(folder / CANDIDATE), read(folder / REVISION)
         return verdict is None or candidate["verdict"] != verdict["digest"] or revision.space != verdict["covers"]["space"]
     except (BadInput, KeyError, TypeError):
         return True

@@ -10,6 +10,7 @@ from fct.gallery.names import features_name
 from fct.program import sandbox
 from registry.mlflow.store import STATUS_TAG
 from registry.revisions import alarm, history, kept
+from registry.upgrade_files import CONTRACT
 from registry.upgrades.upgrade import Upgrade
 from registry.workspace import Workspace
 
@@ -32,7 +33,7 @@ def adopted_before(workspace: Workspace, version: int) -> None:
 def contract(upgrade: Upgrade) -> dict[str, Any]:
     """Check that release n is complete. An incomplete one is marked ``invalid`` in MLflow and refused by name."""
     releases = upgrade.workspace.releases
-    path = upgrade.folder / "contract.json"
+    path = upgrade.folder / CONTRACT
     champion = upgrade.workspace.ledger.release()
     if champion == upgrade.version:
         raise BadInput(f"version {upgrade.version} serves already", todo="there is nothing to upgrade")

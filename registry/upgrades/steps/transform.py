@@ -10,6 +10,7 @@ from fct.arrays.files import read_json, write_json
 from fct.errors import BadInput
 from fct.sample.folder import PairsFolder
 from registry.revisions import history
+from registry.upgrade_files import TRANSFORM
 from registry.upgrades import rehearsal
 from registry.upgrades.carrying import carry, look_again
 from registry.upgrades.champion import as_served
@@ -30,7 +31,7 @@ def transform(upgrade: Upgrade) -> dict[str, Any]:
     done = carry(upgrade.workspace, upgrade.space, upgrade.version, forwards)
     if there + done.changed == 0:
         raise BadInput("the upgrade would change zero rows", where=upgrade.space, todo="ingest items first with `fct ingest`")
-    path = upgrade.folder / "transform.json"
+    path = upgrade.folder / TRANSFORM
     earlier: dict[str, Any] = read_json(path) if path.exists() else {}
     if earlier.get("space") != upgrade.space:
         earlier = {"suites": [], "changed": 0, "seconds": 0.0}

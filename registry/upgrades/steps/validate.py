@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fct.search.coverage import Coverage
 from registry.revisions import history
 from registry.revisions.building import champion_rows, open_index
 from registry.revisions.revision import Revision, read
+from registry.upgrade_files import CONTRACT, PROMISE, REVISION, VERDICT
 from registry.upgrades import rehearsal, rereading
 from registry.upgrades.fitting import copies_of
 from registry.upgrades.maker import Maker
@@ -29,7 +31,7 @@ from registry.verdicts import checks, verdict
 def validate(upgrade: Upgrade) -> dict[str, Any]:
     """Measure all gates and write the verdict. A failed gate is a verdict, not an error."""
     ws, settings = upgrade.workspace, upgrade.workspace.settings
-    revision = read(upgrade.folder / "revision.json")
+    revision = read(upgrade.folder / REVISION)
     rows = ws.gallery.read_space(upgrade.space, at=revision.tables[upgrade.space].version)
     if not len(ws.gallery.item_ids(role="canary")):
         raise BadInput("the gallery holds no canaries", where=ws.gallery.root, todo="`fct ingest` adds the release's canaries")
@@ -99,9 +101,9 @@ def _write(
     upgrade: Upgrade, revision: Revision, reached: dict[str, Any], canaries: dict[str, Any], covered: dict[int, Coverage], rows: SpaceRows
 ) -> None:
     """The verdict, the canaries' promise, and of each item how far out and how uncertain it is; whole or not at all."""
-    with whole_folder(upgrade.folder / "verdict") as part:
-        write_json(part / "verdict.json", reached)
-        write_json(part / "canaries.json", canaries)
+    with whole_folder((upgrade.folder / VERDICT).parent) as part:
+        write_json(part / Path(VERDICT).name, reached)
+        write_json(part / Path(PROMISE).name, canaries)
         items = _items(upgrade, revision)
         far = np.zeros(len(items), dtype=bool)
         for m, found in covered.items():
@@ -129,7 +131,7 @@ def _reread(upgrade: Upgrade, forwards: dict[int, forward.Forward], revision: Re
 
 def _sealed(upgrade: Upgrade) -> str:
     """What the program had not got while it ran before anybody approved it, as the step *contract* found."""
-    sealed = read_json(upgrade.folder / "contract.json").get("sealed")
+    sealed = read_json(upgrade.folder / CONTRACT).get("sealed")
     if sealed is None:
         return "nothing: it has served" if upgrade.workspace.has_served(upgrade.new.digest()) else "not known"
     return ", ".join(sealed) or "nothing"
