@@ -24,7 +24,7 @@ from fct.program import programs
 from fct.release.folder import Release
 from registry.images import Arrival, admitted
 from registry.items.arrivals import PART
-from registry.items.backfill import asked
+from registry.items.batches import asked
 from registry.revisions.revision import Revision
 from registry.upgrades import rereading
 from registry.upgrades.maker import Maker

@@ -7,17 +7,15 @@ leaves the old entry or the new one, each whole.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fct.arrays import digests
-from fct.arrays.files import read_object
 from fct.errors import Altered, BadInput, FctError, NotPermitted, OperationFailed
 from fct.gallery.gallery import Gallery
-from registry import formats, lock
+from registry import lock
+from registry.decisions.approved import check_covered, check_published
 from registry.decisions.decisions import read_verdict, record
 from registry.entry import Entry, approved_verdict, decided
 from registry.formats import unreadable_is_altered
@@ -25,62 +23,15 @@ from registry.revisions import alarm, heads, history, kept, names
 from registry.revisions.building import champion_rows, pin, verify
 from registry.revisions.entering import enter
 from registry.revisions.revision import Revision, read
-from registry.upgrade_files import CANDIDATE, PROMISE, REPORT, REVISION, VERDICT
+from registry.upgrade_files import REVISION
 from registry.upgrades.before_serving import ask_canaries, read_back
 from registry.upgrades.carrying import carry, lacking
 from registry.upgrades.upgrade import Upgrade
-from registry.verdicts import canaries
-from registry.verdicts.verdict import digest_of
 from registry.versions import approval
 from registry.versions.facts import dropped, statuses, unjudged
 from registry.versions.follow import follow_later
 from registry.versions.status import Status
 from registry.workspace import Workspace
-
-
-def _published(workspace: Workspace, version: int, verdict: dict[str, Any]) -> None:
-    """Compare the verdict with the one in MLflow that the person has read."""
-    candidate = workspace.upgrade_folder(version) / CANDIDATE
-    if not candidate.exists():
-        raise NotPermitted(f"the candidate {version} is not published for review", todo="run `fct reconcile --once`")
-    with unreadable_is_altered(f"the verdict of version {version} in MLflow"):
-        published = read_object(workspace.releases.candidate_file(str(read_object(candidate, "run_id")["run_id"]), Path(VERDICT).name))
-    if published.get("digest") != verdict["digest"] or digest_of(published) != verdict["digest"]:
-        raise Altered(f"the verdict of version {version} in MLflow is not the one that was reached", todo="restore it or measure again")
-    _as_approved(workspace, version, verdict)
-
-
-def _as_approved(workspace: Workspace, version: int, verdict: dict[str, Any]) -> None:
-    """Compare every file that this promotion reads, and the report in MLflow, with the bytes that were approved.
-
-    The ledger's entry *approve* names the digest of candidate.json, that one the files'. What a purge rewrote since stands in its own
-    entry. An approval, and a candidate, from before there were such digests count as they did.
-    """
-    entries, folder = workspace.ledger.entries(), workspace.upgrade_folder(version)
-    approved = decided(entries).get(version)
-    covered = None if approved is None else approved.detail.get("candidate")
-    if approved is None or approved.action != "approve" or (covered is None and approved.format < formats.COVERING):
-        return
-    path = folder / CANDIDATE
-    if digests.of_file(path) != covered:
-        raise Altered(
-            "the candidate was published again, or altered, since it was approved",
-            where=path,
-            todo=f"read its report, and approve it anew: `fct approve {version} --by NAME --why TEXT`",
-        )
-    candidate = read_object(path, "run_id")
-    if "files" not in candidate:
-        return
-    purges = [entry.detail.get("rewritten", {}).get(str(version), {}) for entry in entries if entry.number > approved.number]
-    report = workspace.releases.candidate_file(candidate["run_id"], REPORT)
-    for name, digest in candidate["files"].items():
-        # a purge's entry comes before its rewriting, which may be cut short: until it is run again, what was approved stands there
-        wanted = {digest, *(purge[name] for purge in purges if name in purge)}
-        for file in (folder / name, *((report,) if name == report.name else ())):
-            if not file.is_file() or digests.of_file(file) not in wanted:
-                raise Altered(
-                    f"{name} of version {version} is not the file that was approved", where=file, todo="restore it, or measure again"
-                )
 
 
 def carry_out(workspace: Workspace) -> dict[int, Entry | FctError]:
@@ -191,10 +142,10 @@ def _prepared(
     settings = workspace.settings
     if (None if head is None else head.release) != verdict["from"]:
         raise NotPermitted("another release was promoted a moment ago", todo="look at `fct status`")
-    _published(workspace, version, verdict)
+    check_published(workspace, version, verdict)
     upgrade = Upgrade(workspace, version)
     evaluated = read(upgrade.folder / REVISION)
-    _covered(verdict["covers"], evaluated, upgrade)
+    check_covered(verdict["covers"], evaluated, upgrade)
     base = history.latest(workspace.ledger.entries()).get(version)  # it served before, under this verdict: then as it served last
     if base is None or base.verdict != verdict["digest"]:
         base = evaluated
@@ -298,23 +249,3 @@ def promote(workspace: Workspace, version: int, *, by: str | None = None, why: s
         )
     follow_later(workspace)
     return entry
-
-
-def _covered(covers: dict[str, Any], evaluated: Revision, upgrade: Upgrade) -> None:
-    """The candidate is exactly what the verdict covers: release, h's (loaded and checked), space, rows, index."""
-    found = {
-        "release": evaluated.release_digest,
-        "fingerprint": evaluated.fingerprint,
-        "forward": {str(m): h.digest for m, h in upgrade.forwards(evaluated.forward).items()},
-        "space": evaluated.space,
-        "rows": evaluated.state.content,
-        "index": evaluated.index.identity,
-    }
-    if "canaries" in covers:  # verdicts of earlier code do not cover them
-        found["canaries"] = digests.of_json(asdict(canaries.read_promise(upgrade.folder / PROMISE)))
-    for name, value in found.items():
-        if covers.get(name) != value:
-            raise Altered(
-                f"the candidate is not the one its verdict covers: its {name} differs",
-                todo=f"measure again with `fct upgrade {upgrade.version}`",
-            )

@@ -93,7 +93,7 @@ def adopt(
         if given is not None:  # last: what came before may fail, and earlier pairs are as good as ever
             with whole_folder(place) as part:
                 given.save(part)
-    from registry.items.ingest import record
+    from registry.items.recording import record
 
     with lock.wait(workspace.locks, workspace.ledger_lock, f"{by}: adopt", lease_s=settings.promote.lock_lease_s) as held:
         entry = record(workspace.fenced(held.check), added, version, None, by=by, why=why, check=held.check, roots=[*roots])

@@ -93,7 +93,7 @@ def test_an_ingest_cut_short_is_finished_by_the_next(waiting: Project, monkeypat
     _, rows = serving(waiting)
     folder = new_images(waiting, "cut", 4)
     with monkeypatch.context() as patch:
-        patch.setattr("registry.items.ingest.extend", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("registry.items.recording.extend", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert waiting.fct("ingest", folder).code == 130
     assert serving(waiting)[1] == rows
     assert waiting.fct("ingest", folder).code == 0

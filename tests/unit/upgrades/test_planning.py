@@ -8,7 +8,7 @@ import pytest
 
 from flows.cli.gallery import spoken
 from registry.upgrades import planning
-from registry.upgrades.planning import Plan, slope
+from registry.upgrades.timing import Plan, slope
 
 
 def test_a_slope_is_that_of_the_work_and_never_below_zero(monkeypatch: pytest.MonkeyPatch) -> None:
