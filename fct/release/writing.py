@@ -56,25 +56,7 @@ def write(
     from fct.program import programs
     from fct.side import picture as pictures
 
-    channels = {"L": 1, "RGB": 3}.get(mode)
-    if channels is None:
-        raise BadInput("unknown image mode", wanted="L or RGB", got=mode)
-    if canary_images.dtype != np.uint8 or canary_images.shape[1:] != (channels, size, size) or len(canary_images) != len(canary_ids):
-        raise BadInput(
-            "the canaries have the wrong form",
-            wanted=f"({len(canary_ids)}, {channels}, {size}, {size}) uint8",
-            got=f"{canary_images.shape} {canary_images.dtype}",
-        )
-    if len(set(canary_ids)) != len(canary_ids) or len(canary_ids) < 8:
-        raise BadInput(
-            "too few canaries, or ids that repeat",
-            wanted="at least 8 different ids",
-            got=f"{len(set(canary_ids))} different of {len(canary_ids)}",
-        )
-    if head is not None and (classes is None or len(classes) != len(head[0])):
-        raise BadInput("the head's classes are not named", wanted=f"{len(head[0])} class names", got=0 if classes is None else len(classes))
-    if metric not in METRICS:
-        raise BadInput("unknown metric", wanted=" or ".join(METRICS), got=metric)
+    channels = _formed(size, mode, canary_ids, canary_images, head, classes, metric)
     with whole_folder(folder) as part:
         programs.export(program, channels, size, part / "program.pt2")
         phi, psi = programs.embed(program.eval(), canary_images[:2], device=torch.device("cpu"))
@@ -114,6 +96,38 @@ def write(
         }
         write_json(part / "release.json", about)
     return open_release(folder)
+
+
+def _formed(
+    size: int,
+    mode: str,
+    canary_ids: list[str],
+    canary_images: np.ndarray,
+    head: tuple[np.ndarray, np.ndarray] | None,
+    classes: list[str] | None,
+    metric: str,
+) -> int:
+    """Channels of an image; BadInput where something that :func:`write` is given has the wrong form."""
+    channels = {"L": 1, "RGB": 3}.get(mode)
+    if channels is None:
+        raise BadInput("unknown image mode", wanted="L or RGB", got=mode)
+    if canary_images.dtype != np.uint8 or canary_images.shape[1:] != (channels, size, size) or len(canary_images) != len(canary_ids):
+        raise BadInput(
+            "the canaries have the wrong form",
+            wanted=f"({len(canary_ids)}, {channels}, {size}, {size}) uint8",
+            got=f"{canary_images.shape} {canary_images.dtype}",
+        )
+    if len(set(canary_ids)) != len(canary_ids) or len(canary_ids) < 8:
+        raise BadInput(
+            "too few canaries, or ids that repeat",
+            wanted="at least 8 different ids",
+            got=f"{len(set(canary_ids))} different of {len(canary_ids)}",
+        )
+    if head is not None and (classes is None or len(classes) != len(head[0])):
+        raise BadInput("the head's classes are not named", wanted=f"{len(head[0])} class names", got=0 if classes is None else len(classes))
+    if metric not in METRICS:
+        raise BadInput("unknown metric", wanted=" or ".join(METRICS), got=metric)
+    return channels
 
 
 def write_adopted(

@@ -115,6 +115,52 @@ def _sample(rows: np.ndarray, unseen: np.ndarray, arrays: dict[str, np.ndarray |
     )
 
 
+def _check(
+    old: np.ndarray,
+    new: np.ndarray,
+    side: np.ndarray | None,
+    labels: np.ndarray | None,
+    ids: np.ndarray | None,
+    head: tuple[np.ndarray, np.ndarray] | None,
+    metric: str,
+    method: str,
+) -> None:
+    """BadInput where what :func:`run` is given cannot be used."""
+    vectors.check("old", old, alike=True, ids=ids)
+    vectors.check("new", new, rows=len(old), alike=True, ids=ids)
+    if side is not None:
+        vectors.check("side", side, rows=len(old), allow_zero=True, ids=ids)
+    if method not in (AUTO, *METHODS):
+        raise BadInput("unknown method", wanted=", ".join((AUTO, *METHODS)), got=method)
+    if metric not in metrics.METRICS:
+        raise BadInput("unknown metric", wanted=" or ".join(metrics.METRICS), got=metric)
+    if labels is not None and head is not None and np.asarray(labels).dtype.kind not in "iu":
+        raise BadInput(
+            "labels beside a head must be the numbers of its rows", wanted="integers, −1 = unknown", got=np.asarray(labels).dtype
+        )
+
+
+def _given(arrays: dict[str, Any], sample: Sample, classes: np.ndarray | None, items: np.ndarray) -> dict[str, Any]:
+    """What the trial was given, in numbers."""
+    side = sample.side
+    given: dict[str, Any] = {"rows": len(items), "old_dim": sample.old.shape[1], "new_dim": sample.new.shape[1], "side_dim": side.shape[1]}
+    given["side_bytes"] = int(side.dtype.itemsize * side.shape[1])
+    given["classes"] = 0 if classes is None else len(np.unique(classes[classes >= 0]))
+    given["sources"] = 0 if arrays["sources"] is None else len(np.unique(items))
+    return given
+
+
+def _digests(pairs: dict[str, np.ndarray], sample: Sample) -> dict[str, str]:
+    """Of every array that h is fitted or judged on."""
+    parts = {"fitting": pairs, "evaluation": {"old": sample.old, "new": sample.new, "side": sample.side}}
+    return {
+        f"{part} {name}": digests.of_array(arrays[name])
+        for part, arrays in parts.items()
+        for name in ("old", "new", "side")
+        if name in arrays and arrays[name].shape[1]
+    }
+
+
 def run(
     old: np.ndarray,
     new: np.ndarray,
@@ -147,18 +193,7 @@ def run(
     arrays = {"old": old, "new": new, "side": side, "labels": labels, "sources": sources, "ids": ids}
     labelled = labels is not None
     with _timed(seconds, "read_s"):
-        vectors.check("old", old, alike=True, ids=ids)
-        vectors.check("new", new, rows=len(old), alike=True, ids=ids)
-        if side is not None:
-            vectors.check("side", side, rows=len(old), allow_zero=True, ids=ids)
-        if method not in (AUTO, *METHODS):
-            raise BadInput("unknown method", wanted=", ".join((AUTO, *METHODS)), got=method)
-        if metric not in metrics.METRICS:
-            raise BadInput("unknown metric", wanted=" or ".join(metrics.METRICS), got=metric)
-        if labels is not None and head is not None and np.asarray(labels).dtype.kind not in "iu":
-            raise BadInput(
-                "labels beside a head must be the numbers of its rows", wanted="integers, −1 = unknown", got=np.asarray(labels).dtype
-            )
+        _check(old, new, side, labels, ids, head, metric, method)
         classes = class_numbers(labels, len(old))
         items = unsplit(sources, ids, len(old))
         same, doubtful = copies.look(old, new, classes)
@@ -171,18 +206,9 @@ def run(
         pairs["sources"] = units[parted.fitting]
         if "labels" in pairs and len(np.unique(pairs["labels"])) == 1:
             del pairs["labels"]  # the other classes are all among the evaluation rows: h has nothing to tell apart
-        given: dict[str, Any] = {"rows": len(old), "old_dim": old.shape[1], "new_dim": new.shape[1], "side_dim": sample.side.shape[1]}
-        given["side_bytes"] = int(sample.side.dtype.itemsize * sample.side.shape[1])
-        given["classes"] = 0 if classes is None else len(np.unique(classes[classes >= 0]))
-        given["sources"] = 0 if sources is None else len(np.unique(items))
-        given["copies"], given["doubtful"] = round(copies.share(same), 6), round(doubtful, 6)
-        parts = {"fitting": pairs, "evaluation": {"old": sample.old, "new": sample.new, "side": sample.side}}
-        given["digests"] = {
-            f"{part} {name}": digests.of_array(part_arrays[name])
-            for part, part_arrays in parts.items()
-            for name in ("old", "new", "side")
-            if name in part_arrays and part_arrays[name].shape[1]
-        }
+        given = _given(arrays, sample, classes, items)
+        given |= {"copies": round(copies.share(same), 6), "doubtful": round(doubtful, 6)}
+        given["digests"] = _digests(pairs, sample)
     fits: dict[str, Forward] = {}
     carried: dict[str, np.ndarray] = {}
     sigmas: dict[str, np.ndarray] = {}

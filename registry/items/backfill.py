@@ -69,13 +69,7 @@ def backfill(
     serving = history.serving(workspace.ledger)
     if serving is None:
         raise BadInput("nothing serves, so nothing can be backfilled", todo="promote a release first")
-    if fraction is None and until_map is None and minutes is None:
-        raise BadInput("how far is the backfill to go?", wanted="--fraction, --until-mAP or --budget-minutes")
-    for name, value in (("--fraction", fraction), ("--until-mAP", until_map)):
-        if value is not None and not 0 < value <= 1:
-            raise BadInput(f"{name} has an unusable value", wanted="above 0, at most 1", got=value)
-    if minutes is not None and not minutes > 0:
-        raise BadInput("--budget-minutes has an unusable value", wanted="above 0", got=minutes)
+    _limits(fraction, until_map, minutes)
     state, begun = Batches(workspace, serving), time.monotonic()
     result = Backfilled(why_not_measured=state.why_not_measured)
     if until_map is not None and state.why_not_measured:
@@ -130,3 +124,14 @@ def backfill(
     if len(result.steps) > 1:
         follow_later(workspace)
     return result
+
+
+def _limits(fraction: float | None, until_map: float | None, minutes: float | None) -> None:
+    """BadInput where there is no limit, or one that cannot be."""
+    if fraction is None and until_map is None and minutes is None:
+        raise BadInput("how far is the backfill to go?", wanted="--fraction, --until-mAP or --budget-minutes")
+    for name, value in (("--fraction", fraction), ("--until-mAP", until_map)):
+        if value is not None and not 0 < value <= 1:
+            raise BadInput(f"{name} has an unusable value", wanted="above 0, at most 1", got=value)
+    if minutes is not None and not minutes > 0:
+        raise BadInput("--budget-minutes has an unusable value", wanted="above 0", got=minutes)

@@ -81,21 +81,13 @@ def ingest(
     ledger, gallery, settings = workspace.ledger, workspace.gallery, workspace.settings
     number = default_version(workspace) if version is None else version
     serves = ledger.release()
-    if serves not in (None, number):
-        raise BadInput(f"release {serves} serves, so new items are embedded by it", wanted=serves, got=number)
+    _refuse(gallery, number, serves)
     release, twin = kept.opened(workspace, number), _twin(workspace, ledger.entries(), number)
     count, parts, left = find(Path(place).absolute(), workspace.root, (*settings.data.roots, *roots))
-    known = {} if "items" not in gallery.tables() else gallery.items()
-    if serves is None and known and bool((known["native_version"] != number).any()):
-        raise BadInput(
-            "the gallery was begun with another version and nothing serves yet",
-            got=f"native versions {sorted(gallery.native_versions())}",
-            todo="let that version serve first",
-        )
     if release.adopted:
         release.program()  # which says that there is none
     if dry_run:
-        return _foreseen(release, count, parts, known, number) | {"left": left.by_reason}
+        return _foreseen(release, count, parts, gallery, number) | {"left": left.by_reason}
     device = devices.pick(settings.device)
     broken, conflicts, duplicates, seen = Listed(), Listed(), Listed(), dict[str, str]()
     added = unchanged = 0
@@ -144,9 +136,23 @@ def ingest(
     return {"added": added, "unchanged": unchanged, "version": number} | said
 
 
-def _foreseen(release: Release, count: int, parts: Iterator[list[Arrival]], known: dict[str, np.ndarray], number: int) -> dict[str, Any]:
+def _refuse(gallery: Gallery, number: int, serves: int | None) -> None:
+    """BadInput where another release serves, or the gallery was begun with another one."""
+    if serves not in (None, number):
+        raise BadInput(f"release {serves} serves, so new items are embedded by it", wanted=serves, got=number)
+    natives = sorted(gallery.native_versions())
+    if serves is None and set(natives) - {number}:
+        raise BadInput(
+            "the gallery was begun with another version and nothing serves yet",
+            got=f"native versions {natives}",
+            todo="let that version serve first",
+        )
+
+
+def _foreseen(release: Release, count: int, parts: Iterator[list[Arrival]], gallery: Gallery, number: int) -> dict[str, Any]:
     """What an ingest would find: every image is read, none is embedded, so that pictures are not compared with those that are there."""
     broken, conflicts, duplicates, seen = Listed(), Listed(), Listed(), dict[str, str]()
+    known = {} if "items" not in gallery.tables() else gallery.items()
     names = known.get("id", np.empty(0, dtype=str)).tolist()
     described = {one: tuple(str(known[name][row]) for name in ("label", "source", "image_uri")) for row, one in enumerate(names)}
     added = unchanged = 0
