@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fct.errors import BadInput, NotPermitted
 from flows.cli.common import DEFAULT, Json, Params, give, opened, say, workspace
 from flows.cli.gallery import listing
+
+if TYPE_CHECKING:
+    from registry.mlflow.seen import Seen
+    from registry.workspace import Workspace
 
 
 def status(
@@ -41,38 +45,21 @@ def status(
             raise BadInput("--images is only used with --verify", todo="fct status --verify --images N")
         _verify(params, images, json)
         return
-    from fct.errors import OperationFailed
     from registry import entry, running
-    from registry.mlflow import seen
     from registry.revisions import alarm, heads, history
     from registry.versions import facts, look
     from registry.versions.status import next_step
 
     ws = workspace(params)
     model = ws.settings.model
-    known, away, serving = None if fresh else seen.last(ws.releases), "", history.serving(ws.ledger)
-    try:
-        said = known or seen.ask(ws.releases)
-        if serving is not None and not said.versions:
-            raise OperationFailed(f"MLflow knows no {model}", where=ws.tracking_uri.rpartition("@")[2])
-    except OperationFailed as error:
-        if fresh or serving is None:
-            raise
-        away = str(error)  # what serves does not hang on it
-        known = seen.last(ws.releases, changed=True)
-        said = known or seen.Seen(datetime.now(UTC), None, [], None, "")
+    serving = history.serving(ws.ledger)
+    said, known, away = _answer(ws, fresh, serving is not None)
     heads.heed(ws, said.head)
     found = facts.statuses(ws, said.versions)
     now = "nothing serves" if serving is None else f"{model} {serving} serves (space {serving.space}, {serving.state.rows} rows)"
     damaged = alarm.raised(ws)
-    alarms = [f"  ALARM: {one}" for one in damaged[:3]]
-    alarms += (
-        ["  nothing is made from the gallery until `fct status --verify` finds all equal; `fct repair` makes again what can be computed"]
-        if damaged
-        else []
-    )
     steps = {version: next_step(one, version, model) for version, one in found.items()}
-    lines = [now, *alarms] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
+    lines = [now, *_alarms(damaged)] + [f"  version {v}  {s.value:<13}{steps[v]}" for v, s in found.items()]
     if away:
         lines.append(f"  {away}; what serves is verified, served, rolled back and deleted from without it")
     elif not found:
@@ -92,9 +79,7 @@ def status(
     silent = facts.ignored(ws, said.versions)
     lines += [f"  version {v}: {sentence}" for v, sentence in silent.items()]
     latest = look.last(ws)
-    if latest is not None and (stuck := look.in_the_way(latest, look.STUCK + look.WAITS)):
-        lines.append(f"  the last look at the registry, {_ago(latest['at'])} s ago:")
-        lines += [f"    {sentence}" for sentence in stuck]
+    lines += _stuck(latest)
     parts = running.parts(ws.folder)
     table = {
         "model": model,
@@ -110,6 +95,42 @@ def status(
         "services": {name: {"alive": part.alive(), "url": part.url, "log": part.log} for name, part in parts.items()},
     }
     give(table, json, *lines, *_services(parts.values()))
+
+
+def _answer(ws: Workspace, fresh: bool, serves: bool) -> tuple[Seen, Seen | None, str]:
+    """What MLflow said last or says now, what of it was known before, and why it is away; "" where it answers."""
+    from fct.errors import OperationFailed
+    from registry.mlflow import seen
+
+    known = None if fresh else seen.last(ws.releases)
+    try:
+        said = known or seen.ask(ws.releases)
+        if serves and not said.versions:
+            raise OperationFailed(f"MLflow knows no {ws.settings.model}", where=ws.tracking_uri.rpartition("@")[2])
+    except OperationFailed as error:
+        if fresh or not serves:
+            raise
+        known = seen.last(ws.releases, changed=True)  # what serves does not hang on it
+        return known or seen.Seen(datetime.now(UTC), None, [], None, ""), known, str(error)
+    return said, known, ""
+
+
+def _alarms(damaged: list[str]) -> list[str]:
+    """Files that are known to be damaged, and what that stops."""
+    stopped = "nothing is made from the gallery until `fct status --verify` finds all equal; `fct repair` makes again what can be computed"
+    return [*(f"  ALARM: {one}" for one in damaged[:3]), f"  {stopped}"] if damaged else []
+
+
+def _stuck(latest: dict[str, Any] | None) -> list[str]:
+    """What the last look at the registry could not do."""
+    from registry.versions import look
+
+    stuck = [] if latest is None else look.in_the_way(latest, look.STUCK + look.WAITS)
+    return (
+        []
+        if latest is None or not stuck
+        else [f"  the last look at the registry, {_ago(latest['at'])} s ago:", *(f"    {one}" for one in stuck)]
+    )
 
 
 def _verify(params: Path, images: int, json: bool) -> None:
