@@ -7,7 +7,6 @@ import pytest
 from fct.arrays.files import read_json
 from fct.errors import NotPermitted
 from registry.decisions import decisions, promotion
-from registry.upgrades import publish
 from registry.versions import approval, facts
 from tests.end_to_end.conftest import Copies
 
@@ -25,8 +24,7 @@ def test_what_is_approved_before_it_was_published_is_not_promoted_with_other_fil
     import flows.upgrade
 
     with monkeypatch.context() as patch:
-        patch.setattr(publish, "publish", killed)
-        patch.setattr(flows.upgrade, "publish", killed, raising=False)
+        patch.setitem(flows.upgrade.DOES, "publish", killed)
         project.fct("reconcile", "--once")
     folder = project.workspace().upgrade_folder(2)
     assert (folder / "verdict" / "verdict.json").exists() and not (folder / "candidate.json").exists()

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 
 from flows.cli.gallery import spoken
-from registry.upgrades import planning
+from registry.upgrades import timing
 from registry.upgrades.timing import Plan, slope
 
 
 def test_a_slope_is_that_of_the_work_and_never_below_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr(planning, "time", SimpleNamespace(perf_counter=lambda: now))
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now))
 
     def work(seconds: float) -> None:
         nonlocal now
