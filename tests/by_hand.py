@@ -42,13 +42,14 @@ def project(folder: Path) -> Workspace:
     return open_workspace(folder / "params.yaml")
 
 
-def add_items(workspace: Workspace, release: Release, ids: list[str], seed: int, role: str = "item") -> np.ndarray:
-    """φ (N, 8) of new items, native to version 1 and in its space."""
+def add_items(workspace: Workspace, release: Release, ids: list[str], seed: int, role: str = "item", native: int = 1) -> np.ndarray:
+    """φ (N, 8) of new items, native to version 1 and in its space (or to another one)."""
     phi, texts = rows(len(ids), seed), [f"label {seed}"] * len(ids)
     psi = np.ones((len(ids), 4), dtype=np.int8)
-    workspace.gallery.ingest(1, release.fingerprint, ids, phi, psi, texts, texts, texts, role)
-    workspace.gallery.create_space("spaces/v1-native", DIM, release.fingerprint, {})
-    workspace.gallery.append_space("spaces/v1-native", ids, phi, "native", np.zeros(len(ids)))
+    workspace.gallery.ingest(native, release.fingerprint, ids, phi, psi, texts, texts, texts, role)
+    space = f"spaces/v{native}-native"
+    workspace.gallery.create_space(space, DIM, release.fingerprint, {})
+    workspace.gallery.append_space(space, ids, phi, "native", np.zeros(len(ids)))
     return phi
 
 

@@ -1,4 +1,4 @@
-"""A workspace in which version 1 serves and version 2 waits for people: made without training and without MLflow.
+"""A workspace in which version 1 serves and a later one waits for people: made without training and without MLflow.
 
 Everything but the numbers of the verdict is real: releases, gallery, h, carried space, index, canaries, ledger, files of the upgrade.
 """
@@ -34,18 +34,19 @@ CANARIES = [f"canary:c{number}" for number in range(8)]
 ROWS = len(IDS) + len(CANARIES)
 
 
-def waiting(folder: Path) -> Workspace:
-    """Version 2 is passed and published; nobody has decided anything."""
+def waiting(folder: Path, version: int = 2) -> Workspace:
+    """A later version is passed and published; nobody has decided anything. Versions between the two are registered alone."""
     workspace = by_hand.project(folder)
     door = at_door(workspace)
-    one, two = (by_hand.release_of(folder / "given" / f"v{number}", number) for number in (1, 2))
-    for release in (one, two):
+    releases = [by_hand.release_of(folder / "given" / f"v{number}", number) for number in range(1, version + 1)]
+    for release in releases:
         door.register(release.folder, "file:///gallery")
+    one = releases[0]
     phi = by_hand.add_items(workspace, one, IDS, 1)
     by_hand.add_items(workspace, one, CANARIES, 2, "canary")
     kept.keep(workspace, one)
     by_hand.append(workspace, "promote", pin(workspace, 1, "spaces/v1-native", one, {}))
-    measured(workspace, 2, phi)
+    measured(workspace, version, phi)
     return workspace
 
 
