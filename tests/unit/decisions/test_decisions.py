@@ -115,7 +115,7 @@ def test_tags_that_do_not_count_are_no_decisions(workspace: Workspace) -> None:
     assert record(workspace) == []
     with pytest.raises(NotPermitted, match="no report yet"):
         approve(workspace, 2, by="ana", why="")
-    reached(workspace, 2, outcome="refused", problems=["worse"])
+    reached(workspace, 2, outcome="refused", problems=["worse"], covers=read_json(workspace.upgrade_folder(2) / VERDICT)["covers"])
     workspace.releases.tag(2, APPROVE, f"ana {digest_of(workspace)}")
     assert record(workspace) == [] and decided(workspace) == []
 
