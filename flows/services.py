@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fct import children
-from fct.errors import OperationFailed
+from fct.errors import BadInput, OperationFailed
 from flows import guard
 from flows.passwords import PREFECT_PASSWORD, _encryption_key, prefect_password, secret
 from registry import lock, running
@@ -117,6 +117,7 @@ def up(workspace: Workspace, say: Say = print, *, wait_s: float = START_S) -> di
         what runs now, by name.
 
     Raises:
+        BadInput: a part runs at another address than params.yaml says.
         OperationFailed: a port is taken, a part ends at once or does not answer in time (the others are left running),
             LockHeld: another ``up`` or ``down`` is at work.
     """
@@ -130,7 +131,11 @@ def up(workspace: Workspace, say: Say = print, *, wait_s: float = START_S) -> di
                 say(f"{name}: its remains are ended")
         alive = {name: part for name, part in running.parts(workspace.folder).items() if part.alive()}
         for plan in todo:  # before anything is started
-            if plan.name not in alive and plan.port:
+            there = alive.get(plan.name)
+            if there is not None and there.url != plan.url:  # it would be waited for where it never answers
+                said = f"{plan.name} runs already, at another address than params.yaml says"
+                raise BadInput(said, wanted=plan.url, got=there.url, todo="`fct down`, then `fct up`")
+            if there is None and plan.port:
                 _check_free(plan)
         with _all_or_nothing(workspace, [plan.name for plan in todo if plan.name not in alive]):
             _start_all(workspace, todo, set(alive), say, wait_s)

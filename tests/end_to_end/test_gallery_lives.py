@@ -457,11 +457,11 @@ def test_a_backfill_goes_in_the_shipped_order_and_every_batch_is_a_revision(livi
 
 
 def test_a_backfill_that_is_killed_goes_on_without_embedding_anything_twice(living: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    from registry.items import backfill
+    from registry.items import backfill, batches
 
     set_params(living, batch_rows__4096="batch_rows: 25")
     ws = living.workspace()
-    whole, calls = backfill.pin, []
+    whole, calls = batches.pin, []
 
     def killed(*args: Any, **kwargs: Any) -> Any:
         calls.append(1)
@@ -470,7 +470,7 @@ def test_a_backfill_that_is_killed_goes_on_without_embedding_anything_twice(livi
         return whole(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr(backfill, "pin", killed)
+        patched.setattr(batches, "pin", killed)
         with pytest.raises(KeyboardInterrupt):
             backfill.backfill(ws, fraction=0.4, by="ana")
     assert ws.ledger.head().action == "backfill" and ws.ledger.head().serving["revision"] == 2

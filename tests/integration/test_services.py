@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from fct import children
-from fct.errors import OperationFailed
+from fct.errors import BadInput, OperationFailed
 from flows import doctor, machine, passwords, services
 from registry import lock, running
 from registry.workspace import Workspace, open_workspace
@@ -160,6 +160,16 @@ def test_the_plans_name_what_the_servers_need(workspace: Workspace) -> None:
 def test_a_server_of_ones_own_is_not_started_twice(workspace: Workspace) -> None:
     own = Workspace(workspace.params, replace(workspace.settings, tracking_uri="https://mlflow.example"))
     assert [one.name for one in services.plans(own)] == ["prefect", "receiver", "worker"]
+
+
+def test_a_part_that_runs_on_another_port_than_params_yaml_says_is_one_sentence_at_once(workspace: Workspace) -> None:
+    """It would be waited for where it never answers."""
+    port = workspace.settings.services.mlflow_port
+    running.folder_of(workspace.folder).mkdir(parents=True)
+    running.write(workspace.folder, running.part_of("mlflow", os.getpid(), f"http://127.0.0.1:{port + 1}", Path("log")))
+    with pytest.raises(BadInput, match=rf"mlflow runs already.*wanted http://127.0.0.1:{port}; got http://127.0.0.1:{port + 1}.*fct down"):
+        services.up(workspace)
+    assert list(running.parts(workspace.folder)) == ["mlflow"]
 
 
 def test_both_faiss_packages_at_once_are_found(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
