@@ -19,11 +19,11 @@ import numpy as np
 
 from fct import device as devices
 from fct import forward
-from fct.arrays import vectors
 from fct.errors import BadInput, FctError
 from fct.program import programs
 from fct.release import preview
 from fct.release.folder import Release
+from fct.sample.folder import PairsFolder
 from registry.entry import Entry
 from registry.revisions import history, kept, names
 from registry.revisions.building import still_theirs, verify
@@ -221,13 +221,13 @@ def fit_bridge(workspace: Workspace, version: int, serving: Serving) -> forward.
     m = next((m for m in natives if marker(pairs[m]).exists()), None)
     if m is None:
         return None
-    part = pairs[m] / "fitting"
-    new, old = (vectors.load(part / f"{name}.npy") for name in ("new", "old"))
+    folder = PairsFolder(pairs[m])
+    new, old = (folder.load("fitting", name) for name in ("new", "old"))
     rows = np.sort(np.random.default_rng(0).permutation(len(new))[:PAIRS])
     target = np.array(old[rows])
     if m != serves:
         h = forward.load(workspace.upgrade_folder(serves) / f"h-v{m}")
-        psi = np.array(vectors.load(part / "psi.npy")[rows])
+        psi = np.array(folder.load("fitting", "psi")[rows])
         native = kept.opened(workspace, m, check=False)
         side = preview.side_of(native, serving.release, psi, side_dim=h.side_dim, device=devices.pick("cpu"))
         target = h.transform(target, side if h.side_dim else None)[0]

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from fct import device as devices
-from fct.arrays import flaws, vectors
+from fct.arrays import flaws
 from fct.errors import BadInput, NotPermitted
 from fct.gallery.names import BACKFILLED, features_name
 from fct.program import programs
@@ -38,10 +38,10 @@ def asked(workspace: Workspace, number: int, release: Release, device: torch.dev
     program = release.program(device)
     ids, images = release.canaries()
     for folder in names.steps(workspace, number, "pairs-v*"):
-        path = folder / "canaries" / "new.npy"
-        if not path.exists() or np.array(vectors.load(path.with_name("ids.npy"))).tolist() != ids.tolist():
+        pairs = PairsFolder(folder)
+        if not pairs.has("canaries", "new") or np.array(pairs.load("canaries", "ids")).tolist() != ids.tolist():
             continue  # given pairs of an adopted release, or canaries of another one
-        native = np.array(vectors.load(path))
+        native = np.array(pairs.load("canaries", "new"))
         now, _ = programs.embed(program, images, device=device)
         if now.shape == native.shape and not np.allclose(now, native, rtol=1e-2, atol=1e-2 * float(np.abs(native).max())):
             raise NotPermitted(

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from fct.arrays import digests, vectors
-from fct.arrays.files import read_json, whole_file, whole_folder, write_json
+from fct.arrays.files import whole_file, whole_folder
 from fct.gallery import tables
 from fct.gallery.gallery import Gallery
+from fct.sample.folder import PairsFolder
 from registry.items import traces
 from registry.items.debts import GONE
 from registry.report.review import plain
@@ -103,11 +104,12 @@ def _scrub_upgrade(folder: Path, version: int, ids: np.ndarray, check: Callable[
 
 def _scrub_pairs(pairs: Path, ids: np.ndarray, check: Callable[[], None]) -> None:
     """What h is fitted and judged on, without rows of these ids: an adopted release's own gallery, or images that are items as well."""
-    if not (pairs / "pairs.json").exists() or traces.given(pairs):
+    folder = PairsFolder(pairs)
+    if not folder.about_file.exists() or traces.given(pairs):
         return
-    about = read_json(pairs / "pairs.json")
+    about = folder.about()
     for part, names in (("fitting", "sources"), ("pool", "sources"), ("sample", "ids"), ("gallery", "ids")):
-        if not (pairs / part / f"{names}.npy").exists():
+        if not folder.has(part, names):
             continue
         arrays = {path.name: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted((pairs / part).glob("*.npy"))}
         keep = ~np.isin(arrays[f"{names}.npy"], ids)
@@ -117,8 +119,8 @@ def _scrub_pairs(pairs: Path, ids: np.ndarray, check: Callable[[], None]) -> Non
                     vectors.save(rest / name, rows[keep])
                 check()
             about["counts"] |= {part: int(keep.sum())} if part in about["counts"] else {}
-    if about != read_json(pairs / "pairs.json"):
-        write_json(pairs / "pairs.json", about)
+    if about != folder.about():
+        folder.describe(about)
 
 
 def rewritten(workspace: Workspace, ids: np.ndarray, kept: Iterable[int]) -> dict[str, dict[str, str]]:

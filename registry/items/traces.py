@@ -21,6 +21,7 @@ from fct.arrays.vectors import normalise
 from fct.errors import FctError
 from fct.gallery import tables, trust
 from fct.gallery.gallery import Gallery
+from fct.sample.folder import PairsFolder
 
 SHORT = 6  # bytes; a shorter id is found by chance in any file
 SEARCHED = 200  # ids whose bytes are searched for; of more, a random part
@@ -176,7 +177,7 @@ def _in_arrays(path: Path, ids: np.ndarray) -> bool | None:
 def given(pairs: Path) -> bool:
     """Whether pairs were given, not made from images: then their rows are numbered, and a number is nobody's id."""
     try:
-        return bool(np.char.startswith(np.load(pairs / "sample" / "ids.npy", allow_pickle=False), "pair-").any())
+        return bool(np.char.startswith(np.load(PairsFolder(pairs).path("sample", "ids"), allow_pickle=False), "pair-").any())
     except (OSError, ValueError, TypeError):
         return False
 

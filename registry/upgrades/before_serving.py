@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fct.arrays import vectors
 from fct.errors import NotPermitted
 from fct.forward import Forward
 from fct.gallery import index as indexes
+from fct.sample.folder import PairsFolder
 from registry.formats import unreadable_is_altered
 from registry.revisions import kept, names
 from registry.revisions.building import align, open_index
@@ -31,11 +31,11 @@ def read_back(workspace: Workspace, version: int, revision: Revision, forwards: 
 def ask_canaries(workspace: Workspace, version: int, revision: Revision) -> str:
     """Ask the canaries in the table and through the index as served. NotPermitted when they fail; returns what they said."""
     folder = workspace.upgrade_folder(version)
-    source = names.step(workspace, version, f"pairs-v{min(revision.forward, default=version)}")
+    pairs = PairsFolder(names.step(workspace, version, f"pairs-v{min(revision.forward, default=version)}"))
     with unreadable_is_altered(f"the candidate {version}"):
         promise = canaries.read_promise(folder / PROMISE)
-        native = np.array(vectors.load(source / "canaries" / "new.npy"))
-        ids = np.array(vectors.load(source / "canaries" / "ids.npy"))
+        native = np.array(pairs.load("canaries", "new"))
+        ids = np.array(pairs.load("canaries", "ids"))
     metric = kept.opened(workspace, version, check=False).metric
     rows = workspace.gallery.read_space(revision.space, at=revision.state.version)
     margin = workspace.settings.validate.canary_margin

@@ -6,14 +6,13 @@ import numpy as np
 
 from fct import device as devices
 from fct import forward
-from fct.arrays import vectors
 from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.errors import NotPermitted
 from fct.program import programs
 from fct.release import preview
 from fct.sample import pairs
-from fct.sample.folder import Sample
+from fct.sample.folder import PairsFolder, Sample
 from registry.revisions import history
 from registry.upgrades.upgrade import Upgrade
 
@@ -40,6 +39,6 @@ def as_served(upgrade: Upgrade, m: int, sample: Sample) -> tuple[np.ndarray, np.
             todo="restore it; the champion as served cannot be measured",
         )
     # the sample's own side-information has what version n sees in ψ; this h was given what the champion sees in it
-    psi = np.array(vectors.load(upgrade.pairs_folder(m) / "sample" / "psi.npy"))
+    psi = np.array(PairsFolder(upgrade.pairs_folder(m)).load("sample", "psi"))
     side = preview.side_of(upgrade.release_of(m), release, psi, side_dim=old.side_dim, device=devices.pick("cpu"))
     return query, old.transform(sample.old, side if old.side_dim else None)[0]

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from fct import forward
-from fct.arrays import vectors
-from fct.arrays.files import read_json
+from fct.sample.folder import PairsFolder
 
 CLOSED_FORM = "ridge"
 
@@ -19,17 +18,12 @@ def fit_pairs(
     folder: Path, head: tuple[np.ndarray, np.ndarray] | None, settings: forward.FitSettings, *, seed: int, device: str, title: str
 ) -> forward.Forward:
     """Fit h on a folder of pairs (:func:`fct.sample.pairs.write_pairs`)."""
-    fitting: dict[str, Any] = {
-        name: vectors.load(folder / "fitting" / f"{name}.npy") for name in ("old", "side", "new", "labels", "sources")
-    }
-    if (folder / "fitting/units.npy").exists():  # of given pairs: sources and copies
-        fitting["sources"] = vectors.load(folder / "fitting/units.npy")
+    pairs = PairsFolder(folder)
+    fitting: dict[str, Any] = {name: pairs.load("fitting", name) for name in ("old", "side", "new", "labels", "sources")}
+    if pairs.has("fitting", "units"):  # of given pairs: sources and copies
+        fitting["sources"] = pairs.load("fitting", "units")
     bare = fitting["side"].shape[1] == 0  # an adopted release may have no side-information
-    pool: dict[str, Any] = (
-        {f"pool_{name}": vectors.load(folder / "pool" / f"{name}.npy") for name in ("old", "side", "new")}
-        if (folder / "pool").is_dir()
-        else {}
-    )
+    pool: dict[str, Any] = {f"pool_{name}": pairs.load("pool", name) for name in ("old", "side", "new")} if pairs.has("pool") else {}
     if bare:
         fitting["side"] = None
         pool.pop("pool_side", None)
@@ -43,4 +37,4 @@ def fit_closed(folder: Path, settings: forward.FitSettings, *, seed: int) -> for
 
 def copies_of(folder: Path) -> Any:
     """What a folder of pairs says of copies, part by part: their share, and of images how many were kept from h because of them."""
-    return read_json(folder / "pairs.json").get("copies", "not known: these pairs were made by earlier code")
+    return PairsFolder(folder).about().get("copies", "not known: these pairs were made by earlier code")

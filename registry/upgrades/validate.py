@@ -39,12 +39,13 @@ def validate_sample(
     """
     release = open_release(new, check=False)
     h = forward.load(h_folder)
-    sample = PairsFolder(pairs_folder).sample()
-    ids, rows = np.array(vectors.load(pairs_folder / "gallery" / "ids.npy")), np.array(vectors.load(transformed))
+    pairs = PairsFolder(pairs_folder)
+    sample = pairs.sample()
+    ids, rows = np.array(pairs.load("gallery", "ids")), np.array(vectors.load(transformed))
     order = np.argsort(ids)
     content = read_json(index / "index.json")["content"]
     searcher = indexes.open_index(index, release.metric, content)
-    psi = np.array(vectors.load(pairs_folder / "sample" / "psi.npy"))
+    psi = np.array(pairs.load("sample", "psi"))
     natives = {1: checks.Carried(pairs_folder, h, sample.old, psi)}
     live, canaries, _ = checks.measure(
         natives,
@@ -60,7 +61,7 @@ def validate_sample(
     values = evaluation.load(evaluated)
     carried = h.transform(sample.old, sample.side if h.side_dim else None, device=settings.device)
     closed = None if h.closed else fit_closed(pairs_folder, settings.fit, seed=settings.seed)
-    seed, seen = settings.evaluate.seed, read_json(pairs_folder / "pairs.json")["old_classes"]
+    seed, seen = settings.evaluate.seed, pairs.about()["old_classes"]
     values |= checks.further(values, sample, h, carried, closed, release.metric, settings.validate, seed=seed, seen=seen)
     covers = {
         "release": release.digest(),

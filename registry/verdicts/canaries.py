@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fct.arrays import vectors
 from fct.arrays.files import read_object
 from fct.errors import BadInput
 from fct.forward import Forward
 from fct.gallery import canary
 from fct.gallery.canary import CanaryPromise, CanaryResult
+from fct.sample.folder import PairsFolder
 
 CANARY_DEPTH = 5
 
@@ -28,11 +28,11 @@ class Answered:
 
 def promised(h: Forward | None, pairs: Path, carried_sample: np.ndarray, metric: str) -> tuple[CanaryPromise, np.ndarray]:
     """What the canaries reach outside of any table, among (N, E) others; and their native new vectors (K, E). Without an h these are the rows."""
-    folder = pairs / "canaries"
-    native = np.array(vectors.load(folder / "new.npy"))
+    folder = PairsFolder(pairs)
+    native = np.array(folder.load("canaries", "new"))
     carried = native
     if h is not None:
-        carried, _ = h.transform(vectors.load(folder / "old.npy"), vectors.load(folder / "side.npy") if h.side_dim else None)
+        carried, _ = h.transform(folder.load("canaries", "old"), folder.load("canaries", "side") if h.side_dim else None)
     return canary.promise(native, carried, carried_sample, metric=metric, k=CANARY_DEPTH), native
 
 

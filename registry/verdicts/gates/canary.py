@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fct.arrays import vectors
+from fct.sample.folder import PairsFolder
 from registry.verdicts import canaries
 from registry.verdicts.canaries import Answered
 from registry.verdicts.declaration import NewSpace, OfGallery
@@ -19,7 +19,7 @@ def look(space: NewSpace) -> Answered:
     if first.h is not None:
         others, _ = first.h.transform(sample.old, sample.side if first.h.side_dim else None)
     promise, native = canaries.promised(first.h, first.pairs, others, metric)
-    named = np.array(vectors.load(first.pairs / "canaries" / "ids.npy"))
+    named = np.array(PairsFolder(first.pairs).load("canaries", "ids"))
     return Answered(promise, canaries.ask(promise, native, named, space.ids, space.rows, metric, space.settings.canary_margin))
 
 

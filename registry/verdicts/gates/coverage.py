@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fct.arrays import vectors
+from fct.sample.folder import PairsFolder
 from fct.search import coverage as distances
 from fct.search.coverage import Coverage
 from registry.verdicts.declaration import NewSpace, OfGallery
@@ -16,17 +16,12 @@ from registry.verdicts.settings import GateSettings
 
 def fitting_rows(pairs: Path, limit: int = 20000) -> np.ndarray:
     """(N, D + P) φ and ψ of the clean views of fitting images and pool, one row an image (at most ``limit`` of each)."""
-    parts = []
+    folder, parts = PairsFolder(pairs), []
     for name in ("fitting", "pool"):
-        if (pairs / name).is_dir():
-            sources = vectors.load(pairs / name / "sources.npy")
-            images = len(np.unique(sources))  # views follow each other, the image itself first
+        if folder.has(name):
+            images = len(np.unique(folder.load(name, "sources")))  # views follow each other, the image itself first
             rows = slice(0, min(images, limit))
-            parts.append(
-                np.concatenate([vectors.load(pairs / name / "old.npy")[rows], vectors.load(pairs / name / "psi.npy")[rows]], axis=1).astype(
-                    np.float32
-                )
-            )
+            parts.append(np.concatenate([folder.load(name, "old")[rows], folder.load(name, "psi")[rows]], axis=1).astype(np.float32))
     return np.concatenate(parts)
 
 
