@@ -62,7 +62,7 @@ def audit(ws: Workspace, version: int, old: int) -> tuple[dict[str, Any], dict[s
     features = next(ws.gallery.features(old, ids=rows.id, batch_rows=len(rows)))
     populations = np.where(rows.split == GALLERY_SPLITS[0], "known", "unseen")
     h = forward.load(upgrade.forward_folder(old))
-    side = preview.side_of(first, new, features.psi, side_dim=h.side_dim, device=device, program=program)
+    side = preview.side_of(first, new, features.psi, h, device=device, program=program)
     sample = Sample(rows.id, rows.label, rows.source, populations, features.phi, side, native)
     space = ws.gallery.read_space(upgrade.space)
     shipped = space.vectors[np.searchsorted(space.ids, rows.id)]

@@ -229,7 +229,7 @@ def fit_bridge(workspace: Workspace, version: int, serving: Serving) -> forward.
         h = forward.load(workspace.upgrade_folder(serves) / f"h-v{m}")
         psi = np.array(folder.load("fitting", "psi")[rows])
         native = kept.opened(workspace, m, check=False)
-        side = preview.side_of(native, serving.release, psi, side_dim=h.side_dim, device=devices.pick("cpu"))
+        side = preview.side_of(native, serving.release, psi, h, device=devices.pick("cpu"))
         target = h.transform(target, side if h.side_dim else None)[0]
     return forward.bridge(np.array(new[rows]), target)
 

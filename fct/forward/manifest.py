@@ -11,6 +11,7 @@ from importlib import metadata
 FORMAT, OLDEST = 4, 3  # 3: without a head
 DISTRIBUTION = "forward-compatible-releases"
 FILES = ("weights.safetensors", "manifest.json")
+READS, PARTS = "reads", ("phi", "psi", "preview")  # what h is given, in this order; earlier code did not say
 KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
 
 

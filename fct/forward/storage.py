@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from fct.arrays import digests
 from fct.arrays.files import read_json
 from fct.errors import Altered, BadInput
-from fct.forward.manifest import FORMAT, KEYS, OLDEST
+from fct.forward.manifest import FORMAT, KEYS, OLDEST, PARTS, READS
 from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.settings import CLOSED, METHODS
 from fct.forward.transformation import Forward
@@ -57,6 +57,15 @@ def load(folder: str | Path) -> Forward:
         )
     if not manifest.keys() >= KEYS:
         raise BadInput("not the manifest of a forward transformation", where=folder / "manifest.json")
+    reads = manifest.get(READS, [])
+    if not isinstance(reads, list) or reads != [part for part in PARTS if part in reads]:
+        raise BadInput(
+            "the manifest names what h does not read",
+            wanted=f"of {', '.join(PARTS)}, in this order",
+            got=reads,
+            where=folder / "manifest.json",
+            todo="fit it again",
+        )
     weights = folder / "weights.safetensors"
     if not weights.exists():
         raise BadInput("a file is missing", wanted=weights.name, where=folder)

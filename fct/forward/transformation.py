@@ -19,7 +19,7 @@ from fct import device as devices
 from fct.arrays import digests, given, vectors
 from fct.arrays.files import whole_file, whole_folder, write_json
 from fct.errors import BadInput
-from fct.forward.manifest import FILES, FORMAT, package_version
+from fct.forward.manifest import FILES, FORMAT, READS, package_version
 from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble, ForwardNetwork
 from fct.forward.uncertainty import Uncertainty, unsure
 
@@ -108,6 +108,15 @@ class Forward:
                 whole[:count] = carried
                 sigma = sigma * unsure(whole, head)[:count]
             yield rows, carried, sigma
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """What it is given, in this order: ``phi``, ``psi``, ``preview``; empty where its manifest does not say (pairs of files, earlier code)."""
+        return tuple(self.about.get(READS, ()))
+
+    def looks(self, psi_dim: int) -> bool:
+        """Whether it reads a preview beside ψ of ``psi_dim`` dimensions; where the manifest does not say, the number of dimensions does."""
+        return "preview" in self.reads if self.reads else self.side_dim > psi_dim
 
     @property
     def closed(self) -> bool:

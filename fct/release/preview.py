@@ -19,6 +19,7 @@ from fct.program import programs
 from fct.side import picture
 
 if TYPE_CHECKING:
+    from fct.forward import Forward
     from fct.release.folder import Release
 
 BLOCK = 512
@@ -48,20 +49,20 @@ def with_preview(
 
 
 def side_of(
-    old: Release, new: Release, psi: np.ndarray, *, side_dim: int, device: torch.device, program: programs.Embed | None = None
+    old: Release, new: Release, psi: np.ndarray, h: Forward, *, device: torch.device, program: programs.Embed | None = None
 ) -> np.ndarray:
-    """What h is given as side-information: ψ alone, or ψ and preview where h was fitted with it (``side_dim`` tells).
+    """What h is given as side-information: ψ alone, or ψ and preview where its manifest says that it reads one.
 
     Raises:
-        BadInput: h wants a preview and the old release's ψ is no picture, or dimensions that fit neither.
+        BadInput: h wants a preview and the old release's ψ is no picture, or dimensions that do not fit.
     """
-    if side_dim in (0, psi.shape[1]):
+    looks, drawer = h.looks(psi.shape[1]), old.picture()
+    if not looks and h.side_dim in (0, psi.shape[1]):
         return psi
-    drawer = old.picture()
-    if drawer is None or side_dim != psi.shape[1] + new.dim:
+    if not looks or drawer is None or h.side_dim != psi.shape[1] + new.dim:
         raise BadInput(
             "the side-information does not fit h",
-            wanted=f"{side_dim} dimensions",
+            wanted=f"{h.side_dim} dimensions",
             got=f"{psi.shape[1]}" + (f", or {psi.shape[1] + new.dim} with the preview" if drawer is not None else ""),
             todo="fit h again",
         )

@@ -65,6 +65,11 @@ class PairsFolder:
         """One array, memory-mapped where it may be. BadInput where it is missing or damaged."""
         return vectors.load(self.path(part, name))
 
+    def reads(self) -> list[str]:
+        """What an h of these pairs is given: ``phi``; ``psi`` where there is any; ``preview`` where side.npy holds it beside ψ."""
+        psi, side = (self.load("sample", name).shape[1] for name in ("psi", "side"))
+        return ["phi", *(["psi"] if psi else []), *(["preview"] if side > psi else [])]
+
     def save(self, part: str, **arrays: np.ndarray) -> None:
         """Arrays of one part, a file each."""
         for name, array in arrays.items():

@@ -40,5 +40,5 @@ def as_served(upgrade: Upgrade, m: int, sample: Sample) -> tuple[np.ndarray, np.
         )
     # the sample's own side-information has what version n sees in ψ; this h was given what the champion sees in it
     psi = np.array(PairsFolder(upgrade.pairs_folder(m)).load("sample", "psi"))
-    side = preview.side_of(upgrade.release_of(m), release, psi, side_dim=old.side_dim, device=devices.pick("cpu"))
+    side = preview.side_of(upgrade.release_of(m), release, psi, old, device=devices.pick("cpu"))
     return query, old.transform(sample.old, side if old.side_dim else None)[0]

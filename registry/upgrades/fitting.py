@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fct import forward
+from fct.forward.manifest import READS
 from fct.sample.folder import PairsFolder
 
 CLOSED_FORM = "ridge"
@@ -27,7 +28,8 @@ def fit_pairs(
     if bare:
         fitting["side"] = None
         pool.pop("pool_side", None)
-    return forward.fit(**fitting, **pool, head=head, settings=settings, seed=seed, device=device, title=title)
+    h = forward.fit(**fitting, **pool, head=head, settings=settings, seed=seed, device=device, title=title)
+    return replace(h, about=h.about | {READS: pairs.reads()})
 
 
 def fit_closed(folder: Path, settings: forward.FitSettings, *, seed: int) -> forward.Forward:

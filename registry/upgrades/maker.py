@@ -30,9 +30,9 @@ class Maker:
         if m == self.version:
             return batch.phi.astype(np.float32), np.zeros(len(batch.ids), dtype=np.float32), NATIVE
         h = self.forwards[m]
-        if self._look is None and h.side_dim > batch.psi.shape[1]:
+        if self._look is None and h.looks(batch.psi.shape[1]):
             self._look = self._new.program(self._device)
         old = kept.opened(self.workspace, m, check=False)
-        side = preview.side_of(old, self._new, batch.psi, side_dim=h.side_dim, device=self._device, program=self._look)
+        side = preview.side_of(old, self._new, batch.psi, h, device=self._device, program=self._look)
         rows, sigma = h.transform(batch.phi, side if h.side_dim else None, device=self.workspace.settings.device)
         return rows, np.nan_to_num(sigma, nan=0.0), forward_origin(m, self.version)

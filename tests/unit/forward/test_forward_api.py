@@ -278,6 +278,13 @@ def test_a_newer_and_an_older_format_are_refused(folder):
         load(folder)
 
 
+@pytest.mark.parametrize("reads", ["phi", ["psi", "phi"], ["phi", "image"], ["phi", "phi"], {"phi": 1}, 3])
+def test_a_manifest_that_names_what_no_h_reads_is_refused(folder, reads):
+    edit(folder, reads=reads)
+    with pytest.raises(BadInput, match="wanted of phi, psi, preview, in this order"):
+        load(folder)
+
+
 def test_the_manifest_names_the_package_that_wrote_it(folder):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["package"] == package_version() and manifest["format"] == 4

@@ -11,6 +11,7 @@ from fct.datasets.images import read_images
 from fct.datasets.manifest import read_manifest
 from fct.embedder import augment
 from fct.errors import BadInput
+from fct.forward import Forward
 from fct.program import programs
 from fct.release import preview
 from fct.sample import pairs
@@ -207,11 +208,15 @@ def test_where_psi_is_a_picture_h_is_given_the_preview_beside_it(pictured, v2, d
     for part in ("fitting", "pool", "sample", "canaries", "gallery"):
         psi, side = load(tmp_path / "out", part, "psi"), load(tmp_path / "out", part, "side")
         assert psi.shape[1] == pictured.side_dim and side.shape[1] == pictured.side_dim + v2.dim and side.dtype == np.float16
-        wanted = preview.side_of(pictured, v2, np.array(psi), side_dim=side.shape[1], device=torch.device("cpu"))
+        wanted = preview.side_of(
+            pictured, v2, np.array(psi), Forward("none", pictured.dim, side.shape[1], v2.dim), device=torch.device("cpu")
+        )
         np.testing.assert_array_equal(side, wanted)
+    assert PairsFolder(tmp_path / "out").reads() == ["phi", "psi", "preview"]
     without = tmp_path / "without"
     write_pairs(pictured, v2, data, without, replace(SETTINGS, preview=False), seed=3, device="cpu")
     np.testing.assert_array_equal(load(without, "sample", "side"), load(without, "sample", "psi"))
+    assert PairsFolder(without).reads() == ["phi", "psi"]
 
 
 def test_a_picture_release_keeps_its_bytes_and_draws_its_images(pictured, data):

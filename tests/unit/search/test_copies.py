@@ -231,6 +231,7 @@ def test_an_h_without_skill_does_not_pass_on_given_pairs_of_copies(tmp_path: Pat
     given_ = adopted.given_pairs(data["old"], data["new"], np.zeros((len(labels), 0), np.int8), labels)
     adopted.write_pairs(given_, tmp_path / "pairs", classes=[], seed=0, about={"metric": "cosine"})
     h = fit_pairs(tmp_path / "pairs", None, forward.FitSettings(method="ridge"), seed=0, device="cpu", title="h")
+    assert h.reads == ("phi",)  # there is no side-information
     sample = PairsFolder(tmp_path / "pairs").sample()
     values = evaluation.measure(sample, h.transform(sample.old, None)[0], "cosine")
     oo, nh, nn = (values[f"{row}_mAP"].mean() for row in ("oo", "nh", "nn"))

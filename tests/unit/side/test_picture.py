@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from fct.errors import BadInput
+from fct.forward import Forward
 from fct.release import preview
 from fct.side import picture
 
@@ -127,12 +128,29 @@ class New:
         return Embed()
 
 
-@pytest.mark.parametrize(("side_dim", "columns"), [(0, 6), (6, 6), (9, 9)])
-def test_h_is_given_a_preview_exactly_when_it_was_fitted_with_one(side_dim, columns):
-    assert preview.side_of(Old(drawer()), New(), codes(4), side_dim=side_dim, device=CPU).shape == (4, columns)
+def h_of(side_dim, *reads):
+    return Forward("none", 4, side_dim, 3, about={"reads": list(reads)} if reads else {})
 
 
-@pytest.mark.parametrize(("made", "side_dim"), [(None, 9), ("drawer", 7)])
-def test_side_information_that_fits_no_h_is_refused(made, side_dim):
+@pytest.mark.parametrize(
+    ("h", "columns"),
+    [
+        (h_of(0, "phi"), 6),
+        (h_of(6, "phi", "psi"), 6),
+        (h_of(9, "phi", "psi", "preview"), 9),
+        (h_of(0), 6),  # the manifest of earlier code does not say
+        (h_of(6), 6),
+        (h_of(9), 9),
+    ],
+)
+def test_h_is_given_a_preview_exactly_when_it_was_fitted_with_one(h, columns):
+    assert preview.side_of(Old(drawer()), New(), codes(4), h, device=CPU).shape == (4, columns)
+
+
+@pytest.mark.parametrize(
+    ("made", "h"),
+    [(False, h_of(9)), (True, h_of(7)), (True, h_of(9, "phi", "psi")), (True, h_of(6, "phi", "psi", "preview"))],
+)
+def test_side_information_that_fits_no_h_is_refused(made, h):
     with pytest.raises(BadInput, match="does not fit h"):
-        preview.side_of(Old(drawer() if made else None), New(), codes(4), side_dim=side_dim, device=CPU)
+        preview.side_of(Old(drawer() if made else None), New(), codes(4), h, device=CPU)
