@@ -17,7 +17,7 @@ from fct.arrays import given as seeds
 from fct.arrays import vectors
 from fct.errors import BadInput
 from fct.forward import inputs as checked
-from fct.forward import judging, ladder
+from fct.forward import joined, joining, judging, ladder
 from fct.forward.candidates import fit_candidate
 from fct.forward.material import Material
 from fct.forward.rows import held_out
@@ -37,6 +37,8 @@ def fit(
     pool_side: np.ndarray | None = None,
     pool_new: np.ndarray | None = None,
     method: str | None = None,
+    mode: str = joining.CARRIED,
+    metric: str = "cosine",
     settings: FitSettings | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -53,6 +55,9 @@ def fit(
         head: weight (K, E) and bias (K,) of the new model's classification head; used frozen.
         pool_old, pool_side, pool_new: (M, …) unlabelled pairs of other classes.
         method: one of METHODS or ``auto``; by default what ``settings`` say, else ``auto``.
+        mode: what the gallery is to hold. ``carried``: h(old, side) alone. ``joined``: the best of old vectors, carried vectors and ψ, searched at
+            once (:mod:`fct.forward.joining`). ``auto``: carried if it is shown to be better than the old vectors, else joined, else the old vectors.
+        metric: ``cosine`` or ``l2``, by which a joined gallery is searched.
         settings: of the training; by default the recipe of the method.
 
     Returns:
@@ -67,6 +72,10 @@ def fit(
     name = method or (settings.method if settings is not None else AUTO)
     if name not in (AUTO, *METHODS):
         raise BadInput("unknown method", wanted=", ".join((AUTO, *METHODS)), got=name)
+    if mode not in joining.MODES:
+        raise BadInput("unknown mode", wanted=", ".join(joining.MODES), got=mode)
+    if metric not in joined.METRICS:
+        raise BadInput("unknown metric", wanted=" or ".join(joined.METRICS), got=metric)
     given = checked.check(old, new, side, labels, sources, head, pool_old, pool_side, pool_new)
     wanted = replace(settings, method=name) if settings is not None else recipe(name, len(old))
     for sentence in given.warnings:
@@ -111,4 +120,8 @@ def fit(
         "validation": validation,
         "seconds": round(time.perf_counter() - started, 3),
     }
-    return replace(h, about=about)
+    if mode == joining.CARRIED:
+        return replace(h, about=about)
+    parts, said = joining.choose(mode, h.method, given, wanted, metric=metric, seed=seed, device=chosen)
+    about |= {"joining": said, "seconds": round(time.perf_counter() - started, 3)}
+    return replace(h, about=about, joined=parts)

@@ -5,7 +5,7 @@ Legend: H held-out rows, E new dimensions, Q queries that count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,33 +41,38 @@ class Judge:
         row, ``top1`` and ``MRR``. Finding *itself* says little about finding others of its kind: of four image sets that order of methods
         was wrong on one by .09 mAP, the cosine's on none (docs/decisions/0006-picture.md).
         """
-        new, rows = self.new, np.arange(len(self.new))
-        if not by_label:
-            found = metrics.per_query(new, carried, rows, rows)
-            centre = new.astype(np.float64).mean(axis=0)
-            a, b = new - centre, carried - centre
-            norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-            cosine = (a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0)
-            return {"top1": found.top(1), "MRR": found.ap, "cosine": cosine}, self.sources
+        new = self.new
+        if by_label:
+            found = self.search(new, carried)
+            clusters = self.labels[found.rows]
+            return {"top1": found.top(1), "mAP": found.ap}, clusters if len(np.unique(clusters)) >= FEWEST else self.sources[found.rows]
+        rows = np.arange(len(new))
+        found = metrics.per_query(new, carried, rows, rows)
+        centre = new.astype(np.float64).mean(axis=0)
+        a, b = new - centre, carried - centre
+        norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+        cosine = (a * b).sum(axis=1) / np.where(norms > 0, norms, 1.0)
+        return {"top1": found.top(1), "MRR": found.ap, "cosine": cosine}, self.sources
+
+    def search(self, query: np.ndarray, gallery: np.ndarray, metric: str = "cosine") -> metrics.PerQuery:
+        """Every labelled row's query (H, J) in all rows' gallery (H, J), itself and its source hidden; ``rows`` are places among the H."""
+        rows = np.arange(len(self.labels))
         queries = np.flatnonzero(self.labels >= 0)
         alone = self.labels.max() + 1 + rows  # a row without a label is nobody's partner
         gallery_labels = np.where(self.labels >= 0, self.labels, alone)
         names = self.sources.astype(str)
         found = metrics.per_query(
-            new[queries],
-            carried,
+            query[queries],
+            gallery,
             self.labels[queries],
             gallery_labels,
             query_ids=queries,
             gallery_ids=rows,
             query_sources=names[queries],
             gallery_sources=names,
+            metric=metric,
         )
-        asked = queries[found.rows]
-        clusters = self.labels[asked]
-        if len(np.unique(clusters)) < FEWEST:
-            clusters = self.sources[asked]
-        return {"top1": found.top(1), "mAP": found.ap}, clusters
+        return replace(found, rows=queries[found.rows])
 
 
 def means(values: dict[str, np.ndarray]) -> dict[str, float]:

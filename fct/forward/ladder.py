@@ -50,8 +50,8 @@ def choose(inputs: Inputs, settings: FitSettings, *, seed: int, device: torch.de
     Args:
         settings: of the learned candidates; the method is replaced.
     """
-    rounds = list(_rounds(inputs, seed))
-    judges = [judging.Judge(judged.gather(slice(None))[2], judged.labels[judged.rows], inputs.sources[judged.rows]) for _, judged in rounds]
+    whole = list(rounds(inputs, seed))
+    judges = [judging.Judge(judged.gather(slice(None))[2], judged.labels[judged.rows], inputs.sources[judged.rows]) for _, judged in whole]
     if not judges or min(len(judge.new) for judge in judges) < 2:
         reason = "There are too few sources to hold any out: ridge, which is regularised, is shipped unjudged."
         return Choice(replace(settings, method="ridge"), {"held_out": 0, "candidates": [], "chosen": "ridge", "reason": reason})
@@ -61,11 +61,11 @@ def choose(inputs: Inputs, settings: FitSettings, *, seed: int, device: torch.de
     found: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in methods}
     seconds = dict.fromkeys(methods, 0.0)
     clusters = []
-    for (fitted, judged), judge in zip(rounds, judges, strict=True):
+    for (fitted, judged), judge in zip(whole, judges, strict=True):
         material = Material(fitted, inputs.sources[fitted.rows], judged, inputs.pool, inputs.head, seed, device)
         for method in methods:
             started = time.perf_counter()
-            h = fit_candidate(method, material, _judged(settings, method, len(fitted)), f"judging {method}", JUDGED_STEPS)
+            h = fit_candidate(method, material, judged_settings(settings, method, len(fitted)), f"judging {method}", JUDGED_STEPS)
             values, cluster = judge.values(_carried(h, judged), by_label)
             found[method].append(values)
             seconds[method] += time.perf_counter() - started
@@ -178,7 +178,7 @@ def _methods(inputs: Inputs) -> list[str]:
     ]
 
 
-def _judged(settings: FitSettings, method: str, rows: int) -> FitSettings:
+def judged_settings(settings: FitSettings, method: str, rows: int) -> FitSettings:
     """One network of the shipped size, whatever the method: candidates differ in the loss alone, and the time stays bounded."""
     return replace(adapted(settings, rows), method=method, members=1)
 
@@ -188,7 +188,7 @@ def _carried(h: Any, rows: Pairs) -> np.ndarray:
     return np.asarray(h.transform(old, side if side.shape[1] else None)[0])
 
 
-def _rounds(inputs: Inputs, seed: int) -> list[tuple[Pairs, Pairs]]:
+def rounds(inputs: Inputs, seed: int) -> list[tuple[Pairs, Pairs]]:
     """(fitted, judged) pairs of every round; no source, and in the part held out by class no class, is in both."""
     sources, labels, count = inputs.sources, inputs.pairs.labels, len(inputs.pairs)
     classes = np.unique(labels[labels >= 0])
@@ -196,14 +196,14 @@ def _rounds(inputs: Inputs, seed: int) -> list[tuple[Pairs, Pairs]]:
     share, most = (0.1, judging.MOST_ROWS // 2) if by_class else (0.2, judging.MOST_ROWS)
     if len(np.unique(sources)) < 2:
         return []
-    rounds = int(np.clip(-(-JUDGED_ROWS // max(1, round(0.2 * count))), 1, min(ROUNDS, len(np.unique(sources)))))
+    count_of = int(np.clip(-(-JUDGED_ROWS // max(1, round(0.2 * count))), 1, min(ROUNDS, len(np.unique(sources)))))
     source_part = parts(sources, min(round(1 / share), len(np.unique(sources))), seed)
     class_part = np.full(count, -1)
     if by_class:
         class_part[labels >= 0] = parts(labels[labels >= 0], 10, seed + 1)
     found = []
-    for number in range(rounds):
-        by_source = source_part == number if rounds > 1 else held_out(sources, share, most, seed)
+    for number in range(count_of):
+        by_source = source_part == number if count_of > 1 else held_out(sources, share, most, seed)
         held_class = class_part == number
         rng = np.random.default_rng(seed + number)
         judged = np.union1d(_some(np.flatnonzero(by_source), most, rng), _some(np.flatnonzero(held_class), most, rng))

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from importlib import metadata
 
-FORMAT, OLDEST = 4, 3  # 3: without a head
+CARRIES, JOINS, OLDEST = 4, 5, 3  # JOINS: its gallery has several parts; 3: without a head
+FORMAT = JOINS  # the newest that this code reads
 DISTRIBUTION = "forward-compatible-releases"
 FILES = ("weights.safetensors", "manifest.json")
 READS, PARTS = "reads", ("phi", "psi", "preview")  # what h is given, in this order; earlier code did not say
-KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256"}
+KEYS = {"format", "package", "method", "dims", "network", "digest", "weights_sha256", "joined"}
 
 
 def package_version() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from safetensors.torch import load_file
 from fct.arrays import digests
 from fct.arrays.files import read_json
 from fct.errors import Altered, BadInput
-from fct.forward.manifest import FORMAT, KEYS, OLDEST, PARTS, READS
+from fct.forward.joined import SIDE, Joined
+from fct.forward.manifest import FORMAT, JOINS, KEYS, OLDEST, PARTS, READS
 from fct.forward.network import ForwardEnsemble, ForwardNetwork
 from fct.forward.settings import CLOSED, METHODS
 from fct.forward.transformation import Forward
@@ -55,7 +57,7 @@ def load(folder: str | Path) -> Forward:
             where=folder,
             todo="fit it again",
         )
-    if not manifest.keys() >= KEYS:
+    if not manifest.keys() >= KEYS - {"joined"} or ("joined" in manifest) != (manifest["format"] == JOINS):
         raise BadInput("not the manifest of a forward transformation", where=folder / "manifest.json")
     reads = manifest.get(READS, [])
     if not isinstance(reads, list) or reads != [part for part in PARTS if part in reads]:
@@ -75,7 +77,10 @@ def load(folder: str | Path) -> Forward:
         tensors = load_file(weights)
     except SafetensorError as error:
         raise BadInput("the weights are not a safetensors file", got=str(error), where=weights) from error
-    h = _assemble(manifest, tensors, folder)
+    joined = Joined.of(manifest["joined"]) if "joined" in manifest else None
+    h = replace(_assemble(manifest, tensors, folder), joined=joined)
+    if joined is not None and SIDE in joined.parts and not h.side_dim:
+        raise BadInput("the gallery of this h has side-information as a part, and h has none", where=folder / "manifest.json")
     if h.digest != manifest["digest"]:
         raise Altered("h is not the one its manifest names", wanted=str(manifest["digest"])[:12], got=h.digest[:12], where=folder)
     return h

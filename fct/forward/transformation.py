@@ -19,7 +19,8 @@ from fct import device as devices
 from fct.arrays import digests, given, vectors
 from fct.arrays.files import whole_file, whole_folder, write_json
 from fct.errors import BadInput
-from fct.forward.manifest import FILES, FORMAT, READS, package_version
+from fct.forward.joined import CARRIED, OLD, SIDE, Joined
+from fct.forward.manifest import CARRIES, FILES, JOINS, READS, package_version
 from fct.forward.network import LEAST_OUTPUTS, ForwardEnsemble, ForwardNetwork
 from fct.forward.uncertainty import Uncertainty, unsure
 
@@ -33,7 +34,8 @@ class Forward:
     With both, the linear map is one more member of the networks' mean.
 
     ``uncertainty`` gives σ where the network learned no log-variance; with ``head``, the new model's weight (K, E) and bias (K,), σ counts
-    for less where the head is sure of a carried row. ``about`` goes into the manifest.
+    for less where the head is sure of a carried row. ``about`` goes into the manifest. ``joined``: what its gallery holds, where that is not
+    the carried vectors alone.
     """
 
     method: str
@@ -46,6 +48,7 @@ class Forward:
     uncertainty: Uncertainty | None = None
     head: tuple[np.ndarray, np.ndarray] | None = None
     about: dict[str, Any] = field(default_factory=dict)
+    joined: Joined | None = None
 
     def transform(self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
         """Carry rows over: (N, D) old, (N, P) side → vectors (N, E) float32 and uncertainty σ (N,) float32.
@@ -61,6 +64,46 @@ class Forward:
         for rows, carried, spread in self.blocks(old, side, device=device):
             out[rows], sigma[rows] = carried, spread
         return out, sigma
+
+    def gallery(self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu") -> np.ndarray:
+        """What the gallery holds of items (N, D), (N, P): the carried vectors (N, E), or the rows (N, J) of its parts beside each other.
+
+        Raises:
+            BadInput: as :meth:`transform`.
+        """
+        self.check(old, side)
+        if self.joined is None:
+            return self.transform(old, side, device=device)[0]
+        found = {OLD: old} if side is None else {OLD: old, SIDE: side}
+        if CARRIED in self.joined.parts:
+            found[CARRIED] = self.transform(old, side, device=device)[0]
+        return self.joined.rows(found)
+
+    def queries(self, new: np.ndarray, old: np.ndarray | None = None, side: np.ndarray | None = None) -> np.ndarray:
+        """What is asked of the gallery: new vectors (Q, E), and where its parts need them, the same queries' old vectors and ψ.
+
+        Returns:
+            (Q, E) the new vectors themselves where the gallery is carried alone; else (Q, J). Of a gallery of old vectors alone, ``old`` itself.
+
+        Raises:
+            BadInput: rows that do not correspond, or what a part needs is missing.
+        """
+        parts = (CARRIED,) if self.joined is None else self.joined.parts
+        vectors.check("new", new, dim=self.new_dim)
+        given_, dims = {CARRIED: new, OLD: old, SIDE: side}, {OLD: self.old_dim, SIDE: self.side_dim}
+        for part, dim in dims.items():
+            rows = given_[part]
+            if rows is not None:
+                vectors.check(part, rows, dim=dim, rows=len(new), allow_zero=part == SIDE)
+            elif part in parts:
+                what = (
+                    "the queries embedded by the old model"
+                    if part == OLD
+                    else "the queries' side-information, by the network that made the gallery's"
+                )
+                raise BadInput(f"this gallery is searched with its part {part}, too", wanted=what, got="none", todo=f"give {part}")
+        found = {part: rows for part, rows in given_.items() if rows is not None}
+        return new if self.joined is None else self.joined.queries(found)
 
     def check(self, old: np.ndarray, side: np.ndarray | None, *, alike: bool = False) -> None:
         """Raise BadInput where rows do not fit this h; ``alike``: as :func:`fct.arrays.vectors.check` means it, for files from outside."""
@@ -127,7 +170,8 @@ class Forward:
     def digest(self) -> str:
         """SHA-256 of method, dimensions and every weight: who carried a vector over."""
         named = {name: digests.of_array(np.ascontiguousarray(value.numpy())) for name, value in self.tensors().items()}
-        return digests.of_json([self.method, self.old_dim, self.side_dim, self.new_dim, named])
+        joins = [] if self.joined is None else [self.joined.to_json()]
+        return digests.of_json([self.method, self.old_dim, self.side_dim, self.new_dim, named, *joins])
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Everything that is stored, by name."""
@@ -154,7 +198,7 @@ class Forward:
         with whole_folder(folder) as part:
             save_file(self.tensors(), part / "weights.safetensors")
             manifest = {
-                "format": FORMAT,
+                "format": CARRIES if self.joined is None else JOINS,
                 "package": package_version(),
                 "method": self.method,
                 "dims": {"old": self.old_dim, "side": self.side_dim, "new": self.new_dim},
@@ -162,7 +206,8 @@ class Forward:
                 "digest": self.digest,
                 "weights_sha256": digests.of_file(part / "weights.safetensors"),
             }
-            write_json(part / "manifest.json", manifest | self.about)
+            joins = {} if self.joined is None else {"joined": self.joined.to_json()}
+            write_json(part / "manifest.json", manifest | joins | self.about)
 
 
 def transform_to(
@@ -174,7 +219,7 @@ def transform_to(
     *,
     device: str = "cpu",
 ) -> int:
-    """Carry rows over into ``out`` (N, E) float32 and, where wanted, their σ into ``sigma`` (N,) float32, both ``.npy``.
+    """Write what the gallery holds into ``out`` (:meth:`Forward.gallery`) and, where wanted, σ of h into ``sigma`` (N,) float32, both ``.npy``.
 
     Inputs and output may be larger than memory. Both files appear whole at the end, or neither does.
 
@@ -192,11 +237,17 @@ def transform_to(
     h.check(old, side, alike=True)
     spread = np.empty(len(old), dtype=np.float32)
     with whole_file(out) as part:
-        table = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=(len(old), h.new_dim))
+        table: np.memmap | None = None
         with tqdm(total=len(old), desc="transform", unit="row", mininterval=1) as bar:
             for rows, carried, values in h.blocks(old, side, device=device):
-                table[rows], spread[rows] = carried, values
+                held = carried
+                if h.joined is not None:
+                    held = h.joined.rows({OLD: old[rows], CARRIED: carried} | ({} if side is None else {SIDE: side[rows]}))
+                if table is None:  # its width and dtype follow from the parts: old vectors alone stay as they are
+                    table = np.lib.format.open_memmap(part, mode="w+", dtype=held.dtype, shape=(len(old), held.shape[1]))
+                table[rows], spread[rows] = held, values
                 bar.update(len(carried))
+        assert table is not None  # there are rows: h.check
         table.flush()
         del table
         if sigma is not None:

@@ -16,11 +16,11 @@ from fct.errors import BadInput
 from fct.forward import METHODS, FitSettings, Forward
 from fct.forward.settings import AUTO
 from fct.sample import backfilling, evaluation
-from fct.sample.agreement import agreement, neighbours
 from fct.sample.folder import Sample
 from fct.sample.splitting import class_numbers, split, unsplit
 from fct.sample.trial import AGREEMENT, RETRIEVAL, Backfill, Trial, _clusters
 from fct.search import copies, metrics, order
+from fct.search.agreement import agreement, neighbours
 
 CURVE_QUERIES, RANDOM_ORDERS = 1000, 5
 
@@ -32,7 +32,7 @@ def _measure(sample: Sample, carried: dict[str, np.ndarray], metric: str, labell
         results = {row: evaluation.search(sample, query, gallery, metric) for row, (query, gallery) in sides.items()}
         return results["nn"].rows, {f"{row}_{name}": result.metric(name) for row, result in results.items() for name in RETRIEVAL}
     everyone = np.arange(len(sample.ids))
-    near = {row: neighbours(sample, query, gallery, metric, everyone) for row, (query, gallery) in sides.items()}
+    near = {row: neighbours(sample.ids, sample.sources, query, gallery, metric, everyone) for row, (query, gallery) in sides.items()}
     values = {f"{row}_agreement": agreement(found, near["nn"]) for row, found in near.items()}
     rows = np.flatnonzero(np.isfinite(values["nn_agreement"]))
     if len(rows) == 0:
@@ -46,7 +46,7 @@ def _agreement_curves(
     """What :func:`fct.sample.backfilling.sample_curves` gives, for agreement with new/new."""
     if not np.isfinite(sigma).all():
         return {}
-    wanted = neighbours(sample, sample.new, sample.new, metric, rows)
+    wanted = neighbours(sample.ids, sample.sources, sample.new, sample.new, metric, rows)
 
     def along(path: np.ndarray) -> np.ndarray:
         found = []
@@ -54,7 +54,7 @@ def _agreement_curves(
             native = path[: round(share * len(path))]
             mixed = carried.copy()
             mixed[native] = sample.new[native]
-            found.append(agreement(neighbours(sample, sample.new, mixed, metric, rows), wanted))
+            found.append(agreement(neighbours(sample.ids, sample.sources, sample.new, mixed, metric, rows), wanted))
         return np.stack(found)
 
     drawn = [along(path) for path in order.random_orders(len(carried), RANDOM_ORDERS, seed)]

@@ -40,6 +40,14 @@ def fit(
             + " The default is the method in --params, or auto without --params."
         ),
     ] = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            help="What the gallery is to hold. carried: h(old, side) alone. joined: the best of old vectors, carried vectors and side-information, "
+            "searched at once. auto: carried if it is shown to be better than the old vectors, else joined, else the old vectors as they are."
+        ),
+    ] = "carried",
+    metric: Annotated[str, typer.Option(help="With --mode joined or auto: cosine or l2, the metric of the search.")] = "cosine",
     params: Annotated[
         Path | None, typer.Option(help="Take fit, seed and device from this params.yaml. An option on the command line takes precedence.")
     ] = None,
@@ -76,6 +84,8 @@ def fit(
         **pool,
         head=read_head(head) if head is not None else None,
         method=method,
+        mode=mode,
+        metric=metric,
         settings=settings,
         seed=seed or 0,
         device=device or "auto",
@@ -92,6 +102,11 @@ def fit(
         "digest": h.digest,
         "out": str(out),
     }
+    if mode != "carried":
+        result |= {
+            "gallery": {"parts": ["carried"], "weights": [1.0]} if h.joined is None else h.joined.to_json(),
+            "joining": about["joining"],
+        }
     give(result | ({"left_out": left + further} if skip_bad else {}), json, *_summary(result))
 
 
@@ -103,7 +118,61 @@ def _summary(result: dict[str, Any]) -> list[str]:
         numbers = [f"{name} {row[name]:.3f}" for name in ("top1", "mAP", "MRR", "cosine") if name in row]
         mark = "→" if row["method"] == result["method"] else " "
         lines.append(f"{mark} {row['method']:14} {'  '.join(numbers)}  {row['seconds']:.1f} s")
-    return [*lines, *result["inputs_missing"], f"Next: fct transform --forward {result['out']} --old …"]
+    lines += result["inputs_missing"] + _joining(result)
+    return [*lines, f"Next: fct transform --forward {result['out']} --old …" + ("" if _alone(result) else ", then fct queries")]
+
+
+def _alone(result: dict[str, Any]) -> bool:
+    """Whether new vectors are asked of the gallery as they are."""
+    return bool(result.get("gallery", {}).get("parts", ["carried"]) == ["carried"])
+
+
+def _joining(result: dict[str, Any]) -> list[str]:
+    """What the gallery holds, and what was measured of other parts."""
+    if "joining" not in result:
+        return []
+    lines = [f"The gallery holds {' + '.join(result['gallery']['parts'])}. {result['joining']['reason']}"]
+    for row in result["joining"]["candidates"]:
+        mark = "→" if row["parts"] == result["gallery"]["parts"] else " "
+        weights = " + ".join(f"{weight:.2f} {part}" for part, weight in zip(row["parts"], row["weights"], strict=True))
+        lines.append(f"{mark} {weights:40} " + "  ".join(f"{name} {row[name]:.3f}" for name in ("top1", "mAP", "agreement") if name in row))
+    return lines
+
+
+def queries(
+    forward: Annotated[Path, typer.Option(help="Folder that `fct fit` wrote.")],
+    new: Annotated[str, typer.Option(help="Q_NEW.npy: queries embedded by the new model.")],
+    out: Out,
+    old: Annotated[
+        str | None, typer.Option(help="Q_OLD.npy: the same queries embedded by the old model, if old vectors are a part.")
+    ] = None,
+    side: Annotated[str | None, typer.Option(help="Q_SIDE.npy: side-information of the same queries, if it is a part.")] = None,
+) -> None:
+    """Write what is asked of a gallery that `fct transform` wrote: the new vectors themselves, or the queries in all of its parts.
+
+    Example: fct queries --forward h --new q_new.npy --old q_old.npy --side q_side.npy --out q.npy
+    """
+    from fct.arrays import given as places
+    from fct.arrays import vectors
+
+    places.place(out)
+    h = _load(forward)
+    arrays, _ = read({"new": new, "old": old, "side": side}, False)
+    rows = h.queries(**arrays)
+    vectors.save(out, rows)
+    say(f"{out}: {len(rows)} rows of {rows.shape[1]} dimensions")
+
+
+def _load(folder: Path) -> Any:
+    """The h of a folder that is given; where it was altered, that is bad input: only of a release it is a matter of permission."""
+    from fct import forward as forwards
+    from fct.errors import BadInput, NotPermitted
+
+    try:
+        return forwards.load(folder)
+    except NotPermitted as error:
+        parts = {name: part for name, part in error.to_json().items() if name in ("wanted", "got", "where", "todo", "code")}
+        raise BadInput(error.message, **parts) from error
 
 
 def transform(
@@ -117,26 +186,22 @@ def transform(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "cpu",
 ) -> None:
-    """Carry vectors into the new space. It works block by block, so inputs and output may be larger than memory.
+    """Carry vectors into the new space; of a joined gallery, write all its parts. It works block by block, so inputs and output may be larger than memory.
 
     Example: fct transform --forward h --old gallery.npy --side gallery_side.npy --out carried.npy
     """
     from fct import forward as forwards
     from fct.arrays import columns, looks, vectors
-    from fct.errors import BadInput, NotPermitted
 
-    try:
-        h = forwards.load(forward)
-    except NotPermitted as error:  # a file given here is input; where h belongs to a release it stays a matter of permission
-        parts = {name: part for name, part in error.to_json().items() if name in ("wanted", "got", "where", "todo", "code")}
-        raise BadInput(error.message, **parts) from error
+    h = _load(forward)
     first, second = columns.read(old, "old"), columns.read(side, "side") if side is not None else None
     warn(looks.look("old", vectors.formed("old", first)))
     rows = forwards.transform_to(h, first, second, out, sigma, device=device)
-    say(f"{out}: {rows} rows of {h.new_dim} dimensions")
+    holds = "" if h.joined is None else f" ({h.joined})"
+    say(f"{out}: {rows} rows of {vectors.load(out).shape[1]} dimensions{holds}")
 
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands of this file."""
-    for command in (fit, transform):
+    for command in (fit, transform, queries):
         app.command(rich_help_panel=VECTORS)(command)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fct.sample import agreement
 from fct.sample import trial as trials
 from fct.sample.evaluation import as_json
 from fct.sample.trial import Trial
+from fct.search import agreement
 from fct.search.intervals import Estimate
 from registry.report.review import INFINITE, interval, number
 from registry.verdicts.deciding import more_queries

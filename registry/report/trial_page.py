@@ -14,9 +14,9 @@ import numpy as np
 
 from fct.datasets.walk import OUTSIDE, Walk, walk
 from fct.errors import BadInput
-from fct.sample import agreement
 from fct.sample import trial as trials
 from fct.sample.trial import Trial
+from fct.search import agreement
 from fct.search.intervals import Estimate
 from registry.report import figures, page, trial_answers
 from registry.report import trial as words
@@ -159,8 +159,8 @@ def _cards(trial: Trial, places: np.ndarray, images: Sequence[Path | None] | Non
         after = page.answers(sample, sample.new, trial.carried, trial.metric, rows, ANSWERS)
         wanted = [np.flatnonzero(sample.labels == sample.labels[row]) for row in rows]
     else:
-        near = agreement.neighbours(sample, sample.new, sample.new, trial.metric, rows)
-        found = agreement.neighbours(sample, sample.new, trial.carried, trial.metric, rows)
+        near = agreement.neighbours(sample.ids, sample.sources, sample.new, sample.new, trial.metric, rows)
+        found = agreement.neighbours(sample.ids, sample.sources, sample.new, trial.carried, trial.metric, rows)
         before, after = ([line[line >= 0][:ANSWERS] for line in lines] for lines in (near, found))
         wanted = list(near)
 

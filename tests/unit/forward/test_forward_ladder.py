@@ -95,7 +95,7 @@ def test_classes_are_held_out_whole_where_there_are_enough():
     labels, sources = rng.integers(0, 40, 8000), rng.integers(0, 2000, 8000)
     old = rng.normal(size=(8000, 3))
     given = check(old, old, None, labels, sources, None, None, None, None)
-    (fitted, judged), *more = ladder._rounds(given, 0)
+    (fitted, judged), *more = ladder.rounds(given, 0)
     unseen = set(labels[judged.rows]) - set(labels[fitted.rows])
     assert not more and 3 <= len(unseen) <= 5
     by_class = np.isin(labels[judged.rows], list(unseen))
@@ -109,7 +109,7 @@ def test_rounds_never_judge_what_they_fitted(count):
     rng = np.random.default_rng(count)
     old = rng.normal(size=(count, 3))
     given = check(old, old, None, rng.integers(0, 30, count), rng.integers(0, max(2, count // 3), count), None, None, None, None)
-    for fitted, judged in ladder._rounds(given, 0):
+    for fitted, judged in ladder.rounds(given, 0):
         assert not set(fitted.rows) & set(judged.rows) and len(fitted) >= 2
 
 

@@ -10,8 +10,9 @@ from PIL import Image
 
 from fct.errors import BadInput
 from fct.forward import FitSettings
-from fct.sample import agreement, splitting, trial, trying
+from fct.sample import splitting, trial, trying
 from fct.sample.folder import Sample
+from fct.search import agreement
 from fct.search.intervals import Estimate
 from registry.report import page, trial_answers, trial_page
 from registry.report import trial as words
@@ -125,8 +126,8 @@ def test_neighbours_and_agreement_equal_a_naive_search():
             new=rng.normal(size=(n, 5)),
         )
         rows = np.array([0, 3, 7, 39])
-        found = agreement.neighbours(sample, sample.new, sample.old, metric, rows)
-        wanted = agreement.neighbours(sample, sample.new, sample.new, metric, rows)
+        found = agreement.neighbours(sample.ids, sample.sources, sample.new, sample.old, metric, rows)
+        wanted = agreement.neighbours(sample.ids, sample.sources, sample.new, sample.new, metric, rows)
         for line, row in zip(found, rows, strict=True):
             q = sample.new[row]
             scored = []

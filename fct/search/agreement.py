@@ -10,23 +10,23 @@ import numpy as np
 import torch
 
 from fct.arrays import vectors
-from fct.sample.folder import Sample
 from fct.search import metrics
 
 NEIGHBOURS = 10
 
 
-def neighbours(sample: Sample, query: np.ndarray, gallery: np.ndarray, metric: str, rows: np.ndarray) -> np.ndarray:
+def neighbours(ids: np.ndarray, sources: np.ndarray, query: np.ndarray, gallery: np.ndarray, metric: str, rows: np.ndarray) -> np.ndarray:
     """(R, 10) places of the nearest items of the query rows, nearest first, −1 where fewer can be seen; itself and its source hidden.
 
     Args:
-        query, gallery: (V, D) the sample in one space. rows: (R,) the query rows.
+        ids, sources: (V,) equal ids are one item; an empty source hides nothing. query, gallery: (V, D) rows in one space.
+        rows: (R,) the query rows.
     """
     prepare = vectors.normalise if metric == "cosine" else (lambda a: np.asarray(a, dtype=np.float32))
     q, g = torch.from_numpy(prepare(query[rows])), torch.from_numpy(prepare(gallery))
-    ids = np.unique(sample.ids, return_inverse=True)[1]
-    names, sources = np.unique(sample.sources, return_inverse=True)
-    sources = np.where(names[sources] == "", -1 - np.arange(len(sources)), sources)  # an empty source hides nothing
+    ids = np.unique(ids, return_inverse=True)[1]
+    names, sources = np.unique(sources.astype(str), return_inverse=True)
+    sources = np.where(names[sources] == "", -1 - np.arange(len(sources)), sources)
     found = []
     for start in range(0, len(rows), 512):
         part = rows[start : start + 512]
