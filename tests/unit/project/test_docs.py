@@ -140,6 +140,28 @@ def test_help_texts_and_questions_are_whole_sentences(group: Any) -> None:
     assert not wrong and len(questions) == len(GATES), "\n".join(wrong)
 
 
+def gone(text: str) -> list[str]:
+    """The Python files, and the tests in them, that a text names and that are not there; tests may be named from below tests/."""
+    found = []
+    for name, test in re.findall(
+        r"`((?:fct|registry|flows|benchmarks|tests|unit|integration|end_to_end|hostile)/[\w/]+\.py)(?:::(\w+))?`", text
+    ):
+        path = next((one for one in (ROOT / name, ROOT / "tests" / name) if one.exists()), None)
+        if path is None or (test and f"def {test}(" not in path.read_text(encoding="utf-8")):
+            found.append(f"{name}::{test}" if test else name)
+    return found
+
+
+def test_files_and_tests_that_the_docs_name_are_there() -> None:
+    wrong = [f"{page}: {name}" for page, text in WRITTEN.items() for name in gone(text)]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", ["unit/test_ledger.py", "fct/nothing.py", "unit/registry/test_ledger.py::test_that_nobody_wrote"])
+def test_a_file_that_is_gone_is_noticed(name: str) -> None:
+    assert gone(f"`{name}`") == [name]
+
+
 def test_links_lead_somewhere() -> None:
     wrong = []
     for page, text in TEXTS.items():
