@@ -25,7 +25,19 @@ class NoMlflow(Releases):
         self.tags: dict[str, str] = {}
         self.alias: int | None = None
         self.runs: dict[str, tuple[int, Path]] = {}
+        self.forwards: list[tuple[str, str]] = []  # digest and card of each h
         self.place = folder / "no-mlflow"
+
+    def copy_to(self, other: NoMlflow, root: Path, new_root: Path) -> None:
+        """Let another door know the same, of files that were copied from below ``root`` to below ``new_root``."""
+
+        def moved(path: Path) -> Path:
+            return new_root / path.relative_to(root)
+
+        for number, one in self.known.items():
+            other.known[number] = replace(one, tags=dict(one.tags), source=str(moved(Path(one.source))))
+        other.runs = {run_id: (number, moved(path)) for run_id, (number, path) in self.runs.items()}
+        other.tags, other.alias, other.forwards = dict(self.tags), self.alias, list(self.forwards)
 
     @property
     def client(self) -> Any:
@@ -82,6 +94,16 @@ class NoMlflow(Releases):
         for path in files.values():
             self.replace_candidate_file(run_id, path)
         return run_id
+
+    def artifact_page(self, run_id: str, name: str) -> str:
+        return f"#/experiments/1/runs/{run_id}/artifacts/{name}"
+
+    def publish_forward(self, folder: Path, digest: str, old: int, new: int, card: str) -> int:
+        known = [digest for digest, _ in self.forwards]
+        if digest not in known:
+            self.forwards.append((digest, card))
+            known.append(digest)
+        return known.index(digest) + 1
 
     def candidate_runs(self, number: int) -> list[str]:
         return [run_id for run_id, (version, _) in self.runs.items() if version == number]

@@ -5,6 +5,7 @@ Everything but the numbers of the verdict is real: releases, gallery, h, carried
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,19 @@ def waiting(folder: Path, version: int = 2) -> Workspace:
     by_hand.append(workspace, "promote", pin(workspace, 1, "spaces/v1-native", one, {}))
     measured(workspace, version, phi)
     return workspace
+
+
+def copied(workspace: Workspace, folder: Path) -> Workspace:
+    """The same workspace in another folder, with what its door to MLflow knows: a test may change it, and the original is made once.
+
+    Pictures of items stay where they are.
+    """
+    shutil.copytree(workspace.root, folder, dirs_exist_ok=True)
+    found = Workspace(folder / workspace.params.name, workspace.settings)
+    door = workspace.releases
+    assert isinstance(door, NoMlflow)
+    door.copy_to(at_door(found), workspace.root, folder)
+    return found
 
 
 def turned(phi: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fct.errors import BadInput, NotPermitted
+from fct.errors import BadInput, FctError, NotPermitted, OperationFailed
 from registry.entry import Entry
 from registry.items.deletion import finish
 from registry.revisions import history, kept
@@ -37,13 +37,7 @@ def record(
         detail["recorded"] = {name: state.to_json() for name, state in states_of(workspace).items()}
         return enter(workspace, head, action="ingest", by=by, why=why, detail=detail)
     now = extend(workspace, serving, entries)
-    old = None if twin is None else history.latest(entries)[twin]
-    again = None
-    if old is not None:
-        try:
-            again = extend(workspace, old, entries)
-        except (NotPermitted, BadInput) as error:  # what serves must not wait for a release that may never serve again
-            print(f"the items were not added to release {twin}, which a rollback would return to: {error}", file=sys.stderr)
+    again = None if twin is None else _extended_if_whole(workspace, history.latest(entries)[twin], entries)
     if now is None and again is None:
         return None
     check()
@@ -65,3 +59,35 @@ def extend(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Re
     carry(workspace, space, number, forwards_of(workspace, revision))
     now = pin(workspace, number, space, kept.opened(workspace, number, check=False), revision.forward)
     return history.numbered(now, entries, revision.verdict)
+
+
+def _extended_if_whole(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision | None:
+    """As :func:`extend`, of the release that a rollback would return to. None also where it is damaged, which a sentence says.
+
+    Raises:
+        OperationFailed: something else than a file of it stands in the way, so that the next run can do it.
+    """
+    problem: FctError | None
+    try:
+        return extend(workspace, revision, entries)
+    except (NotPermitted, BadInput) as error:
+        problem = error
+    except OperationFailed as error:
+        # a full disk, a lost lock and a server that is away have codes of their own
+        problem = _damage(workspace, revision) if error.code == "failed" else None
+        if problem is None:
+            raise
+    # what serves must not wait for a release that may never serve again
+    print(f"the items were not added to release {revision.release}, which a rollback would return to: {problem}", file=sys.stderr)
+    return None
+
+
+def _damage(workspace: Workspace, revision: Revision) -> FctError | None:
+    """What is wrong with the tables of a revision; None where each file is as it was recorded and the space can be read as it is now."""
+    try:
+        for state in revision.tables.values():
+            workspace.gallery.verify(state)
+        workspace.gallery.read_space(revision.space)  # with what a run that was killed has left, which nobody has recorded
+    except FctError as error:
+        return error
+    return None

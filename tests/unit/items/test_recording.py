@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,23 +10,30 @@ import numpy as np
 import pytest
 
 from fct import forward
-from fct.errors import NotPermitted
+from fct.errors import LockHeld, NotPermitted, OperationFailed, Unreachable
 from registry.decisions.decisions import approve
 from registry.decisions.promotion import promote
 from registry.entry import Entry
+from registry.items import recording
 from registry.items.recording import record
-from registry.revisions import history
+from registry.revisions import alarm, history
+from registry.revisions.revision import Revision
 from registry.revisions.serving import open_serving
 from registry.upgrades.upgrade import Upgrade
 from registry.workspace import Workspace
 from tests import by_hand
 from tests.no_mlflow import at_door
-from tests.waiting import IDS, waiting
+from tests.waiting import IDS, copied, waiting
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    return waiting(tmp_path_factory.mktemp("waiting"))
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return waiting(tmp_path)
+def workspace(made: Workspace, tmp_path: Path) -> Workspace:
+    return copied(made, tmp_path)
 
 
 def nothing() -> None:
@@ -47,6 +55,21 @@ def arrive(workspace: Workspace, *ids: str) -> None:
 def shown(workspace: Workspace) -> list[str]:
     opened = open_serving(workspace)
     return sorted(opened.columns["id"][opened.shown].tolist())
+
+
+@pytest.fixture(scope="module")
+def made_promoted(made: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    found = copied(made, tmp_path_factory.mktemp("promoted"))
+    approve(found, 2, by="ana", why="")
+    promote(found, 2)
+    arrive(found, "a")
+    return found
+
+
+@pytest.fixture
+def promoted(made_promoted: Workspace, tmp_path: Path) -> Workspace:
+    """Version 2 serves, a rollback returns to version 1, and an item arrived that neither has."""
+    return copied(made_promoted, tmp_path)
 
 
 def test_where_nothing_is_new_nothing_is_written(workspace: Workspace) -> None:
@@ -79,22 +102,93 @@ def test_what_waits_for_a_first_release_is_recorded_with_its_tables(tmp_path: Pa
     assert set(states) == {"items", "features/v1"} and states["items"].rows == 2
 
 
-def test_the_release_before_gets_its_own_revision(workspace: Workspace) -> None:
-    approve(workspace, 2, by="ana", why="")
-    promote(workspace, 2)
-    arrive(workspace, "a")
-    entry = recorded(workspace, 1, twin=1)
+def test_the_release_before_gets_its_own_revision(promoted: Workspace) -> None:
+    entry = recorded(promoted, 1, twin=1)
     assert entry is not None and (entry.release, entry.revision) == (2, 2)
     (twin,) = history.earlier(entry.detail)
     assert (twin.release, twin.number, twin.state.rows) == (1, 2, len(IDS) + 9)
 
 
-def test_an_h_that_is_not_the_one_that_serves_carries_nothing(workspace: Workspace) -> None:
-    approve(workspace, 2, by="ana", why="")
-    promote(workspace, 2)
-    arrive(workspace, "a")
+def test_an_h_that_is_not_the_one_that_serves_carries_nothing(promoted: Workspace) -> None:
     rows = by_hand.rows(60, 3)
-    forward.fit(rows, rows[:, ::-1].copy(), method="procrustes", device="cpu").save(Upgrade(workspace, 2).forward_folder(1))
+    forward.fit(rows, rows[:, ::-1].copy(), method="procrustes", device="cpu").save(Upgrade(promoted, 2).forward_folder(1))
     with pytest.raises(NotPermitted, match="an h is not the one that serves"):
-        recorded(workspace, 1)
-    assert workspace.ledger.entries()[-1].action == "promote"
+        recorded(promoted, 1)
+    assert promoted.ledger.entries()[-1].action == "promote"
+
+
+TWIN = "spaces/v1-native"
+
+
+def newest(workspace: Workspace, table: str) -> Path:
+    """The data file that was written last."""
+    return max((workspace.gallery.table_path(table) / "data").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+def altered(path: Path) -> None:
+    """One bit, which Lance does not notice."""
+    data = bytearray(path.read_bytes())
+    data[8] ^= 1
+    path.write_bytes(data)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:20])
+
+
+def unreadable(path: Path) -> None:
+    """Reading it fails, also for root."""
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [altered, cut, Path.unlink, unreadable])
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_serves_gets_the_items_also_where_the_release_before_is_damaged(
+    promoted: Workspace, spoil: Callable[[Path], None], killed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if killed:  # the file is of a run that ended before its entry
+        promoted.gallery.append_space(TWIN, ["a"], by_hand.rows(1, 7), "native", np.zeros(1))
+        arrive(promoted, "b")
+    spoil(newest(promoted, TWIN))
+    entry = recorded(promoted, 1, twin=1)
+    assert entry is not None and (entry.release, entry.revision) == (2, 2) and history.earlier(entry.detail) == []
+    assert shown(promoted) == sorted([*IDS, "a", *(["b"] if killed else [])])
+    said = capsys.readouterr().err
+    assert "the items were not added to release 1, which a rollback would return to: " in said and TWIN in said
+    assert not alarm.raised(promoted), "nothing was made from it"
+
+
+def test_what_serves_is_recorded_from_whole_files_alone(promoted: Workspace) -> None:
+    revision = history.serving(promoted.ledger)
+    assert revision is not None
+    cut(newest(promoted, revision.space))
+    with pytest.raises(OperationFailed, match="could not be read"):
+        recorded(promoted, 1, twin=1)
+    assert promoted.ledger.entries()[-1].action == "promote"
+
+
+FULL, AWAY = OperationFailed("the disk is full", code="disk-full"), Unreachable("a server does not answer")
+LOST, CROWDED = LockHeld("somebody else works on it"), OperationFailed("other writers keep changing the table")
+
+
+@pytest.mark.parametrize(("error", "damaged"), [(FULL, False), (FULL, True), (AWAY, True), (LOST, True), (CROWDED, False)])
+def test_what_passes_by_itself_stops_the_ingest_and_the_next_run_finishes_it(
+    promoted: Workspace, error: OperationFailed, damaged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extend = recording.extend
+
+    def fails(workspace: Workspace, revision: Revision, entries: list[Entry]) -> Revision | None:
+        if revision.release == 1:
+            raise error
+        return extend(workspace, revision, entries)
+
+    monkeypatch.setattr(recording, "extend", fails)
+    if damaged:
+        altered(newest(promoted, TWIN))
+    with pytest.raises(OperationFailed, match=error.message):
+        recorded(promoted, 1, twin=1)
+    assert promoted.ledger.entries()[-1].action == "promote"
+    monkeypatch.undo()
+    entry = recorded(promoted, 0, twin=1)
+    assert entry is not None and shown(promoted) == sorted([*IDS, "a"])

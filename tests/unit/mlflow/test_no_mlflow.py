@@ -76,6 +76,9 @@ def asked(door: Releases, folder: Path) -> list[Any]:
     told = seen.ask(door)
     said.append(([(one.number, one.tags) for one in told.versions], told.champion, told.head))
     said.append(door.page_of(1))
+    pages = [door.artifact_page(run, "report.html") for run in runs]
+    said.append([page.replace(run, "RUN") for run, page in zip(runs, pages, strict=True)])
+    said.append([door.publish_forward(report.parent, digest, 1, 2, "a card") for digest in ("d1", "d2", "d1")])
     return said
 
 
