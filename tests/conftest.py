@@ -140,3 +140,12 @@ def v2(data: Path, once: Once) -> Release:
         make_release("v2", data, folder / "release", embedder, side, size=SIZE, mode="L", seed=1, device="cpu")
 
     return open_release(once("v2", make) / "release")
+
+
+@pytest.fixture(scope="session")
+def untrained(once: Once) -> Release:
+    """A release whose program shows what is in an image (tests/embedding.py); nobody trained it."""
+    from fct.release.examining import open_release
+    from tests.embedding import make
+
+    return open_release(once("untrained", make) / "release", run=False)

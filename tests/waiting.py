@@ -47,7 +47,7 @@ def waiting(folder: Path, version: int = 2) -> Workspace:
     by_hand.add_items(workspace, one, CANARIES, 2, "canary")
     kept.keep(workspace, one)
     by_hand.append(workspace, "promote", pin(workspace, 1, "spaces/v1-native", one, {}))
-    measured(workspace, version, phi)
+    measured(workspace, version, phi, phi, turned(phi))
     return workspace
 
 
@@ -69,16 +69,20 @@ def turned(phi: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.roll(phi, 3, axis=1))
 
 
-def measured(workspace: Workspace, version: int, phi: np.ndarray) -> dict[str, Any]:
-    """The upgrade's files as its steps leave them, up to the candidate in MLflow. Returns the verdict."""
+def measured(workspace: Workspace, version: int, phi: np.ndarray, old: np.ndarray, new: np.ndarray) -> dict[str, Any]:
+    """The upgrade's files as its steps leave them, up to the candidate in MLflow. Returns the verdict.
+
+    Args:
+        phi: (N, 8) of the items. old, new: (M, 8) pairs that h is fitted on.
+    """
     upgrade = Upgrade(workspace, version)
     write_json(upgrade.folder / CONTRACT, {"ok": True, "problems": [], "champion": workspace.ledger.release()})
-    h = forward.fit(phi, turned(phi), method="procrustes", device="cpu")
+    h = forward.fit(old, new, method="procrustes", device="cpu")
     h.save(upgrade.forward_folder(1))
     pairs = upgrade.pairs_folder(1)
     (pairs / "canaries").mkdir(parents=True)
-    old = by_hand.rows(len(CANARIES), 2)
-    for name, rows in (("ids", np.array(CANARIES)), ("old", old), ("new", turned(old))):
+    asked = by_hand.rows(len(CANARIES), 2)
+    for name, rows in (("ids", np.array(CANARIES)), ("old", asked), ("new", turned(asked))):
         np.save(pairs / "canaries" / f"{name}.npy", rows)
     write_json(pairs / "pairs.json", {})
     workspace.gallery.create_space(upgrade.space, by_hand.DIM, upgrade.new.fingerprint, {1: h.digest})

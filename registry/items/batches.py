@@ -117,15 +117,15 @@ class Batches:
             skipped += flawed.listed(np.array(good, dtype=str))
             living &= ~flawed.bad
             kept = np.array(good, dtype=str)[living]
-            self.gallery.add_features(
-                self.number, self.release.fingerprint, kept, phi[living], psi[living], psi_bits=self.release.side_bits
-            )
-            program = self.program
-            rereading.check_features(
-                self.gallery, self.number, kept, np.stack(images)[living], lambda some: programs.embed(program, some, device=self.device)
-            )
+            if len(kept):
+                self._keep(self.program, kept, phi[living], psi[living], np.stack(images)[living])
             good = kept.tolist()
         return ids[np.isin(ids, known) | np.isin(ids, good)], len(good)
+
+    def _keep(self, program: programs.Embed, ids: np.ndarray, phi: np.ndarray, psi: np.ndarray, images: np.ndarray) -> None:
+        """Write features of items, of which some are computed again and compared."""
+        self.gallery.add_features(self.number, self.release.fingerprint, ids, phi, psi, psi_bits=self.release.side_bits)
+        rereading.check_features(self.gallery, self.number, ids, images, lambda some: programs.embed(program, some, device=self.device))
 
     def commit(self, ids: np.ndarray, *, by: str, why: str) -> Entry | None:
         """The batch into the space, the index built anew, the canaries asked, one ledger entry. None where nothing changed."""
