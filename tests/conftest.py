@@ -33,7 +33,10 @@ CLASSES = tuple(f"class-{letter}" for letter in "abcdefghij")
 
 
 WORKER_BYTES = 2 * 2**30  # torch, MLflow and a tiny project
-LONGEST = ("test_operations.py", "test_kills.py", "test_dvc.py", "test_gallery_lives.py")
+LONGEST = (
+    *("test_operations.py", "test_kills.py", "test_dvc.py", "test_offline_report.py", "test_third_version.py", "test_exporting.py"),
+    *("test_arriving.py", "test_serve_moving.py"),
+)
 Once = Callable[[str, Callable[[Path], object]], Path]
 
 

@@ -21,7 +21,7 @@ GROUPED = ("--dist", "loadfile", "--no-loadscope-reorder")
 PORTS = (4200, 5000, 8080)  # Prefect's, MLflow's, and everybody's first choice
 NOBODY = 65534
 LIFE = "tests/end_to_end/test_life.py"
-BAD_INPUT = "tests/end_to_end/test_bad_input.py"
+BAD_INPUT = ("tests/end_to_end/test_bad_input.py", "tests/end_to_end/test_bad_arrays.py")
 INTERRUPTIONS = "tests/end_to_end/test_interruptions.py"
 LOCKS = ("tests/unit/registry/test_lock.py", "tests/unit/registry/test_ledger.py")
 NUMBERS = (
@@ -171,17 +171,23 @@ VARIATIONS: dict[str, Variation] = {
             "tests/unit/flows/test_cli_fit.py",
             "tests/integration/test_services.py",
             LIFE,
-            BAD_INPUT,
+            *BAD_INPUT,
         ),
     ),
-    "folder with a space and ü": (odd_folder, (*LOCKS, *WORDS, "tests/integration/test_services.py", LIFE, BAD_INPUT, INTERRUPTIONS)),
+    "folder with a space and ü": (odd_folder, (*LOCKS, *WORDS, "tests/integration/test_services.py", LIFE, *BAD_INPUT, INTERRUPTIONS)),
     "Kolkata, locale C": (
         far_away,
-        (*LOCKS, *WORDS, "tests/unit/datasets/test_datasets_folder.py", LIFE, BAD_INPUT, "tests/end_to_end/test_doctor.py"),
+        (*LOCKS, *WORDS, "tests/unit/datasets/test_datasets_folder.py", LIFE, *BAD_INPUT, "tests/end_to_end/test_doctor.py"),
     ),
     "ports taken": (
         taken_ports,
-        ("tests/integration/test_services.py", LIFE, "tests/end_to_end/test_serve.py", "tests/end_to_end/test_doctor.py"),
+        (
+            "tests/integration/test_services.py",
+            LIFE,
+            "tests/end_to_end/test_serve.py",
+            "tests/end_to_end/test_serve_moving.py",
+            "tests/end_to_end/test_doctor.py",
+        ),
     ),
 }
 

@@ -249,6 +249,20 @@ def promoted(promoted_folder: Path, copies: Callable[[Path], Project]) -> Projec
     return copies(promoted_folder)
 
 
+@pytest.fixture
+def living(promoted: Project, tmp_path: Path) -> Project:
+    """A copy of the promoted project of its own."""
+    return copied(promoted.folder, tmp_path / "project")
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where screenshots are kept: under the test's output, or where FCT_SCREENSHOTS says."""
+    folder = Path(os.environ.get("FCT_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def moved(original: Project, project: Project) -> None:
     """MLflow's database names the artifacts by absolute path: let them name the copy."""
     import sqlite3

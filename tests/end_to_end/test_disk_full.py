@@ -13,7 +13,7 @@ import pytest
 
 from registry.revisions.serving import open_serving
 from tests.end_to_end.conftest import Project, copied
-from tests.end_to_end.test_gallery_lives import answers, pictures, queries
+from tests.end_to_end.lives import answers, pictures, queries
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Project
+from tests.end_to_end.team import set_services
 from tests.end_to_end.test_life import altered, flipped
-from tests.end_to_end.test_operations import set_services
 from tests.ports import free_ports
 
 

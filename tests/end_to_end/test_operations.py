@@ -12,11 +12,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -25,154 +22,17 @@ from fct.arrays.files import read_json
 from flows import passwords, services
 from registry import running
 from registry.versions import look
-from tests.end_to_end import browser, postgres
-from tests.end_to_end.conftest import FIRST, PATIENCE_S, Copies, Project, wait_for
-from tests.ports import free_ports
+from tests.end_to_end import browser
+from tests.end_to_end.conftest import PATIENCE_S, Copies
+from tests.end_to_end.team import Team, a_team, the_whole_life
 
 pytestmark = pytest.mark.slow
-PLAIN = """
-import sys
-import mlflow
-from mlflow import MlflowClient
-
-uri, folder, experiment, model = sys.argv[1:]
-mlflow.set_tracking_uri(uri)
-client = MlflowClient()
-mlflow.set_experiment(experiment)
-with mlflow.start_run() as run:
-    mlflow.log_artifacts(folder, "release")
-version = client.create_model_version(model, f"{run.info.artifact_uri}/release", run.info.run_id)
-print(version.version)
-"""
-
-
-def set_services(folder: Path, model: str = "tiny", tracking_uri: str = "", **values: Any) -> None:
-    path = folder / "params.yaml"
-    params = yaml.safe_load(path.read_text(encoding="utf-8"))
-    params |= {"model": model, "tracking_uri": tracking_uri}
-    params["services"] |= values
-    params["promote"] |= {"auto": True}
-    path.write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-
-
-@dataclass
-class Team:
-    """A project whose servers run."""
-
-    project: Project
-    model: str = "tiny"
-
-    @property
-    def url(self) -> str:
-        return running.parts(self.project.folder / "workspace")["mlflow"].url
-
-    def client(self) -> Any:
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.url, registry_uri=self.url)
-
-    def register(self, folder: str, experiment: str = "plain") -> int:
-        """Register as a user's own training script does: MLflow alone, another process."""
-        script = [sys.executable, "-c", PLAIN, self.url, str(self.project.folder / folder), experiment, self.model]
-        ran = subprocess.run(script, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
-        assert ran.returncode == 0, ran.stderr
-        return int(ran.stdout.strip().splitlines()[-1])
-
-    def status(self) -> dict[str, Any]:
-        ran = self.project.fct("status", "--fresh", "--json")  # what MLflow's server says now, not what it said last
-        assert ran.code == 0, ran.err
-        return json.loads(ran.out)  # type: ignore[no-any-return]
-
-    def of(self, version: int) -> str:
-        found = self.status()["versions"].get(str(version))
-        return found["status"] if found else "nothing"
-
-    def until(self, what: Callable[[], bool]) -> float:
-        """Wait for it; the seconds that it took."""
-        return wait_for(what, self.logs, every_s=1)
-
-    def logs(self) -> str:
-        folder = self.project.folder / "workspace/services"
-        return "\n".join(f"== {path.name}\n{path.read_text(errors='replace')[-3000:]}" for path in sorted(folder.glob("*.log")))
-
-    def kill(self, part: str) -> None:
-        found = running.parts(self.project.folder / "workspace")[part]
-        os.killpg(found.pid, signal.SIGKILL)
-        self.until(lambda: not found.alive())
-
-    def password(self) -> tuple[str, str]:
-        user, _, password = passwords.prefect_password(self.project.workspace()).partition(":")
-        return user, password
-
-    def runs(self) -> list[Any]:
-        """Flow runs named like an upgrade."""
-        import httpx
-
-        api = running.parts(self.project.folder / "workspace")["prefect"].url + "/api"
-        found = httpx.post(
-            f"{api}/flow_runs/filter",
-            json={"flows": {"name": {"any_": ["upgrade"]}}, "sort": "START_TIME_DESC"},
-            auth=self.password(),
-            timeout=PATIENCE_S,
-        )
-        return list(found.json())
-
-
-@contextmanager
-def a_team(project: Project, **settings: Any) -> Iterator[Team]:
-    """Version 1 serves, the servers run; they are ended whatever happens. A project without a workspace comes to serve first."""
-    mlflow, prefect, receiver = free_ports(3)
-    ports = {"mlflow_port": mlflow, "prefect_port": prefect, "receiver_port": receiver}
-    set_services(project.folder, **ports | settings)
-    before = {name: os.environ.pop(name, None) for name in ("PREFECT_API_URL", "PREFECT_HOME")}
-    try:
-        for args in (*(() if (project.folder / "workspace").exists() else FIRST), ("up",)):
-            ran = project.command(*args)
-            assert ran.code == 0, f"{args}: {ran.err}"
-        yield Team(project, settings.get("model", "tiny"))
-    finally:
-        project.command("down")
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
 
 
 @pytest.fixture(scope="module")
 def team(copy_serving: Copies) -> Iterator[Team]:
     with a_team(copy_serving(), reconcile_every_s=3600.0) as found:  # so rarely that the webhooks must do it
         yield found
-
-
-@pytest.fixture(scope="module")
-def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots are kept: under the test's output, or where FCT_SCREENSHOTS says."""
-    folder = Path(os.environ.get("FCT_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def the_whole_life(team: Team, shots: Path) -> None:
-    """Register with plain MLflow; no command after that; read, approve in the browser; the new release serves."""
-    version = team.register("build/releases/v2")
-    assert version == 2
-    waited = team.until(lambda: team.of(2) == "passed")
-    assert [run["name"] for run in team.runs() if run["parameters"]["version"] == 2] == [f"{team.model}: v1 → v2"]
-    with browser.opened() as driver:
-        text = browser.read_version(driver, team.url, team.model, 2, shots / "review.png")
-        digest = team.client().get_model_version(team.model, "2").tags["fct.verdict"]
-        assert f"{team.model} version 2 passed its gates" in text and f"<your name> {digest}" in text and "new/h(old)" in text
-        browser.set_tag(driver, "fct.approve", f"Ana Diaz {digest}", shots / "approved.png")
-        took = team.until(lambda: team.of(2) == "serving")
-        # the ledger has it first, then the registry follows
-        team.until(lambda: team.client().get_model_version_by_alias(team.model, "champion").version == "2")
-        team.until(lambda: "serving" in team.client().get_model_version(team.model, "2").tags.get("fct.status", ""))
-        driver.refresh()
-        browser.read_version(driver, team.url, team.model, 2, shots / "serving.png")
-    entries = team.project.workspace().ledger.entries()
-    assert [(entry.action, entry.by) for entry in entries[-2:]] == [("approve", "Ana Diaz"), ("promote", "Ana Diaz")]
-    assert entries[-2].detail["verdict"] == digest and entries[-1].detail["approved_by"] == "Ana Diaz"
-    (shots / "timing.json").write_text(json.dumps({"registered_to_verdict_s": round(waited, 1), "approved_to_serving_s": round(took, 1)}))
 
 
 @pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
@@ -419,44 +279,3 @@ def test_down_ends_exactly_what_up_started(team: Team) -> None:
     finally:
         bystander.kill()
         bystander.wait()
-
-
-@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
-def test_the_report_opens_offline_in_light_and_dark_and_asks_nobody_for_anything(candidate: Project, shots: Path) -> None:
-    page = (candidate.folder / "workspace/upgrades/tiny-v2/report.html").as_uri()
-    with browser.opened() as driver:
-        papers = []
-        for scheme in ("light", "dark"):
-            browser.prefer(driver, scheme)
-            driver.get(page)
-            papers.append(driver.execute_script("return getComputedStyle(document.body).backgroundColor"))
-            driver.save_screenshot(str(shots / f"report-{scheme}.png"))
-        asked = browser.requests(driver)
-        assert page in asked and all(url.startswith(("file:", "data:")) for url in asked)
-        assert papers[0] != papers[1]
-        assert not driver.get_log("browser"), "scripts, styles or pictures that the page's own policy refuses"
-
-
-@pytest.mark.skipif(bool(browser.missing()), reason=browser.missing())
-@pytest.mark.parametrize("kind", [pytest.param("the machine's", marks=pytest.mark.long), "pgserver"])
-def test_the_same_life_on_postgresql_under_a_name_full_of_markup(kind: str, copy_of: Callable[[], Project], tmp_path: Path) -> None:
-    import psycopg2
-
-    if kind == "pgserver":
-        pytest.importorskip("pgserver")
-    elif postgres.binaries() is None:
-        pytest.skip("no PostgreSQL on this machine (Debian: apt-get install postgresql)")
-    model = "tiny <b>*x* [a](b) `c` #1 & ü"
-    with postgres.served("mlflow", "prefect", packaged=kind == "pgserver") as server:
-        databases = {"mlflow_database": server.url.format("mlflow")}
-        if server.trigrams:  # Prefect's database needs them; pgserver has none, and Prefect stays in SQLite
-            databases["prefect_database"] = server.url.format("prefect")
-        with a_team(copy_of(), reconcile_every_s=3600.0, model=model, **databases) as team:
-            the_whole_life(team, tmp_path)
-            description = team.client().get_model_version(model, "2").description
-            assert len(description) < 4500, "PostgreSQL's column holds 5,000 characters"
-            assert not (team.project.folder / "workspace/mlflow.db").exists()
-            if server.trigrams:
-                with closing(psycopg2.connect(server.url.format("prefect"))) as connection, connection.cursor() as cursor:
-                    cursor.execute("SELECT count(*) FROM flow_run WHERE name = %s", [f"{model}: v1 → v2"])
-                    assert cursor.fetchone() == (1,)

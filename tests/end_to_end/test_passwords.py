@@ -17,8 +17,8 @@ import pytest
 
 from registry import running
 from tests.end_to_end.conftest import PATIENCE_S, Project, wait_for
+from tests.end_to_end.team import Team, a_team
 from tests.end_to_end.test_life import altered, flipped
-from tests.end_to_end.test_operations import Team, a_team
 from tests.ports import free_ports
 
 pytestmark = pytest.mark.slow

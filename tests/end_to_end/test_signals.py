@@ -18,7 +18,8 @@ from flows import services
 from registry import lock, running
 from registry.workspace import open_workspace
 from tests.end_to_end.conftest import make_project
-from tests.end_to_end.test_operations import free_ports, set_services
+from tests.end_to_end.team import set_services
+from tests.ports import free_ports
 
 pytestmark = pytest.mark.slow
 BESIDE = Path(sys.executable).parent
