@@ -21,10 +21,10 @@ from fct.forward import judging
 from fct.forward.candidates import fit_candidate
 from fct.forward.inputs import Inputs
 from fct.forward.joined import CARRIED, OLD, PARTS, SIDE, Joined, unit
-from fct.forward.ladder import JUDGED_STEPS, judged_settings, rounds
+from fct.forward.ladder import JUDGED_STEPS, ROUNDS, judged_settings, rounds
 from fct.forward.material import Material
 from fct.forward.rows import parts as folds
-from fct.forward.settings import FitSettings
+from fct.forward.settings import CLOSED, FitSettings
 from fct.search.agreement import agreement, neighbours
 from fct.search.intervals import FEWEST, Bootstrap, Estimate
 
@@ -71,7 +71,7 @@ def judge(method: str, inputs: Inputs, settings: FitSettings, *, metric: str, se
     found: list[dict[str, np.ndarray]] = []
     clusters, known = [], []
     candidates: list[Joined] = []
-    whole = list(rounds(inputs, seed))
+    whole = rounds(inputs, seed, ROUNDS if method in CLOSED else 1)  # more classes to choose on, where a fit costs nothing
     judges = [judging.Judge(rows.gather(slice(None))[2], rows.labels[rows.rows], inputs.sources[rows.rows]) for _, rows in whole]
     if not judges or min(len(one.new) for one in judges) < 2:
         return None

@@ -188,15 +188,15 @@ def _carried(h: Any, rows: Pairs) -> np.ndarray:
     return np.asarray(h.transform(old, side if side.shape[1] else None)[0])
 
 
-def rounds(inputs: Inputs, seed: int) -> list[tuple[Pairs, Pairs]]:
-    """(fitted, judged) pairs of every round; no source, and in the part held out by class no class, is in both."""
+def rounds(inputs: Inputs, seed: int, least: int = 1) -> list[tuple[Pairs, Pairs]]:
+    """(fitted, judged) pairs of every round, at least so many; no source, and in the part held out by class no class, is in both."""
     sources, labels, count = inputs.sources, inputs.pairs.labels, len(inputs.pairs)
     classes = np.unique(labels[labels >= 0])
     by_class = len(classes) >= FEWEST_CLASSES
     share, most = (0.1, judging.MOST_ROWS // 2) if by_class else (0.2, judging.MOST_ROWS)
     if len(np.unique(sources)) < 2:
         return []
-    count_of = int(np.clip(-(-JUDGED_ROWS // max(1, round(0.2 * count))), 1, min(ROUNDS, len(np.unique(sources)))))
+    count_of = min(int(np.clip(-(-JUDGED_ROWS // max(1, round(0.2 * count))), least, ROUNDS)), len(np.unique(sources)))
     source_part = parts(sources, min(round(1 / share), len(np.unique(sources))), seed)
     class_part = np.full(count, -1)
     if by_class:
