@@ -241,7 +241,7 @@ class Ledger:
         raise Altered(
             f"the ledger has lost entry {lost[-1].number}, {lost[-1].digest[:12]}: {there}",
             where=self.place,
-            todo="restore its newest files; or, where they are gone for good and this state is to go on,"
+            todo="restore its newest files; or, if they are lost for good and work shall continue from this state, type"
             " `fct reconcile --accept-head --by NAME --why TEXT` (docs/operations.md)",
         )
 

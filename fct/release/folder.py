@@ -5,7 +5,7 @@
 
 An *adopted* release is release.json alone: its vectors were computed elsewhere, and its embedder is not at hand (:func:`write_adopted`).
 
-Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of ψ, K classes.
+Legend: N images, C channels, S side in pixels, D dimensions of φ, P numbers of ψ, K classes.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ class Release:
         """
         if self.adopted:
             raise BadInput(
-                "this release was adopted without its embedder, so it cannot look at an image",
-                todo="ask with vectors of that embedder, `fct adopt` more of them, or promote a version that has an embedder",
+                "this release was adopted without its embedder, so it cannot embed an image",
+                todo="search with vectors of that embedder, add more of them with `fct adopt`, or promote a version that has an embedder",
             )
         path = self.folder / "program.pt2"
         if not self.approved(self.digest()):

@@ -77,7 +77,7 @@ def write(
             )
         if picture is not None:
             if len(picture.weight) != psi.shape[1]:
-                raise BadInput("the picture does not fit ψ", wanted=f"{psi.shape[1]} dimensions", got=len(picture.weight))
+                raise BadInput("the drawer of the picture does not fit ψ", wanted=f"{psi.shape[1]} dimensions", got=len(picture.weight))
             save_file(pictures.tensors_of(picture), part / PICTURE)
         bits = codes.bits_of((side or {}).get("bits", 8), psi.shape[1])
         # "bilinear" is a name in every fingerprint and stays; files are resized bicubically (docs/formats.md)
@@ -119,7 +119,7 @@ def _formed(
         )
     if len(set(canary_ids)) != len(canary_ids) or len(canary_ids) < 8:
         raise BadInput(
-            "too few canaries, or ids that repeat",
+            "there are too few canaries, or ids repeat",
             wanted="at least 8 different ids",
             got=f"{len(set(canary_ids))} different of {len(canary_ids)}",
         )

@@ -95,7 +95,12 @@ def differ(query_labels: np.ndarray, gallery_labels: np.ndarray) -> None:
     """Refuse labels (Q,), (G,) that are all the same one: every answer would be right (:class:`BadInput`)."""
     first = np.asarray(gallery_labels).ravel()[:1]
     if len(first) and all(len(column) and bool((column == first[0]).all()) for column in map(np.asarray, (query_labels, gallery_labels))):
-        raise BadInput("all labels are equal", wanted="at least two classes", got=f"{first[0]} everywhere", todo="no answer could be wrong")
+        raise BadInput(
+            "all labels are equal",
+            wanted="at least two classes",
+            got=f"{first[0]} everywhere",
+            todo="with one class no answer can be wrong",
+        )
 
 
 def odd(

@@ -69,7 +69,7 @@ def fit_projection(maps: np.ndarray, dims: int, bits: int | Sequence[int] = 8) -
     each = codes.bits_of(np.asarray(bits), dims)
     if min(maps.shape) < dims:
         raise BadInput(
-            "too little to project side-information from",
+            "there is too little data for the PCA of the side-information",
             wanted=f"at least {dims} images and map values",
             got=maps.shape,
             todo="lower side.dims",

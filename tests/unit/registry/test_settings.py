@@ -217,7 +217,7 @@ def test_sources_may_be_subgroups_too(tmp_path, raw):
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a:b", "a%41", " a", "a\nb", "a\u202eb", "x" * 101])
 def test_a_model_that_is_no_name_is_refused(tmp_path, raw, name):
     raw["model"] = name
-    with pytest.raises(BadInput, match="model is no name"):
+    with pytest.raises(BadInput, match="model is not a name"):
         read(write(tmp_path, raw))
 
 
