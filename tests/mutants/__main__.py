@@ -16,6 +16,7 @@ import sys
 import time
 import tomllib
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def _run(tree: Tree, todo: list[Mutant], workers: int, until: float) -> None:
     folder, mark = tree.root / "build/mutants", tree.settings()["mark"]
     copies = [Copy.of(tree.root, folder, number, mark) for number in range(workers)]
     cover = _cover(tree, copies, folder)
-    free, busy = list(copies), dict[int, tuple[Copy, Mutant, int, float, float]]()
+    free, busy = list(copies), dict[int, tuple[Copy, Mutant, Callable[[], None], int, float, float]]()
     once = set(os.listdir(copies[0].once)) if copies[0].once.is_dir() else set()
     with tqdm(total=len(todo), desc="mutants", disable=None) as bar:
         while busy or (todo and time.monotonic() < until):
@@ -97,17 +98,17 @@ def _run(tree: Tree, todo: list[Mutant], workers: int, until: float) -> None:
                     bar.update()
                     continue
                 copy = free.pop()
-                copy.put(mutant, mutant.file, tree.root)
+                undo = copy.put(mutant)
                 limit = LEAST_S + FACTOR * sum(cover["took"][name] for name in tests)
                 pid = copy.fork(list(dict.fromkeys(name.split("::")[0] for name in tests)), Watch(copy.root, chosen=tests), "-x")
-                busy[pid] = copy, mutant, len(tests), time.monotonic(), time.monotonic() + limit
-            for pid, (copy, mutant, many, began, deadline) in list(busy.items()):
+                busy[pid] = copy, mutant, undo, len(tests), time.monotonic(), time.monotonic() + limit
+            for pid, (copy, mutant, undo, many, began, deadline) in list(busy.items()):
                 if (code := copy.ended(pid, deadline)) is not None:
                     failed = json.loads(copy.answer.read_text(encoding="utf-8"))["failed"] if copy.answer.exists() else []
                     outcome = {0: "survived", TOO_LONG: "too long"}.get(code, "killed")
                     test = failed[0] if failed else "" if code in (0, TOO_LONG) else f"exit status {code}"
                     _keep(tree, mutant, outcome, test, many, time.monotonic() - began)
-                    copy.put(None, mutant.file, tree.root)
+                    undo()
                     for name in set(os.listdir(copy.once)) - once if once else ():  # made by a mutant
                         shutil.rmtree(copy.once / name, ignore_errors=True)
                     free.append(copy)

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count
@@ -170,15 +170,19 @@ class Copy:
             time.sleep(0.05)
         return dict(json.loads(self.answer.read_text(encoding="utf-8")))
 
-    def put(self, mutant: Mutant | None, file: str, tree: Path) -> None:
-        """The mutated file, or with None the file as it is in the tree."""
-        path = self.root / file
-        if mutant is None:
-            shutil.copy2(tree / file, path)
-        else:
-            path.write_bytes(mutant.apply((tree / file).read_bytes()))
-            later = next(LATER)
-            os.utime(path, (later, later))
+    def put(self, mutant: Mutant) -> Callable[[], None]:
+        """Put the mutant into its file; what is returned takes it out again."""
+        path = self.root / mutant.file
+        source, times = path.read_bytes(), path.stat()
+        path.write_bytes(mutant.apply(source))
+        later = next(LATER)
+        os.utime(path, (later, later))
+
+        def undo() -> None:
+            path.write_bytes(source)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+        return undo
 
 
 def warm(found: dict[str, Any]) -> None:
