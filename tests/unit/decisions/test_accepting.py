@@ -83,3 +83,11 @@ def test_an_earlier_release_that_is_damaged_is_named(tmp_path: Path, capsys: pyt
     head = workspace.ledger.head()
     assert head is not None and head.detail.keys() == {"lost", "damaged"} and head.detail["damaged"] == [1]
     assert "release 1 is not whole" in capsys.readouterr().err
+
+
+def test_a_release_that_was_dropped_is_no_damage(tmp_path: Path) -> None:
+    workspace = _lost(tmp_path)
+    workspace.gallery.drop_space("spaces/v1-native")
+    accept(workspace, by="ana", why="")
+    head = workspace.ledger.head()
+    assert head is not None and head.detail.keys() == {"lost"} and head.release == 2
