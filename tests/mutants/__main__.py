@@ -25,7 +25,7 @@ from filelock import FileLock
 from tqdm import tqdm
 
 from tests.mutants.making import Mutant, mutants
-from tests.mutants.page import write
+from tests.mutants.page import read_reasons, write
 from tests.mutants.running import TOO_LONG, Copy, Watch, warm
 
 MOST_S = 300.0  # of tests for one mutant: those that take least come first
@@ -38,14 +38,15 @@ def main(words: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the sample (0)")
     parser.add_argument("--workers", type=int, default=2, help="how many at once (2)")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="begin no mutant after so long; 0 writes the page only")
-    parser.add_argument("--survivors", action="store_true", help="run those again that survived")
+    parser.add_argument("--survivors", action="store_true", help="run those again that survived and have no reason")
     parser.add_argument("--root", type=Path, default=Path(__file__).parents[2], help=argparse.SUPPRESS)
     asked = parser.parse_args(words)
     tree = Tree(asked.root.resolve())
     every = tree.mutants()
     drawn = sorted(every, key=lambda one: hashlib.sha256(f"{asked.seed} {one.key}".encode()).digest())[: asked.sample]
     done = tree.results()
-    todo = [one for one in drawn if one.key not in done or (asked.survivors and done[one.key]["outcome"] == "survived")]
+    again = {key for key, found in done.items() if found["outcome"] == "survived"} - read_reasons(tree.root).keys()
+    todo = [one for one in drawn if one.key not in done or (asked.survivors and one.key in again)]
     if todo and asked.minutes > 0:
         (tree.root / "build/mutants").mkdir(parents=True, exist_ok=True)
         with FileLock(tree.root / "build/mutants/lock", timeout=0):  # the copies are of one run

@@ -183,7 +183,7 @@ def _other_values(value: object) -> Iterator[object]:
     elif isinstance(value, int):
         yield from (value + 1, value - 1)
     elif isinstance(value, float):
-        yield from (value * 2, value / 2)
+        yield from (value * 2, value / 2) if value else (1.0,)
     elif isinstance(value, str) and " " not in value:
         yield value + "_other"
 

@@ -24,7 +24,7 @@ the code in all that matters, or a test is missing.
 | Which tests? | those of the fast tests named in `mutants.toml` that run a line of the statement, seen by a run without mutants; those that take least come first, {most:.0f} s of them at most. A statement that runs at import meets every test of the module |
 | How quickly? | one process has the libraries imported. It forks a child for each mutant, and the child imports the project from a copy of the tree under `build/mutants`. The working tree is never changed |
 | What ends a mutant that hangs? | a limit: {least:.0f} s and {factor:.0f} times what its tests take without it. Then it counts as killed (*too long*) |
-| What is kept? | each result at once, in `tests/mutants/results.jsonl`; a run that was cut short goes on. `--survivors` runs those again that survived |
+| What is kept? | each result at once, in `tests/mutants/results.jsonl`; a run that was cut short goes on. `--survivors` runs those again that survived and have no reason |
 
 No tool does this well here. mutmut 3 mutates functions without decorators only, so no bound of a gate and no field of a class, and has no
 sample. cosmic-ray starts a process for each mutant, which costs more than most tests here: torch and MLflow are imported anew. So the

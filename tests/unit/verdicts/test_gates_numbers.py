@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from gates_sample import SETTINGS, values
 
-from registry.verdicts.gates import worst_class
+from registry.verdicts.gates import index_faithful, worst_class
+from registry.verdicts.gates.index_faithful import Recall
 from registry.verdicts.gates.worst_class import below, holm, shrunken, worst_groups
 
 
@@ -72,3 +73,16 @@ def test_the_spread_between_groups_is_what_noise_leaves_of_their_variance() -> N
 def test_a_p_value_is_never_above_one_and_one_on_the_bound_is_a_half() -> None:
     assert holm([0.9, 0.8]) == [1.0, 1.0] and below(-0.05, 0.1, -0.05) == 0.5
     assert below(-0.05, 0.0, -0.05) == 1.0
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_recall_of_an_index_has_the_interval_of_a_mean(exact: bool) -> None:
+    kinds = frozenset({"without a filter"} if exact else set[str]())
+    some = np.repeat([1.0, 0.5], [90, 10])
+    (found,) = index_faithful.measure(Recall({"without a filter": some}, kinds), SETTINGS)
+    half = 1.6449 * some.std() / 10
+    assert (found.value, found.lower, found.upper) == (pytest.approx(0.95), pytest.approx(0.95 - half), pytest.approx(0.95 + half))
+    (every,) = index_faithful.measure(Recall({"without a filter": np.ones(100)}, kinds), SETTINGS)
+    assert every.value == every.upper == 1 and every.lower == pytest.approx(1 if exact else 0.05 ** (1 / 100))
+    (few,) = index_faithful.measure(Recall({"without a filter": np.array([1.0, 0.9])}, kinds), SETTINGS)
+    assert few.upper == 1, "no recall is above 1"
