@@ -193,6 +193,7 @@ def test_a_gate_that_does_not_exist_cannot_be_required(tmp_path, raw):
         ("subgroups", ["seen_by_old", "colour"]),
         ("random_orders", 4),
         ("false_positives", 0.0),
+        ("false_positives", 1.0),
         ("false_positives", 1.5),
     ],
 )
