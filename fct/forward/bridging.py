@@ -38,6 +38,15 @@ def bridge(new: np.ndarray, old: np.ndarray, kind: str = "procrustes") -> Bridge
 
     Raises:
         BadInput: unknown kind, rows that do not correspond, or a mean shift between different dimensions.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fct.forward import bridge
+        >>> old = np.random.default_rng(0).normal(size=(100, 4)).astype("float32")
+        >>> new = old[:, ::-1]  # a rotation of the old space, with a reflection
+        >>> bridged = bridge(new, old).apply(new[:10])  # ten queries of the new model, for the old gallery
+        >>> bridged.shape, bool(np.allclose(bridged, old[:10], atol=0.001))
+        ((10, 4), True)
     """
     if kind not in KINDS:
         raise BadInput("unknown kind of bridge", wanted=", ".join(KINDS), got=kind)
@@ -67,6 +76,12 @@ def blend(bridged: np.ndarray, old: np.ndarray, weight: float) -> np.ndarray:
 
     Raises:
         BadInput: shapes that differ, or a weight outside 0 … 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fct.forward import blend
+        >>> blend(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), 0.5).round(3).tolist()  # half the way on the circle
+        [[0.707..., 0.707...]]
     """
     vectors.check("bridged", bridged)
     vectors.check("old", old, dim=bridged.shape[1], rows=len(bridged))

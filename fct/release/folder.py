@@ -44,6 +44,14 @@ class Release:
     Attributes:
         about: release.json.
         approved: says of a release's digest whether it has served; nobody's has, where nothing is given.
+
+    Examples:
+        >>> from fct import release
+        >>> made = release.write_adopted("v1", dim=64, side_bits=[], metric="l2", normalised=False, content="0" * 64, canary_ids=[])
+        >>> isinstance(made, release.Release), made.metric, made.about["dims"]
+        (True, 'l2', {'phi': 64, 'psi': 0})
+        >>> made.head() is None, len(made.digest())
+        (True, 64)
     """
 
     folder: Path
@@ -145,6 +153,15 @@ def read_head(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         BadInput: missing, damaged, or without these two tensors.
+
+    Examples:
+        >>> import numpy as np
+        >>> from safetensors.numpy import save_file
+        >>> from fct import release
+        >>> save_file({"weight": np.ones((10, 4), "f4"), "bias": np.zeros(10, "f4")}, "head.safetensors")
+        >>> weight, bias = release.read_head("head.safetensors")
+        >>> weight.shape, bias.shape
+        ((10, 4), (10,))
     """
     try:
         tensors = load_file(path)
