@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fct.arrays import vectors
+from fct.arrays.shapes import Float32
 from fct.errors import BadInput
 from fct.forward import closed
 from fct.forward.rows import pairs_of
@@ -25,7 +26,7 @@ class Bridge:
     weight: np.ndarray
     bias: np.ndarray
 
-    def apply(self, query: np.ndarray) -> np.ndarray:
+    def apply(self, query: np.ndarray) -> Float32[np.ndarray, "Q D"]:
         """(Q, E) queries of the new model → (Q, D) float32, to be searched in the old gallery."""
         vectors.check("query", query, dim=len(self.weight))
         return (np.asarray(query, dtype=np.float64) @ self.weight + self.bias).astype(np.float32)
@@ -61,7 +62,7 @@ def bridge(new: np.ndarray, old: np.ndarray, kind: str = "procrustes") -> Bridge
     return Bridge(*(closed.procrustes if kind == "procrustes" else closed.mean_shift)(m, dim))
 
 
-def blend(bridged: np.ndarray, old: np.ndarray, weight: float) -> np.ndarray:
+def blend(bridged: np.ndarray, old: np.ndarray, weight: float) -> Float32[np.ndarray, "Q D"]:
     """Spherical interpolation between the bridged new query and the old model's own query, while the old model is still loaded.
 
     SLERP ("Spherical Interpolation for Backward-Compatible Multimodal Representations", 2026), the formula of Shoemake (SIGGRAPH

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fct import device as devices
 from fct.arrays import digests, given, vectors
 from fct.arrays.files import whole_file, whole_folder, write_json
+from fct.arrays.shapes import Float32
 from fct.errors import BadInput
 from fct.forward.joined import CARRIED, OLD, SIDE, Joined
 from fct.forward.manifest import CARRIES, FILES, JOINS, READS, package_version
@@ -65,7 +66,9 @@ class Forward:
     about: dict[str, Any] = field(default_factory=dict)
     joined: Joined | None = None
 
-    def transform(self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+    def transform(
+        self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu"
+    ) -> tuple[Float32[np.ndarray, "N E"], Float32[np.ndarray, " N"]]:
         """Carry rows over: (N, D) old, (N, P) side → vectors (N, E) float32 and uncertainty σ (N,) float32.
 
         σ is a predicted standard deviation in units of the new space's own, of the shipped recipe with a head times how unsure that head

@@ -16,6 +16,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from fct import device as devices
+from fct.arrays.shapes import Num, UInt8
 from fct.errors import BadInput
 
 BLOCK = 512
@@ -117,7 +118,9 @@ def fit(
     return net.cpu().eval()
 
 
-def draw(drawer: Drawer, psi: np.ndarray, size: int, mode: str, *, device: torch.device) -> np.ndarray:
+def draw(
+    drawer: Drawer, psi: Num[np.ndarray, "N P"], size: int, mode: str, *, device: torch.device
+) -> UInt8[np.ndarray, "N C {size} {size}"]:
     """Draw images from side-information.
 
     Args:
