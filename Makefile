@@ -12,7 +12,7 @@ DEMO_FLAGS := $(if $(FRESH),--fresh,)
 # a worker for each core, a file's tests on one of them; the longest files come first
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: help install demo test test-slow test-all test-long test-elsewhere lowest lint docs bench results clean constraints
+.PHONY: help install demo test test-slow test-all test-long test-elsewhere lowest mutants lint docs bench results clean constraints
 
 help:            ## this list
 	@grep -hE '^[a-z-]+: .*##|^[a-z-]+:  *##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 16
@@ -60,6 +60,9 @@ test-elsewhere: install  ## what could care, on one core and four, as another us
 
 lowest: install  ## the unit tests with the lowest releases that pyproject.toml allows, in an environment of its own
 	@$(BIN)/python -m tests.lowest
+
+mutants: install  ## small faults in what a promotion rests on: which does no test notice? goes on where it was cut short; docs/mutants.md
+	@$(BIN)/python -m tests.mutants
 
 lint: install    ## ruff, mypy, import-linter
 	@$(BIN)/ruff check fct registry flows tests benchmarks

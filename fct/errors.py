@@ -98,7 +98,16 @@ class LockHeld(OperationFailed):
 
 
 class BadInput(FctError):
-    """What was given cannot be used. Nothing was changed."""
+    """What was given cannot be used. Nothing was changed.
+
+    Examples:
+        >>> import fct
+        >>> try:
+        ...     fct.FitSettings(batch=1)
+        ... except fct.BadInput as error:
+        ...     print(error.code, "|", error.message, "|", error.wanted, "|", error.got)
+        bad-input | fit.batch is out of range | a whole number, at least 2 | 1
+    """
 
     exit_code = 2
     code = "bad-input"

@@ -79,7 +79,7 @@ def answer(now: Now, query: bytes | dict[str, Any], k: int, where: dict[str, lis
     if target is None and "id" in query:  # through a bridge the candidate looks at the item's image, where it can be read
         return by_image(now, now.serving.image_of(query["id"], release.size, release.mode), k, where, candidate)
     if target is None:
-        raise BadInput("a vector cannot be asked through a bridge", todo="send the image")
+        raise BadInput("a candidate that answers through a bridge takes no vector", todo="send the image")
     if "id" in query:
         return target.search_vectors(target.vector_of(query["id"]), k, where=where)[0]
     try:

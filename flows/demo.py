@@ -107,7 +107,7 @@ def _shown(process: subprocess.Popen[str], log: Path) -> int:
 def _repro(ws: Workspace, stages: str, code: int) -> None:
     if code:
         raise OperationFailed(
-            f"`dvc repro {stages}` failed", where=ws.root, todo="its own message stands above; run it again once that is mended"
+            f"`dvc repro {stages}` failed", where=ws.root, todo="its own message is above; correct the problem and run the demo again"
         )
 
 
@@ -218,7 +218,7 @@ def _clear(ws: Workspace, fresh: bool, out: Path) -> None:
         others = sorted({entry.by for entry in ws.ledger.entries()} - {NAME})
         if others or ws.folder == ws.root or ws.folder in ws.root.parents:
             raise NotPermitted(
-                "starting over would delete a workspace that is not the demo's alone",
+                "a new start would delete a workspace that others use too",
                 got=f"ledger entries by {', '.join(others) or 'nobody'}",
                 where=ws.folder,
                 todo="move it away yourself, or set another workspace in params.yaml",

@@ -47,7 +47,7 @@ def verify(secret: str, headers: Mapping[str, str], body: bytes, now: float) -> 
         raise Refused(400, "not a webhook", f"these headers are missing: {', '.join(missing)}")
     delivery, stamp = headers[ID], headers[TIMESTAMP]
     if not (stamp.isascii() and stamp.isdigit() and len(stamp) <= 12):
-        raise Refused(400, "not a webhook", f"{TIMESTAMP} is no number of seconds")
+        raise Refused(400, "not a webhook", f"{TIMESTAMP} is not a number of seconds")
     if len(delivery) > 200 or not delivery.isprintable():
         raise Refused(400, "not a webhook", f"{ID} is too long or not printable")
     signed = b".".join([delivery.encode("utf-8", "surrogateescape"), stamp.encode(), body])

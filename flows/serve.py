@@ -244,11 +244,11 @@ def run(workspace: Workspace, *, host: str, port: int, candidate: bool, say: Cal
     token = os.environ.get(running.TOKEN, "")
     if token and (len(token) < TOKEN_DIGITS or not token.isascii() or not token.isprintable() or " " in token):
         raise BadInput(
-            f"{running.TOKEN} is no token", wanted=f"at least {TOKEN_DIGITS} printable characters without spaces", got=len(token)
+            f"{running.TOKEN} holds no usable token", wanted=f"at least {TOKEN_DIGITS} printable characters without spaces", got=len(token)
         )
     if not token and not is_loopback(host):
         raise BadInput(
-            f"whoever reaches {host} could search the gallery",
+            f"everybody who can reach {host} could search the gallery",
             wanted=f"a token in the environment variable {running.TOKEN}",
             todo=f"`export {running.TOKEN}=$(openssl rand -hex 24)`, and let clients send it as `Authorization: Bearer …`",
         )

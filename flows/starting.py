@@ -27,7 +27,7 @@ def begin(folder: Path) -> list[str]:
         OperationFailed: the place cannot be written; what was begun is taken back.
     """
     if folder.exists() and not folder.is_dir():
-        raise BadInput("there is a file where a project is to begin", where=folder, todo="choose another folder")
+        raise BadInput("the project is a folder, but a file has that name", where=folder, todo="choose another folder")
     there = [name for name in NAMES if os.path.lexists(folder / name)]
     if there:
         raise BadInput(

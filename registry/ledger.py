@@ -69,6 +69,18 @@ class Ledger:
 
     Args:
         seen: file in which the highest entry that was seen is kept, so that its loss is noticed; without one this object alone remembers it.
+
+    Examples:
+        >>> from registry.ledger import Ledger
+        >>> ledger = Ledger("ledger")
+        >>> word = ledger.append(None, action="approve", by="ana", why="looks right", model="icons", serving=None)
+        >>> revision = {"release": 1, "revision": 1}
+        >>> first = ledger.append(word, action="promote", by="ana", why="looks right", model="icons", serving=revision)
+        >>> [(entry.number, entry.action, entry.by) for entry in ledger.entries()], ledger.release()
+        ([(1, 'approve', 'ana'), (2, 'promote', 'ana')], 1)
+        >>> ledger.append(word, action="promote", by="bob", why="I read it, too", model="icons", serving=revision)
+        Traceback (most recent call last):
+        registry.ledger.Overtaken: the ledger moved on meanwhile; wanted entry 1 at the head; got entry 2 (promote by ana ...
     """
 
     def __init__(self, place: str | Path, seen: Path | None = None):
@@ -241,7 +253,7 @@ class Ledger:
         raise Altered(
             f"the ledger has lost entry {lost[-1].number}, {lost[-1].digest[:12]}: {there}",
             where=self.place,
-            todo="restore its newest files; or, where they are gone for good and this state is to go on,"
+            todo="restore its newest files; or, if they are lost for good and work shall continue from this state, type"
             " `fct reconcile --accept-head --by NAME --why TEXT` (docs/operations.md)",
         )
 

@@ -135,7 +135,9 @@ class ServicesSettings:
         for name in ("mlflow_database", "prefect_database"):
             value = getattr(self, name)
             if value and not value.startswith("postgresql://"):
-                raise BadInput(f"services.{name} is no address of a database", wanted="postgresql://… or nothing", got=value.split(":")[0])
+                raise BadInput(
+                    f"services.{name} is not the address of a database", wanted="postgresql://… or nothing", got=value.split(":")[0]
+                )
         if self.mlflow_database and self.mlflow_database == self.prefect_database:
             raise BadInput("MLflow and Prefect cannot share one database", wanted="two databases", got="the same address twice")
 
@@ -151,7 +153,9 @@ class RegistrySettings:
     def __post_init__(self) -> None:
         odd = [root for root in self.artifact_roots if place_of(root) is None]
         if odd:
-            raise BadInput("registry.artifact_roots has an address that is none", wanted="/a/folder or s3://bucket/prefix", got=odd[0])
+            raise BadInput(
+                "registry.artifact_roots has an address that cannot be used", wanted="/a/folder or s3://bucket/prefix", got=odd[0]
+            )
 
 
 @dataclass(frozen=True)
@@ -212,4 +216,4 @@ class Settings:
         name = self.model
         if not name.isprintable() or len(name) > 100 or any(c in name for c in "/\\:%") or not name.strip(". ") or name != name.strip():
             wanted = "1 to 100 printable characters without / \\ : % and not only dots"  # % has no page in the MLflow UI
-            raise BadInput("model is no name of a registered model", wanted=wanted, got=ascii(name[:60]))
+            raise BadInput("model is not a name that a registered model can have", wanted=wanted, got=ascii(name[:60]))

@@ -122,7 +122,24 @@ class Workspace:
 
 
 def open_workspace(params: str | Path = "params.yaml") -> Workspace:
-    """Read params.yaml and point every tool at the workspace (telemetry off, nothing in the home directory)."""
+    """Read params.yaml and point every tool at the workspace (telemetry off, nothing in the home directory).
+
+    Raises:
+        BadInput: as :func:`registry.params.read`.
+
+    Examples:
+        In a new project's folder, where nothing was ingested yet and nothing serves.
+
+        >>> from registry.workspace import open_workspace
+        >>> workspace = open_workspace("params.yaml")
+        >>> workspace.settings.fit.method, workspace.upgrade_folder(2).name
+        ('fastfill-pool', 'icons-v2')
+        >>> workspace.ledger.release() is None, workspace.ledger.entries()
+        (True, [])
+        >>> open_workspace("elsewhere.yaml")
+        Traceback (most recent call last):
+        fct.errors.BadInput: there is no params.yaml here; wanted elsewhere.yaml; in ...
+    """
     path = Path(params)
     settings = read(path)
     workspace = Workspace(path.absolute(), settings)

@@ -23,10 +23,14 @@ import torch
 from filelock import FileLock
 from PIL import Image
 
+from tests import shapes
+
 if TYPE_CHECKING:
     from fct.release.folder import Release
 
 torch.set_num_threads(1)
+
+shapes.install()  # before anything imports the rooms of arrays
 
 SIZE = 16
 CLASSES = tuple(f"class-{letter}" for letter in "abcdefghij")

@@ -142,7 +142,7 @@ def _is_array(path: Path, name: str) -> bool:
 def one_file(path: Path, name: str) -> None:
     """Refuse a folder (:class:`BadInput`): of part files one would be taken for the whole. And a pipe or a device, which may never end."""
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise BadInput(f"{name} is no plain file", where=path)
+        raise BadInput(f"{name} is not a plain file", where=path)
     if not path.is_dir() or path.suffix == ".lance":
         return
     parts = sorted(one for one in path.rglob("*.parquet") if one.is_file())
@@ -171,9 +171,11 @@ def near_misses(path: Path, known: Iterable[str], wanted: Iterable[str]) -> None
         near = plain.get(_plain(name)) if name not in known else None
         if near is not None:
             todo = f"rename it to {name}; or, if it is something else, to anything else"
-            raise BadInput(f"the table has no column {name}, and one of nearly that name", wanted=name, got=near, where=path, todo=todo)
+            raise BadInput(
+                f"the table has no column {name}, but a column with nearly that name", wanted=name, got=near, where=path, todo=todo
+            )
         if name not in known and name in folders:
-            raise BadInput(f"the column {name} lies in the name of the file's folder alone", where=path, todo="write it into the table")
+            raise BadInput(f"only the name of the file's folder holds the column {name}", where=path, todo="write it into the table")
 
 
 def _plain(name: str) -> str:

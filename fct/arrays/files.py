@@ -54,7 +54,7 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     """Give a new empty folder; when the block ends well it takes the place of ``path``, else it is removed."""
     path = Path(path)
     if path.exists() and not path.is_dir():
-        raise BadInput("there is a file where a folder is to be written", where=path, todo="choose another name or move the file")
+        raise BadInput("the result is a folder, but a file has that name", where=path, todo="choose another name or move the file")
     part = beside(path, "part")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)

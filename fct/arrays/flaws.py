@@ -45,7 +45,7 @@ class Flaws:
         """Say all kinds with their rows (and their ids (N,), where they are known) in one sentence (:class:`BadInput`); nothing if none."""
         if not self.kinds:
             return
-        todo = "mend these rows or leave them out (--skip-bad, where the command has it)"
+        todo = "correct these rows or leave them out (--skip-bad, if the command has that option)"
         if len(self.kinds) == 1:
             ((kind, rows),) = self.kinds.items()
             many = f"{len(rows):,} of {self.count:,} rows" if len(rows) > 1 else None

@@ -34,9 +34,9 @@ def place(path: str | Path, *, holds: tuple[str, ...] | None = None) -> Path:
     if above.exists() and not above.is_dir():
         raise BadInput("the result cannot be written: what should be a folder is a file", got=above)
     if holds is None and path.is_dir():
-        raise BadInput("the result is a file, but a folder lies in its place", got=path, todo="give the name of a file")
+        raise BadInput("the result is a file, but a folder has that name", got=path, todo="give the name of a file")
     if holds is not None and path.exists() and not path.is_dir():
-        raise BadInput("the result is a folder, but a file lies in its place", got=path, todo="give the name of a folder")
+        raise BadInput("the result is a folder, but a file has that name", got=path, todo="give the name of a folder")
     if holds is not None and path.is_dir():
         other = sorted(found.name for found in path.iterdir() if found.name not in holds)
         if other:

@@ -12,6 +12,7 @@ import numpy as np
 
 from fct.arrays import flaws
 from fct.arrays.files import whole_file
+from fct.arrays.shapes import Bool, Float32, Num
 from fct.errors import BadInput
 
 NOISE = 1e-3
@@ -109,7 +110,7 @@ def formed(name: str, array: np.ndarray) -> np.ndarray:
     return array
 
 
-def normalise(array: np.ndarray) -> np.ndarray:
+def normalise(array: Num[np.ndarray, "N D"]) -> Float32[np.ndarray, "N D"]:
     """Rows scaled to L2 norm 1, as float32. Zero rows stay zero."""
     array = np.asarray(array, dtype=np.float32)
     with np.errstate(over="ignore", under="ignore"):
@@ -122,7 +123,7 @@ def normalise(array: np.ndarray) -> np.ndarray:
     return array / np.maximum(norm, np.finfo(np.float32).tiny)
 
 
-def differ(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+def differ(one: Num[np.ndarray, "N D"], other: Num[np.ndarray, "N D"]) -> Bool[np.ndarray, " N"]:
     """(N,) whether rows (N, D) differ by more than :data:`NOISE` of their norm."""
     one, other = one.astype(np.float32), other.astype(np.float32)
     return np.linalg.norm(one - other, axis=1) > NOISE * np.linalg.norm(one, axis=1)

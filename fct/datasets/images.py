@@ -162,7 +162,7 @@ def open_plain(path: Path) -> BinaryIO:
         return os.fdopen(opened, "rb")
     os.close(opened)
     if not stat.S_ISREG(about.st_mode):
-        raise BadInput("an image file is no plain file", where=path)
+        raise BadInput("an image file is not a plain file", where=path)
     if about.st_size:
         raise BadInput("an image file is too large", wanted=f"at most {MOST_BYTES} bytes", got=about.st_size, where=path)
     raise BadInput("an image file is empty (0 bytes)", where=path, todo="remove or replace it")

@@ -51,6 +51,7 @@ BRAND_MARKS = _words("brand brands logo logos")
 def parse(pack: str, icon: str) -> tuple[str, str, int]:
     """Split an icon's name into (concept, style, size in pixels or 0).
 
+    >>> from fct.datasets.names import parse
     >>> parse("fluent", "arrow-left-20-filled")
     ('arrow-left', 'filled', 20)
     """
@@ -83,6 +84,7 @@ def dropped(concept: str) -> bool:
 def spellings(concept: str) -> frozenset[str]:
     """Keys that two ways to write one concept share: word order, joining and plurals are ignored.
 
+    >>> from fct.datasets.names import spellings
     >>> spellings("bar-chart") & spellings("charts-bar") != frozenset()
     True
     """

@@ -197,5 +197,5 @@ def convert(pictures: dict[str, Picture], item: Item, size: int, mode: str) -> n
         return from_pil(pictures[item.id](), size, mode)
     except Exception as error:  # Pillow's readers raise almost anything on damaged bytes
         raise BadInput(
-            "an image of the set cannot be read", got=" ".join(str(error).split()), where=item.id, todo="fetch it anew"
+            "an image of the set cannot be read", got=" ".join(str(error).split()), where=item.id, todo="download it again"
         ) from error

@@ -66,6 +66,22 @@ def fit(
 
     Raises:
         BadInput: unknown method, a seed below 0, rows or dimensions that do not correspond, labels outside of the head, NaN or infinity.
+
+    Examples:
+        Here the new model is a linear map of the old one, so that a closed form carries rows over exactly.
+
+        >>> import numpy as np, fct
+        >>> rng = np.random.default_rng(0)
+        >>> old = rng.normal(size=(200, 8)).astype("float32")
+        >>> new = old @ rng.normal(size=(8, 12)).astype("float32")
+        >>> h = fct.fit(old, new, method="ridge")
+        >>> h.old_dim, h.side_dim, h.new_dim
+        (8, 0, 12)
+        >>> round(h.about["validation"]["mean_cosine"], 3)  # on pairs that were held out
+        1.0
+        >>> carried, sigma = h.transform(old)
+        >>> carried.shape, sigma.shape
+        ((200, 12), (200,))
     """
     started = time.perf_counter()
     seeds.seed(seed)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fct.arrays import vectors
+from fct.arrays.shapes import Float32
 from fct.errors import BadInput
 from fct.forward import closed
 from fct.forward.rows import pairs_of
@@ -25,7 +26,7 @@ class Bridge:
     weight: np.ndarray
     bias: np.ndarray
 
-    def apply(self, query: np.ndarray) -> np.ndarray:
+    def apply(self, query: np.ndarray) -> Float32[np.ndarray, "Q D"]:
         """(Q, E) queries of the new model → (Q, D) float32, to be searched in the old gallery."""
         vectors.check("query", query, dim=len(self.weight))
         return (np.asarray(query, dtype=np.float64) @ self.weight + self.bias).astype(np.float32)
@@ -38,6 +39,15 @@ def bridge(new: np.ndarray, old: np.ndarray, kind: str = "procrustes") -> Bridge
 
     Raises:
         BadInput: unknown kind, rows that do not correspond, or a mean shift between different dimensions.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fct.forward import bridge
+        >>> old = np.random.default_rng(0).normal(size=(100, 4)).astype("float32")
+        >>> new = old[:, ::-1]  # a rotation of the old space, with a reflection
+        >>> bridged = bridge(new, old).apply(new[:10])  # ten queries of the new model, for the old gallery
+        >>> bridged.shape, bool(np.allclose(bridged, old[:10], atol=0.001))
+        ((10, 4), True)
     """
     if kind not in KINDS:
         raise BadInput("unknown kind of bridge", wanted=", ".join(KINDS), got=kind)
@@ -52,7 +62,7 @@ def bridge(new: np.ndarray, old: np.ndarray, kind: str = "procrustes") -> Bridge
     return Bridge(*(closed.procrustes if kind == "procrustes" else closed.mean_shift)(m, dim))
 
 
-def blend(bridged: np.ndarray, old: np.ndarray, weight: float) -> np.ndarray:
+def blend(bridged: np.ndarray, old: np.ndarray, weight: float) -> Float32[np.ndarray, "Q D"]:
     """Spherical interpolation between the bridged new query and the old model's own query, while the old model is still loaded.
 
     SLERP ("Spherical Interpolation for Backward-Compatible Multimodal Representations", 2026), the formula of Shoemake (SIGGRAPH
@@ -67,6 +77,12 @@ def blend(bridged: np.ndarray, old: np.ndarray, weight: float) -> np.ndarray:
 
     Raises:
         BadInput: shapes that differ, or a weight outside 0 … 1.
+
+    Examples:
+        >>> import numpy as np
+        >>> from fct.forward import blend
+        >>> blend(np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]]), 0.5).round(3).tolist()  # half the way on the circle
+        [[0.707..., 0.707...]]
     """
     vectors.check("bridged", bridged)
     vectors.check("old", old, dim=bridged.shape[1], rows=len(bridged))

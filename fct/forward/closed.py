@@ -12,7 +12,9 @@ from functools import cached_property, reduce
 
 import numpy as np
 
-Affine = tuple[np.ndarray, np.ndarray]  # weight (C, E), bias (E,), float64: y ≈ x @ weight + bias
+from fct.arrays.shapes import Float64
+
+Affine = tuple[Float64[np.ndarray, "C E"], Float64[np.ndarray, " E"]]  # weight (C, E), bias (E,), float64: y ≈ x @ weight + bias
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Moments:
 def moments(blocks: Iterable[tuple[np.ndarray, np.ndarray]]) -> Moments:
     """Moments of blocks of (rows, C) inputs and (rows, E) targets, float64."""
 
-    def one(x: np.ndarray, y: np.ndarray) -> Moments:
+    def one(x: Float64[np.ndarray, "rows C"], y: Float64[np.ndarray, "rows E"]) -> Moments:
         x_mean, y_mean = x.mean(axis=0), y.mean(axis=0)
         a, b = x - x_mean, y - y_mean
         return Moments(len(x), x_mean, y_mean, a.T @ a, a.T @ b, float((b * b).sum()))
@@ -107,7 +109,7 @@ class Ridge:
     _axes: dict[float, np.ndarray] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
-    def scale(self) -> np.ndarray:
+    def scale(self) -> Float64[np.ndarray, " C"]:
         """(C,) what each column is multiplied with; a constant column has weight 0 whatever its scale."""
         variance = np.diag(self.m.xx) / self.m.n
         largest = np.maximum(self.m.x_mean**2, variance) * 1e-14  # what rounding leaves of a constant column
@@ -118,7 +120,7 @@ class Ridge:
         return scale
 
     @cached_property
-    def _spectrum(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _spectrum(self) -> tuple[Float64[np.ndarray, " C"], Float64[np.ndarray, "C C"], Float64[np.ndarray, "C E"]]:
         values, vectors = np.linalg.eigh(self.m.xx * np.outer(self.scale, self.scale) / self.m.n)
         return np.maximum(values, 0), vectors, vectors.T @ (self.scale[:, None] * self.m.xy / self.m.n)
 
@@ -153,6 +155,6 @@ class Ridge:
                 self._axes[strength] = half.T @ left * np.where(real, np.where(real, energy, 1.0) ** -0.5, 0.0)
         return self._axes[strength]
 
-    def _affine(self, scaled: np.ndarray) -> Affine:
+    def _affine(self, scaled: Float64[np.ndarray, "C E"]) -> Affine:
         weight = self.scale[:, None] * scaled
         return weight, self.m.y_mean - self.m.x_mean @ weight

@@ -12,17 +12,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from fct.arrays.shapes import Bool, Float, Int64
+
 CONTRASTIVE_TEMPERATURE = 0.1  # supervised contrastive learning (arXiv 2004.11362), section 4
 MIXED_TEMPERATURE = 0.05  # the RACT authors' public code
 TERM_WEIGHT = 0.5  # of a contrastive or mixed term beside the MSE, as in the trial of METHODS.md
 
 
-def squared_error(predicted: Tensor, target: Tensor) -> Tensor:
+def squared_error(predicted: Float[Tensor, "N E"], target: Float[Tensor, "N E"]) -> Float[Tensor, " N"]:
     """(N,) mean squared error of each row over its E dimensions: FCT's loss (arXiv 2112.02805, section 4)."""
     return ((predicted - target) ** 2).mean(dim=1)
 
 
-def head_entropy(carried: Tensor, labels: Tensor, head: tuple[Tensor, Tensor], smoothing: float) -> Tensor:
+def head_entropy(
+    carried: Float[Tensor, "N E"], labels: Int64[Tensor, " N"], head: tuple[Float[Tensor, "K E"], Float[Tensor, " K"]], smoothing: float
+) -> Float[Tensor, " N"]:
     """(N,) smoothed cross-entropy of each row through the frozen head of the new model; 0 for rows with label −1.
 
     FastFill's discriminative term (arXiv 2303.04766, section 3): carried rows must be classified as the new model's own are.
@@ -35,12 +39,17 @@ def head_entropy(carried: Tensor, labels: Tensor, head: tuple[Tensor, Tensor], s
     return torch.where(labels >= 0, entropy, 0.0)
 
 
-def weighed(errors: Tensor, log_variance: Tensor) -> Tensor:
+def weighed(errors: Float[Tensor, " N"], log_variance: Float[Tensor, " N"]) -> Float[Tensor, " N"]:
     """(N,) ½·e^(−s)·l + ½·s: losses l weighed by the predicted log-variance s (FastFill, arXiv 2303.04766, eq. 3)."""
     return 0.5 * (-log_variance).exp() * errors + 0.5 * log_variance
 
 
-def contrastive(carried: Tensor, native: Tensor, labels: Tensor, temperature: float = CONTRASTIVE_TEMPERATURE) -> Tensor:
+def contrastive(
+    carried: Float[Tensor, "N E"],
+    native: Float[Tensor, "N E"],
+    labels: Int64[Tensor, " N"],
+    temperature: float = CONTRASTIVE_TEMPERATURE,
+) -> Float[Tensor, ""]:
     """Mean over carried rows i and their positives p of −log softmax over all native rows k of cos(carried_i, native_k)/τ at p.
 
     LORTH's supervised contrastive term (arXiv 2509.16664) in the form L_out of arXiv 2004.11362, eq. 2, across the two spaces. The
@@ -56,7 +65,9 @@ def contrastive(carried: Tensor, native: Tensor, labels: Tensor, temperature: fl
     return -((log_share * positive).sum(dim=1) / positive.sum(dim=1)).mean()
 
 
-def mixed(carried: Tensor, native: Tensor, labels: Tensor, temperature: float = MIXED_TEMPERATURE) -> Tensor:
+def mixed(
+    carried: Float[Tensor, "N E"], native: Float[Tensor, "N E"], labels: Int64[Tensor, " N"], temperature: float = MIXED_TEMPERATURE
+) -> Float[Tensor, ""]:
     """RACT's regression-alleviating term: in a mixed gallery a query's carried positive must beat native negatives, too.
 
     Hot-Refresh Model Upgrades (ICLR 2022), loss L_ra-comp, with h learned in place of the new model: mean over native queries i of
@@ -73,7 +84,7 @@ def mixed(carried: Tensor, native: Tensor, labels: Tensor, temperature: float = 
     return torch.cat([torch.zeros_like(own), *negatives], dim=1).logsumexp(dim=1).mean()
 
 
-def _alike(labels: Tensor) -> Tensor:
+def _alike(labels: Int64[Tensor, " N"]) -> Bool[Tensor, "N N"]:
     """(N, N) bool: the same row, or the same label."""
     same = (labels[:, None] == labels[None]) & (labels >= 0)[:, None]
     return same | torch.eye(len(labels), dtype=torch.bool, device=labels.device)

@@ -35,7 +35,7 @@ def of_columns(old: np.ndarray, side: np.ndarray | None, new: np.ndarray) -> lis
         same = constants(array)
         if same.all() and name != "side" and len(array) > 1:
             raise BadInput(
-                f"all {name} vectors are equal", where=f"{len(array)} rows", todo="nothing can be told apart by them; check the file"
+                f"all {name} vectors are equal", where=f"{len(array)} rows", todo="equal vectors distinguish nothing; check the file"
             )
         if same.any() and len(array) > 1:
             found.append(f"{int(same.sum())} of {len(same)} columns of {name} are constant and tell nothing")

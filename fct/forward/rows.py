@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fct.arrays.shapes import Bool, Int64, Num, Shaped
+
 BLOCK = 8192
 
 
@@ -33,7 +35,9 @@ class Pairs:
         """The same arrays with fewer rows in use: (N,) bool, or positions among the rows in use, ascending."""
         return Pairs(self.old, self.side, self.new, self.labels, self.rows[chosen])
 
-    def gather(self, positions: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    def gather(
+        self, positions: Int64[np.ndarray, " N"] | slice
+    ) -> tuple[Num[np.ndarray, "N D"], Num[np.ndarray, "N P"], Num[np.ndarray, "N E"], Int64[np.ndarray, " N"]]:
         """old, side, new and labels at these positions among the rows in use; numbers keep their dtype, float64 becomes float32."""
         rows = self.rows[positions]
         old, side, new = (narrow(array[rows]) for array in (self.old, self.side, self.new))
@@ -72,14 +76,14 @@ def pairs_of(old: np.ndarray, side: np.ndarray | None, new: np.ndarray, labels: 
     )
 
 
-def parts(sources: np.ndarray, count: int, seed: int) -> np.ndarray:
+def parts(sources: Shaped[np.ndarray, " N"], count: int, seed: int) -> Int64[np.ndarray, " N"]:
     """(N,) number of the part, 0 … count−1, that each row falls into; rows of one source fall into the same part."""
     values, inverse = np.unique(sources, return_inverse=True)
     order = np.random.default_rng(seed).permutation(len(values))
     return (order % count)[inverse]
 
 
-def held_out(sources: np.ndarray, share: float, most: int | None, seed: int) -> np.ndarray:
+def held_out(sources: Shaped[np.ndarray, " N"], share: float, most: int | None, seed: int) -> Bool[np.ndarray, " N"]:
     """(N,) bool: about this share of the sources, whole ones only, and where possible not more than ``most`` rows."""
     values, inverse, sizes = np.unique(sources, return_inverse=True, return_counts=True)
     if len(values) < 2:

@@ -33,6 +33,17 @@ class FitSettings:
 
     Raises:
         BadInput: an unknown method or a value out of range; the sentence names the key.
+
+    Examples:
+        >>> import numpy as np, fct
+        >>> small = fct.FitSettings("fct", epochs=2, width=16, members=1, batch=32)
+        >>> old = np.random.default_rng(0).normal(size=(100, 4)).astype("float32")
+        >>> h = fct.fit(old, old[:, ::-1], settings=small)
+        >>> h.method, h.about["settings"]["width"]
+        ('fct', 16)
+        >>> fct.FitSettings(epochs=0)
+        Traceback (most recent call last):
+        fct.errors.BadInput: fit.epochs is out of range; wanted a whole number, at least 1; got 0
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}

@@ -33,6 +33,17 @@ def load(folder: str | Path) -> Forward:
     Raises:
         BadInput: not such a folder, or written by a newer (or much older) version of this package.
         Altered: the weights are not the ones the manifest names.
+
+    Examples:
+        >>> import numpy as np, fct
+        >>> old = np.random.default_rng(0).normal(size=(50, 4)).astype("float32")
+        >>> h = fct.fit(old, old[:, ::-1], method="procrustes")
+        >>> h.save("h")  # a folder with weights.safetensors and manifest.json
+        >>> fct.load("h").digest == h.digest
+        True
+        >>> fct.load("elsewhere")
+        Traceback (most recent call last):
+        fct.errors.BadInput: there is no such folder of a forward transformation; in elsewhere; fct fit writes one
     """
     folder = Path(folder)
     if not folder.is_dir():

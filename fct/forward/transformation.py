@@ -18,6 +18,7 @@ from tqdm import tqdm
 from fct import device as devices
 from fct.arrays import digests, given, vectors
 from fct.arrays.files import whole_file, whole_folder, write_json
+from fct.arrays.shapes import Float32
 from fct.errors import BadInput
 from fct.forward.joined import CARRIED, OLD, SIDE, Joined
 from fct.forward.manifest import CARRIES, FILES, JOINS, READS, package_version
@@ -36,6 +37,21 @@ class Forward:
     ``uncertainty`` gives σ where the network learned no log-variance; with ``head``, the new model's weight (K, E) and bias (K,), σ counts
     for less where the head is sure of a carried row. ``about`` goes into the manifest. ``joined``: what its gallery holds, where that is not
     the carried vectors alone.
+
+    Examples:
+        >>> import numpy as np, fct
+        >>> rng = np.random.default_rng(0)
+        >>> old, side = rng.normal(size=(200, 4)).astype("float32"), rng.integers(-127, 128, (200, 2)).astype("int8")
+        >>> new = np.hstack([old, side / 100])  # the new model sees what the old one saw, and what ψ says
+        >>> h = fct.fit(old, new, side=side, method="ridge")
+        >>> isinstance(h, fct.Forward), h.method, h.closed
+        (True, 'ridge', True)
+        >>> carried, sigma = h.transform(old, side)
+        >>> bool(np.allclose(carried, new, atol=0.01))
+        True
+        >>> h.transform(old)
+        Traceback (most recent call last):
+        fct.errors.BadInput: ...
     """
 
     method: str
@@ -50,7 +66,9 @@ class Forward:
     about: dict[str, Any] = field(default_factory=dict)
     joined: Joined | None = None
 
-    def transform(self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu") -> tuple[np.ndarray, np.ndarray]:
+    def transform(
+        self, old: np.ndarray, side: np.ndarray | None = None, *, device: str = "cpu"
+    ) -> tuple[Float32[np.ndarray, "N E"], Float32[np.ndarray, " N"]]:
         """Carry rows over: (N, D) old, (N, P) side → vectors (N, E) float32 and uncertainty σ (N,) float32.
 
         σ is a predicted standard deviation in units of the new space's own, of the shipped recipe with a head times how unsure that head
@@ -228,6 +246,17 @@ def transform_to(
 
     Raises:
         BadInput: as :meth:`Forward.transform`, the two names are one, or a folder lies there.
+
+    Examples:
+        >>> import numpy as np, fct
+        >>> from fct.forward import transform_to
+        >>> old = np.random.default_rng(0).normal(size=(50, 4)).astype("float32")
+        >>> h = fct.fit(old, -old, method="procrustes")
+        >>> np.save("old.npy", old)
+        >>> transform_to(h, np.load("old.npy", mmap_mode="r"), None, "carried.npy", "sigma.npy")
+        50
+        >>> np.load("carried.npy").shape, np.load("sigma.npy").shape
+        ((50, 4), (50,))
     """
     if sigma is not None and Path(sigma).absolute() == Path(out).absolute():
         raise BadInput("vectors and uncertainty cannot go into one file", got=out)

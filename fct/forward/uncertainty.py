@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fct.arrays.shapes import Float, Float32, Float64
+
 LEAST_UNSURE = 1e-4  # of a softmax that is certain: σ keeps its order there
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
 FEWEST = 20  # rows below which only a constant is fitted
@@ -29,7 +31,7 @@ class Uncertainty:
     weight: np.ndarray
     numbers: np.ndarray
 
-    def sigma(self, x: np.ndarray) -> np.ndarray:
+    def sigma(self, x: Float[np.ndarray, "N C"]) -> Float32[np.ndarray, " N"]:
         """(N, C) → (N,) float32, larger = less certain; a row's value does not depend on the rows beside it."""
         square, bias, low, high = self.numbers
         z = (x - self.mean) * self.scale
@@ -42,7 +44,7 @@ class Uncertainty:
         return {f"uncertainty.{name}": getattr(self, name) for name in ("mean", "scale", "weight", "numbers")}
 
 
-def unsure(carried: np.ndarray, head: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+def unsure(carried: Float[np.ndarray, "N E"], head: tuple[Float[np.ndarray, "K E"], Float[np.ndarray, " K"]]) -> Float32[np.ndarray, " N"]:
     """1 − the highest softmax probability of the new model's head on carried rows (N, E): (N,) float32, at least LEAST_UNSURE.
 
     A row of which the head is sure is where a search needs it, whatever its distance from the native vector. On classes that the head
@@ -88,7 +90,9 @@ def fit_uncertainty(x: np.ndarray, errors: np.ndarray, seed: int) -> Uncertainty
     return Uncertainty(mean, scale, weights[:-1], np.array([weights[-1], log.mean() - centre @ weights, log.min(), log.max()]))
 
 
-def _solve(features: np.ndarray, target: np.ndarray, strength: float) -> tuple[np.ndarray, np.ndarray]:
+def _solve(
+    features: Float64[np.ndarray, "N C"], target: Float64[np.ndarray, " N"], strength: float
+) -> tuple[Float64[np.ndarray, " C"], Float64[np.ndarray, " C"]]:
     """Weights (C + 1,) and the centre of the features; the penalty is strength · rows · |w|²."""
     centre = features.mean(axis=0)
     a = features - centre

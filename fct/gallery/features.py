@@ -139,4 +139,4 @@ def refuse_other(ids: np.ndarray, other: np.ndarray, what: str) -> None:
     """BadInput where the content that is there is another one for some of (N,) ids."""
     if other.any():
         todo = "delete it first, or give the new content another id"
-        raise BadInput(f"the id {ids[other][0]} is there with another {what}", got=f"{int(other.sum())} such ids", todo=todo)
+        raise BadInput(f"the id {ids[other][0]} exists already with another {what}", got=f"{int(other.sum())} such ids", todo=todo)

@@ -47,7 +47,9 @@ class Gallery(Items):
         """
         if not SPACE.fullmatch(name) or dim < 1:
             raise BadInput(
-                "this cannot be a space", wanted="spaces/v<n>-<12 hex digits or native>[-<number>] and dim ≥ 1", got=f"{name}, dim {dim}"
+                "the name or the dimension of a space is not valid",
+                wanted="spaces/v<n>-<12 hex digits or native>[-<number>] and dim ≥ 1",
+                got=f"{name}, dim {dim}",
             )
         wanted = {"fct.fingerprint": fingerprint, "fct.forward": json.dumps({str(m): h for m, h in sorted(forward.items())})}
         columns = {"vector": ("float", dim), "origin": ("string", None), "uncertainty": ("float", None)}
@@ -56,7 +58,7 @@ class Gallery(Items):
         there = self.space_info(name)
         if (there.dim, there.fingerprint, there.forward) != (dim, fingerprint, dict(forward)):
             described = f"dim {dim}, fingerprint {fingerprint}, forward {dict(forward)}"
-            raise BadInput(f"the space {name} is there with another description", wanted=described, got=there, where=self.root)
+            raise BadInput(f"the space {name} exists already with another description", wanted=described, got=there, where=self.root)
         return False
 
     def space_info(self, name: str) -> SpaceInfo:
@@ -173,7 +175,7 @@ class Gallery(Items):
     def drop_rows(self, name: str, ids: np.ndarray | None = None) -> int:
         """Delete rows of one space alone and return their number; unknown ids are ignored. Without ids those that are no items."""
         if not SPACE.fullmatch(name):
-            raise BadInput("only a space can lose rows alone", got=name)
+            raise BadInput("rows can be removed from a space only", got=name)
 
         def choose(space: Dataset) -> np.ndarray:  # items are read after the space: who comes meanwhile has another row than this one
             return np.setdiff1d(tables.arrays_of(space.to_table(columns=["id"]))["id"], self.item_ids()) if ids is None else ids

@@ -64,7 +64,7 @@ def lance_errors(where: Path) -> Iterator[None]:
                 raise OSError(code, os.strerror(code)) from error
         reason = os.strerror(code) if code else text.split(", /")[0]
         raise OperationFailed(
-            "a table could not be read or written", got=reason, where=where, todo="nothing half-written is visible"
+            "a table could not be read or written", got=reason, where=where, todo="every commit is atomic, so no row is half-written"
         ) from error
 
 

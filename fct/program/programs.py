@@ -1,7 +1,7 @@
 """Exported programs: one ``.pt2`` that returns (φ, ψ), written by torch.export and loaded by one loader that refuses pickle.
 
 ``torch.export.load`` by itself unpickles and can load compiled payloads, so :func:`load` looks at every record of the archive
-first. Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of ψ.
+first. Legend: N images, C channels, S side in pixels, D dimensions of φ, P numbers of ψ.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fct.release.examining import open_release, problems
     from fct.release.folder import Release, read_head
+    from fct.release.wrapping import Preprocess, Wrapped, wrap
     from fct.release.writing import write, write_adopted
 
-__all__ = ["Release", "open_release", "problems", "read_head", "write", "write_adopted"]
+__all__ = ["Preprocess", "Release", "Wrapped", "open_release", "problems", "read_head", "wrap", "write", "write_adopted"]
 PLACES = {
     "Release": "folder",
     "read_head": "folder",
@@ -18,6 +19,9 @@ PLACES = {
     "write_adopted": "writing",
     "open_release": "examining",
     "problems": "examining",
+    "Preprocess": "wrapping",
+    "Wrapped": "wrapping",
+    "wrap": "wrapping",
 }
 
 

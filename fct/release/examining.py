@@ -30,6 +30,13 @@ def problems(folder: str | Path, *, run: bool = True) -> list[str]:
     Args:
         run: load the program, run it on some canaries and compare it with the declared dimensions and fingerprint; see that a vector
             depends on nothing but its image. Without it every file is compared with its digest, nothing more.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from fct import release
+        >>> Path("empty").mkdir()
+        >>> release.problems("empty")
+        ['program.pt2 is missing', 'canaries.safetensors is missing', 'release.json is missing']
     """
     lacking, altered = _examined(Path(folder), run)
     return lacking + altered
@@ -195,6 +202,15 @@ def open_release(folder: str | Path, *, check: bool = True, run: bool = True) ->
     Raises:
         BadInput: pieces are missing, all named.
         Altered: a file was altered after the release was written.
+
+    Examples:
+        >>> from fct import release
+        >>> _ = release.write_adopted("v1", dim=64, side_bits=[8], metric="cosine", normalised=True, content="0" * 64, canary_ids=[])
+        >>> release.open_release("v1").side_dim
+        1
+        >>> release.open_release("v2")
+        Traceback (most recent call last):
+        fct.errors.BadInput: there is no such release folder; in v2
     """
     folder = Path(folder)
     if not folder.is_dir():

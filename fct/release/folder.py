@@ -5,7 +5,7 @@
 
 An *adopted* release is release.json alone: its vectors were computed elsewhere, and its embedder is not at hand (:func:`write_adopted`).
 
-Legend: N images, C channels, S side in pixels, D dimensions of φ, P bytes of ψ, K classes.
+Legend: N images, C channels, S side in pixels, D dimensions of φ, P numbers of ψ, K classes.
 """
 
 from __future__ import annotations
@@ -44,6 +44,14 @@ class Release:
     Attributes:
         about: release.json.
         approved: says of a release's digest whether it has served; nobody's has, where nothing is given.
+
+    Examples:
+        >>> from fct import release
+        >>> made = release.write_adopted("v1", dim=64, side_bits=[], metric="l2", normalised=False, content="0" * 64, canary_ids=[])
+        >>> isinstance(made, release.Release), made.metric, made.about["dims"]
+        (True, 'l2', {'phi': 64, 'psi': 0})
+        >>> made.head() is None, len(made.digest())
+        (True, 64)
     """
 
     folder: Path
@@ -98,8 +106,8 @@ class Release:
         """
         if self.adopted:
             raise BadInput(
-                "this release was adopted without its embedder, so it cannot look at an image",
-                todo="ask with vectors of that embedder, `fct adopt` more of them, or promote a version that has an embedder",
+                "this release was adopted without its embedder, so it cannot embed an image",
+                todo="search with vectors of that embedder, add more of them with `fct adopt`, or promote a version that has an embedder",
             )
         path = self.folder / "program.pt2"
         if not self.approved(self.digest()):
@@ -145,6 +153,15 @@ def read_head(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
 
     Raises:
         BadInput: missing, damaged, or without these two tensors.
+
+    Examples:
+        >>> import numpy as np
+        >>> from safetensors.numpy import save_file
+        >>> from fct import release
+        >>> save_file({"weight": np.ones((10, 4), "f4"), "bias": np.zeros(10, "f4")}, "head.safetensors")
+        >>> weight, bias = release.read_head("head.safetensors")
+        >>> weight.shape, bias.shape
+        ((10, 4), (10,))
     """
     try:
         tensors = load_file(path)

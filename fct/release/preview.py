@@ -41,7 +41,7 @@ def with_preview(
         program: the new embedder; size, mode: of the images it wants (S; ``L`` or ``RGB``).
     """
     if len(psi) == 0:
-        raise BadInput("there is no side-information to look at", got=psi.shape)
+        raise BadInput("there is no side-information to draw", got=psi.shape)
     drawn = picture.draw(drawer, psi, size, mode, device=device)
     filled = np.concatenate([drawn, np.full((-len(drawn) % BLOCK, *drawn.shape[1:]), 255, dtype=np.uint8)])
     phi, _ = programs.embed(program, filled, device=device, batch=BLOCK, title=title)

@@ -50,6 +50,25 @@ def write(
 
     Raises:
         BadInput: a piece is missing or has the wrong form, by name.
+
+    Examples:
+        The smallest program: φ is a linear map of 8 × 8 pixels, ψ the picture in 2 × 2 cells. Its weights are random here.
+
+        >>> import numpy as np, torch
+        >>> from fct import release
+        >>> class Tiny(torch.nn.Module):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.out = torch.nn.Linear(64, 4)
+        ...     def forward(self, images):
+        ...         ink = 1 - images.float() / 255
+        ...         cells = torch.nn.functional.adaptive_avg_pool2d(ink, 2).flatten(1)
+        ...         return self.out(ink.flatten(1)), (cells * 254 - 127).round().to(torch.int8)
+        >>> nobody = np.random.default_rng(0).integers(0, 256, (8, 1, 8, 8), dtype=np.uint8)
+        >>> ids = [f"noise-{number}" for number in range(8)]
+        >>> made = release.write("tiny", Tiny(), size=8, mode="L", canary_ids=ids, canary_images=nobody)
+        >>> made.dim, made.side_dim, made.side_bytes, release.problems("tiny")
+        (4, 4, 4, [])
     """
     import torch
 
@@ -77,7 +96,7 @@ def write(
             )
         if picture is not None:
             if len(picture.weight) != psi.shape[1]:
-                raise BadInput("the picture does not fit ψ", wanted=f"{psi.shape[1]} dimensions", got=len(picture.weight))
+                raise BadInput("the drawer of the picture does not fit ψ", wanted=f"{psi.shape[1]} dimensions", got=len(picture.weight))
             save_file(pictures.tensors_of(picture), part / PICTURE)
         bits = codes.bits_of((side or {}).get("bits", 8), psi.shape[1])
         # "bilinear" is a name in every fingerprint and stays; files are resized bicubically (docs/formats.md)
@@ -119,7 +138,7 @@ def _formed(
         )
     if len(set(canary_ids)) != len(canary_ids) or len(canary_ids) < 8:
         raise BadInput(
-            "too few canaries, or ids that repeat",
+            "there are too few canaries, or ids repeat",
             wanted="at least 8 different ids",
             got=f"{len(set(canary_ids))} different of {len(canary_ids)}",
         )
@@ -143,6 +162,12 @@ def write_adopted(
 
     Raises:
         BadInput: an unknown metric.
+
+    Examples:
+        >>> from fct import release
+        >>> made = release.write_adopted("v1", dim=64, side_bits=[4] * 16, metric="cosine", normalised=True, content="0" * 64, canary_ids=[])
+        >>> made.adopted, made.dim, made.side_bytes  # 16 codes of 4 bits each
+        (True, 64, 8)
     """
     if metric not in METRICS:
         raise BadInput("unknown metric", wanted=" or ".join(METRICS), got=metric)

@@ -187,8 +187,8 @@ def divide(labels: np.ndarray, seed: int, units: np.ndarray | None = None) -> Pa
     known, left = np.setdiff1d(evaluated, unseen), rows[~shut & ~np.isin(units[rows], judged)]
     if len(classes) < 2 or len(known) < FEWEST // 8:
         raise BadInput(
-            "too few of the pairs have labels: an upgrade is judged by whether things of one label find each other",
-            wanted=f"at least {FEWEST} labelled pairs of two and more classes, in sources and groups of copies that can be parted",
+            "too few of the pairs have labels: an upgrade is judged by whether items with one label find each other",
+            wanted=f"at least {FEWEST} labelled pairs of at least two classes, in sources and groups of copies that can be split",
             got=f"{len(seen)} of {len(classes)} classes, in {len(np.unique(units[seen]))} sources and groups",
         )
     return Parts(left[labels[left] != ""], left[labels[left] == ""], known, unseen, canaries)

@@ -58,7 +58,7 @@ def read_rows(path: Path, *, ids: Path | None = None, side: Path | None = None, 
     keep = _usable(found, chosen, skip_bad)
     seen, counts = np.unique(chosen[keep], return_counts=True)
     if (counts > 1).any():
-        raise BadInput("ids must be there and differ", got=f"{seen[counts > 1][0]} twice")
+        raise BadInput("every row needs an id of its own", got=f"{seen[counts > 1][0]} twice")
     odd = next((one for one in seen.tolist() if one.startswith("canary:")), None)
     if odd is not None:
         raise BadInput("an id cannot be stored", wanted="texts that do not begin with canary:", got=ascii(odd)[:200])

@@ -62,7 +62,7 @@ def bootstrap(values: dict[str, np.ndarray], population: str, seed: int) -> Boot
     """The paired bootstrap over one population's queries, clustered by class."""
     chosen = values["populations"] == population
     if not chosen.any():
-        raise BadInput("no query of this population", got=population)
+        raise BadInput("there is no query of this population", got=population)
     numbers = {name: value[chosen] for name, value in values.items() if value.dtype.kind == "f" and value.shape == chosen.shape}
     return Bootstrap(numbers, values["labels"][chosen], seed=seed)
 

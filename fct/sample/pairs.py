@@ -110,7 +110,7 @@ def write_pairs(
     forbidden = [split for split in (*settings.fitting, *settings.pool) if not split.startswith(("train", "fitting", "pool"))]
     if forbidden:
         raise BadInput(
-            "these images must not fit h",
+            "h must not be fitted on these images",
             got=", ".join(forbidden),
             where="embed.fitting or embed.pool",
             todo="gallery, validation and canary images stay out of the fit",

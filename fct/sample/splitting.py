@@ -64,7 +64,7 @@ def unsplit(sources: np.ndarray | None, ids: np.ndarray | None, rows: int) -> np
     first[items] = units  # any one source of each item
     apart = np.flatnonzero(first[items] != units)
     if len(apart):
-        raise BadInput("one id occurs in two sources", where=f"row {apart[0]}", todo="give both rows one source, or ids of their own")
+        raise BadInput("one id occurs in two sources", where=f"row {apart[0]}", todo="give both rows the same source, or different ids")
     return units
 
 

@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fct.arrays.shapes import Int64, Num, Shaped
+
 if TYPE_CHECKING:  # seconds, which grouping what is known does not need
     import torch
 
@@ -38,7 +40,9 @@ WARN = 0.2  # share of rows that are copies from which a person is told
 DOUBT = 0.01  # share of rows in groups that may be items or classes from which a person is told; a tenth of that comes about by chance
 
 
-def find(old: np.ndarray, new: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+def find(
+    old: Num[np.ndarray, "N D"], new: Num[np.ndarray, "N E"], labels: Shaped[np.ndarray, " N"] | None = None
+) -> Int64[np.ndarray, " N"]:
     """Group rows that are copies of each other; the same arrays give the same groups.
 
     Args:
@@ -250,7 +254,9 @@ def _links(old: _Space, new: _Space, labels: np.ndarray | None) -> tuple[np.ndar
     return a, b, doubtful
 
 
-def _mutual(neighbours: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _mutual(
+    neighbours: Int64[np.ndarray, "N K"], first: Int64[np.ndarray, " N"]
+) -> tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " P"]]:
     """Pairs of rows that are among the ``first`` (N,) so many of each other's neighbours (N, K), both ways round."""
     near = np.arange(neighbours.shape[1])[None] < first[:, None]
     a, b = np.nonzero(near)[0], neighbours[near]
@@ -258,7 +264,7 @@ def _mutual(neighbours: np.ndarray, first: np.ndarray) -> tuple[np.ndarray, np.n
     return a[mutual], b[mutual]
 
 
-def _connected(rows: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _connected(rows: int, a: Int64[np.ndarray, " P"], b: Int64[np.ndarray, " P"]) -> Int64[np.ndarray, " N"]:
     """(rows,) the least number that each one is connected to by pairs (a, b), which go both ways round."""
     name = np.arange(rows)
     while True:

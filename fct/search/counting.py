@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from fct.arrays.shapes import Bool, Float64, Int, Int64, Num
 from fct.search.levels import Levels
 
 SCORES = 1 << 21  # of one block: 16 MB
@@ -55,7 +56,7 @@ class Block:
         self.product = torch.empty(height, width, dtype=torch.float64)
         self.held = self.done = (-1, -1)
 
-    def scores(self, query: torch.Tensor, chosen: np.ndarray, start: int) -> torch.Tensor:
+    def scores(self, query: Float64[torch.Tensor, "H D"], chosen: Int64[np.ndarray, " B"], start: int) -> Float64[torch.Tensor, "B W"]:
         """(B, ≤ width) scores, larger = nearer, −inf where hidden, of ``query`` (height, D), which is prepared; ``chosen``: (B,) its rows."""
         stop = min(start + self.width, len(self.gallery))
         found = self.product[: len(chosen), : stop - start]
@@ -74,7 +75,9 @@ class Block:
         self.done = (int(chosen[0]), start)
         return found
 
-    def slack(self, query: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+    def slack(
+        self, query: Float64[torch.Tensor, "H D"], row: Int64[torch.Tensor, "*#P"], column: Int64[torch.Tensor, "*#P"]
+    ) -> Float64[torch.Tensor, "*P"]:
         """(P,) by how much rounding can move the scores of ``row`` and ``column`` (P,) of the block: below that they are ties.
 
         The bound of a sum of D products, whatever its order: a matrix product may well add up two equal rows differently.
@@ -84,7 +87,9 @@ class Block:
         return (2 * length + square) * ((query.shape[1] + 4) * 2.0**-52)
 
 
-def prepare(rows: np.ndarray, out: torch.Tensor, metric: str, middle: np.ndarray | None = None) -> None:
+def prepare(
+    rows: Num[np.ndarray, "n D"], out: Float64[torch.Tensor, "W D"], metric: str, middle: Float64[np.ndarray, " D"] | None = None
+) -> None:
     """Copy ``rows`` (n, D) less ``middle`` (D,) into the first of ``out`` (≥ n, D) as float64, scaled to norm 1 for cosine; zeros below."""
     np.copyto(out.numpy()[: len(rows)], rows, casting="unsafe")
     out[len(rows) :] = 0
@@ -96,7 +101,9 @@ def prepare(rows: np.ndarray, out: torch.Tensor, metric: str, middle: np.ndarray
         part /= torch.linalg.vector_norm(part, dim=1, keepdim=True)
 
 
-def positives(labels: np.ndarray, by_label: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def positives(
+    labels: Int[np.ndarray, " B"], by_label: Int64[np.ndarray, " G"], starts: Int64[np.ndarray, " L"]
+) -> tuple[Int64[np.ndarray, " P"], Int64[np.ndarray, " P"]]:
     """(row, column) of each query and gallery row of one label. ``by_label``: (G,) gallery rows sorted by label."""
     first, many = starts[labels], starts[labels + 1] - starts[labels]
     row = np.repeat(np.arange(len(labels)), many)
@@ -104,8 +111,14 @@ def positives(labels: np.ndarray, by_label: np.ndarray, starts: np.ndarray) -> t
 
 
 def walk(
-    task: Task, galleries: Sequence[np.ndarray], moves: np.ndarray, steps: int, *, block: int, title: str | None = None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    task: Task,
+    galleries: Sequence[Num[np.ndarray, "G D"]],
+    moves: Int[np.ndarray, "O G"],
+    steps: int,
+    *,
+    block: int,
+    title: str | None = None,
+) -> tuple[Int64[np.ndarray, " R"], Int64[np.ndarray, "O S R"], Float64[np.ndarray, "O S R"], Bool[np.ndarray, "O S R"]]:
     """Rank every query's positives in every mixed gallery.
 
     Args:
@@ -166,8 +179,14 @@ class _Positives:
 
 
 def _rank(
-    task: Task, blocks: Sequence[Block], chosen: np.ndarray, row: np.ndarray, column: np.ndarray, moves: np.ndarray, steps: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    task: Task,
+    blocks: Sequence[Block],
+    chosen: Int64[np.ndarray, " B"],
+    row: Int64[np.ndarray, " P"],
+    column: Int64[np.ndarray, " P"],
+    moves: Int[np.ndarray, "O G"],
+    steps: int,
+) -> tuple[Int64[np.ndarray, "O S B"], Float64[np.ndarray, "O S B"], Bool[np.ndarray, "O S B"]]:
     """rank, ap, tied (O, S, B) of one block of queries. ``row``, ``column``: (P,) their positives, sorted by row."""
     query = torch.zeros(blocks[0].product.shape[0], task.query.shape[1], dtype=torch.float64)
     prepare(task.query[chosen], query, task.metric, task.middle)
@@ -209,8 +228,13 @@ def _positives(blocks: Sequence[Block], query: torch.Tensor, chosen: np.ndarray,
 
 
 def _count(
-    blocks: Sequence[Block], query: torch.Tensor, chosen: np.ndarray, levels: torch.Tensor, moves: np.ndarray, steps: int
-) -> torch.Tensor:
+    blocks: Sequence[Block],
+    query: Float64[torch.Tensor, "H D"],
+    chosen: Int64[np.ndarray, " B"],
+    levels: Float64[torch.Tensor, "B L"],
+    moves: Int[np.ndarray, "O G"],
+    steps: int,
+) -> Int64[torch.Tensor, "O K B S L+1"]:
     """Second pass: (O, K, B, S, L + 1) int64, how many scores of gallery k that move at step s have so many levels at or below them."""
     ladder, length = Levels(levels), levels.shape[1] + 1
     counts = torch.zeros(len(moves), len(blocks), len(chosen) * steps * length, dtype=torch.int64)
@@ -224,7 +248,9 @@ def _count(
     return counts.view(len(moves), len(blocks), len(chosen), steps, length)
 
 
-def _judge(found: _Positives, counts: torch.Tensor, move: torch.Tensor, steps: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _judge(
+    found: _Positives, counts: Int64[torch.Tensor, "K B S N"], move: Int64[torch.Tensor, " G"], steps: int
+) -> tuple[Int64[torch.Tensor, "B S"], Float64[torch.Tensor, "B S"], Bool[torch.Tensor, "B S"]]:
     """rank, ap, tied (B, S) of one order. ``counts``: (K, B, S, L + 1); ``move``: (G,) int64."""
     upto = counts.cumsum(dim=2)
     real, moved = found.item >= 0, torch.arange(steps)[:, None] >= move[found.item.clamp(min=0)][:, None]  # (B, C), (B, S, C)

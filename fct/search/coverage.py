@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from fct.arrays.shapes import Float, Int64, Num
+
 PERCENTILE = 99.0
 REFERENCE_ROWS = 4000
 
@@ -25,7 +27,9 @@ class Coverage:
     distance: np.ndarray
 
 
-def _nearest(x: torch.Tensor, y: torch.Tensor, own: torch.Tensor | None = None, block: int = 1024) -> np.ndarray:
+def _nearest(
+    x: Float[torch.Tensor, "G D"], y: Float[torch.Tensor, "N D"], own: Int64[torch.Tensor, " G"] | None = None, block: int = 1024
+) -> Float[np.ndarray, " G"]:
     """(len(x),) distance of each row of x to its nearest row in y; ``own``: row of y to leave out."""
     found = []
     for start in range(0, len(x), block):
@@ -36,7 +40,7 @@ def _nearest(x: torch.Tensor, y: torch.Tensor, own: torch.Tensor | None = None, 
     return torch.cat(found).numpy()
 
 
-def measure(fitting: np.ndarray, gallery: np.ndarray, *, seed: int = 0) -> Coverage:
+def measure(fitting: Num[np.ndarray, "N D"], gallery: Num[np.ndarray, "G D"], *, seed: int = 0) -> Coverage:
     """Compare the gallery's distances with the 99th percentile of the fitting set's own (leave-one-out, on ≤ 4,000 of its rows).
 
     Args:

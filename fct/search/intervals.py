@@ -19,6 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fct.arrays.shapes import Float64
 from fct.errors import BadInput
 
 LEVEL = 0.95
@@ -65,7 +66,7 @@ def columns(clusters: int, seed: int) -> np.ndarray:
     return np.concatenate([1 << np.arange(own), drawn]).astype(np.int16)
 
 
-def totals(sums: np.ndarray, seed: int) -> np.ndarray:
+def totals(sums: Float64[np.ndarray, "C V"], seed: int) -> Float64[np.ndarray, "M V"]:
     """(M, V) of ``sums`` (C, V) over the classes: what each subset of the classes adds up to."""
     of_class = columns(len(sums), seed)
     words = np.arange(1, 1 << min(len(sums), BITS), dtype=np.int16)
@@ -78,7 +79,7 @@ def totals(sums: np.ndarray, seed: int) -> np.ndarray:
     return found
 
 
-def lower_bound(draws: np.ndarray) -> float:
+def lower_bound(draws: Float64[np.ndarray, " M"]) -> float:
     """The one-sided bound below a number by its values in M subsets, ``draws`` (M,); a value that is undefined (not finite) lies below all.
 
     Equal values share their mean rank, and between two values the bound moves evenly: top-1 moves by whole queries, and a bound at

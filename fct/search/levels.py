@@ -8,6 +8,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from fct.arrays.shapes import Float64, Int32, Int64
+
 CACHED = 1 << 17  # scores that are placed at once: what fits a processor's cache
 MOST_CELLS = 1 << 16
 ALL = slice(0, None)
@@ -23,7 +25,7 @@ class Levels:
         levels: (B, L) float64, ascending, finite.
     """
 
-    def __init__(self, levels: torch.Tensor):
+    def __init__(self, levels: Float64[torch.Tensor, "B L"]):
         self.levels = levels
         rows, count = levels.shape
         self.cells = min(MOST_CELLS, max(1 << 9, 1 << (16 * count - 1).bit_length()))
@@ -36,12 +38,12 @@ class Levels:
         self.first, self.last = below.view(-1), (below + inside).view(-1)
         self.place = torch.where(inside > 0, -1, below).to(torch.int32).view(-1)
 
-    def cell(self, found: torch.Tensor, rows: slice = ALL) -> torch.Tensor:
+    def cell(self, found: Float64[torch.Tensor, "B W"], rows: slice = ALL) -> Int64[torch.Tensor, "B W"]:
         """(B, W) int64 number of the cell of each score, over all rows; cell 0 is below all levels, the last above."""
         cell = (found - self.low[rows]).mul_(self.scale[rows]).add_(1).clamp_(0, self.cells + 2)
         return cell.to(torch.int64).add_(self.start[rows])
 
-    def reach(self, found: torch.Tensor) -> torch.Tensor:
+    def reach(self, found: Float64[torch.Tensor, "B W"]) -> Int32[torch.Tensor, "B W"]:
         """(B, W) int32: how many of its row's levels are at or below each score. ``found``: (B, W) float64, −inf allowed."""
         out = torch.empty(found.shape, dtype=torch.int32)
         at_once = max(1, CACHED // found.shape[1])

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from fct.arrays import texts, vectors
+from fct.arrays.shapes import Bool, Float, Float64, Shaped
 from fct.errors import BadInput
 from fct.search import counting
 
@@ -34,16 +35,16 @@ class PerQuery:
     ap: np.ndarray
     tied: np.ndarray
 
-    def top(self, k: int) -> np.ndarray:
+    def top(self, k: int) -> Float64[np.ndarray, " R"]:
         """(R,) 1.0 where a positive is among the first k, else 0.0."""
         return (self.rank <= k).astype(np.float64)
 
-    def metric(self, name: str) -> np.ndarray:
+    def metric(self, name: str) -> Float64[np.ndarray, " R"]:
         """(R,) values of ``top1``, ``top5``, … or ``mAP``."""
         return self.ap if name == "mAP" else self.top(int(name.removeprefix("top")))
 
 
-def scores(query: torch.Tensor, gallery: torch.Tensor, metric: str) -> torch.Tensor:
+def scores(query: Float[torch.Tensor, "Q D"], gallery: Float[torch.Tensor, "G D"], metric: str) -> Float[torch.Tensor, "Q G"]:
     """(Q, G) similarities, larger = nearer. For cosine both sides are L2-normalised already; l2 gives −squared distance + |q|²."""
     product = query @ gallery.T
     return product if metric == "cosine" else 2 * product - (gallery * gallery).sum(dim=1)
@@ -99,7 +100,7 @@ def task(
     return counting.Task(query, *codes["labels"], hides, metric, middle)
 
 
-def unlabelled(labels: np.ndarray) -> np.ndarray:
+def unlabelled(labels: Shaped[np.ndarray, " N"]) -> Bool[np.ndarray, " N"]:
     """(N,) bool: labels (N,) that say "unknown": negative numbers and empty strings."""
     if labels.dtype.kind in "US":
         return np.asarray(labels.astype(str) == "")

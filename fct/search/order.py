@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from fct.arrays import vectors
+from fct.arrays.shapes import Float64, Int, Int32, Int64
 from fct.errors import BadInput
 from fct.search import counting, metrics
 from fct.search.intervals import Bootstrap, difference
@@ -23,7 +24,7 @@ MOST_STEPS = 1001
 BLOCK = 65536
 
 
-def by_uncertainty(sigma: np.ndarray) -> np.ndarray:
+def by_uncertainty(sigma: np.ndarray) -> Int64[np.ndarray, " G"]:
     """(G,) int64 row numbers, the most uncertain first; rows of equal ``sigma`` (G,) in their order, rows of NaN last.
 
     Raises:
@@ -77,11 +78,11 @@ class Curve:
     rows: np.ndarray
     values: dict[str, np.ndarray]
 
-    def means(self, name: str) -> np.ndarray:
+    def means(self, name: str) -> Float64[np.ndarray, " S"]:
         """(S,) M(β)."""
         return np.asarray(self.values[name].mean(axis=1))
 
-    def auc_per_query(self, name: str) -> np.ndarray:
+    def auc_per_query(self, name: str) -> Float64[np.ndarray, " R"]:
         """(R,) mean over β of each query, for paired intervals; its mean is :meth:`auc`."""
         return np.asarray(self.values[name].mean(axis=0))
 
@@ -95,7 +96,7 @@ class Curve:
         return float(found.min() - min(found[0], found[-1]))
 
 
-def moves(order: np.ndarray, beta: np.ndarray) -> np.ndarray:
+def moves(order: Int[np.ndarray, " G"], beta: Float64[np.ndarray, " S"]) -> Int32[np.ndarray, " G"]:
     """(G,) int32: the first step at which each row is native, when the first round(β·G) rows of ``order`` are at each β (S,)."""
     position = np.empty(len(order), dtype=np.int64)
     position[order] = np.arange(len(order))

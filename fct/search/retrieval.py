@@ -31,6 +31,20 @@ class Retrieval:
             right one. classes_of_one: classes with one gallery row. in_gallery: queries that may find themselves (:func:`in_gallery`).
         warnings: sentences. seconds, peak_memory_bytes: of this process.
         max_queries, n_queries_given: where queries were drawn, else None.
+
+    Examples:
+        >>> import numpy as np, fct
+        >>> rows, labels = np.eye(6).repeat(2, 0), np.arange(6).repeat(2)
+        >>> ids = np.arange(12)  # equal ids are hidden from each other: no row finds itself
+        >>> found = fct.evaluate(rows, rows, labels, labels, query_ids=ids, gallery_ids=ids)
+        >>> isinstance(found, fct.Retrieval), found["top1"], found["top1_ci"]
+        (True, 1.0, [1.0, 1.0])
+        >>> print(found)
+        top1      1.0000   90 % interval 1.0000 … 1.0000
+        top5      1.0000   90 % interval 1.0000 … 1.0000
+        mAP       1.0000   90 % interval 1.0000 … 1.0000
+        12 queries with a positive, 12 gallery rows, 0.00% of queries with a tie
+        ...
     """
 
     estimates: Mapping[str, Estimate]
@@ -95,7 +109,12 @@ def differ(query_labels: np.ndarray, gallery_labels: np.ndarray) -> None:
     """Refuse labels (Q,), (G,) that are all the same one: every answer would be right (:class:`BadInput`)."""
     first = np.asarray(gallery_labels).ravel()[:1]
     if len(first) and all(len(column) and bool((column == first[0]).all()) for column in map(np.asarray, (query_labels, gallery_labels))):
-        raise BadInput("all labels are equal", wanted="at least two classes", got=f"{first[0]} everywhere", todo="no answer could be wrong")
+        raise BadInput(
+            "all labels are equal",
+            wanted="at least two classes",
+            got=f"{first[0]} everywhere",
+            todo="with one class no answer can be wrong",
+        )
 
 
 def odd(
@@ -197,6 +216,18 @@ def evaluate(
 
     Raises:
         BadInput: as :func:`fct.search.metrics.per_query`; ``top_k`` or ``max_queries`` below 1; labels that are all equal; a seed below 0.
+
+    Examples:
+        Three queries search four gallery rows. The third looks like a row of another class, and finds its own second.
+
+        >>> import numpy as np, fct
+        >>> gallery = np.array([[1, 0], [0.9, 0.1], [0, 1], [-1, 0]])
+        >>> query = np.array([[1, 0.01], [0.01, 1], [0.3, 0.7]])
+        >>> found = fct.evaluate(query, gallery, np.array(["cat", "dog", "cat"]), np.array(["cat", "cat", "dog", "owl"]))
+        >>> round(found["top1"], 3), found["top5"], found["n_queries"], found["n_gallery"]
+        (0.667, 1.0, 3, 4)
+        >>> round(found["mAP"], 3)  # the third query's rows are at rank 2 and 3: (1/2 + 2/3) / 2
+        0.861
     """
     started = time.perf_counter()
     seeds.seed(seed)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fct.arrays.shapes import Float, Float64, Int8, UInt8
 from fct.errors import BadInput
 from fct.side import codes
 
@@ -69,7 +70,7 @@ def fit_projection(maps: np.ndarray, dims: int, bits: int | Sequence[int] = 8) -
     each = codes.bits_of(np.asarray(bits), dims)
     if min(maps.shape) < dims:
         raise BadInput(
-            "too little to project side-information from",
+            "there is too little data for the PCA of the side-information",
             wanted=f"at least {dims} images and map values",
             got=maps.shape,
             todo="lower side.dims",
@@ -77,7 +78,7 @@ def fit_projection(maps: np.ndarray, dims: int, bits: int | Sequence[int] = 8) -
     return _coded(*_principal(maps, dims), each)
 
 
-def _principal(maps: np.ndarray, dims: int) -> tuple[Tensor, Tensor, Tensor]:
+def _principal(maps: Float[np.ndarray, "N F"], dims: int) -> tuple[Float64[Tensor, " F"], Float64[Tensor, "F P"], Float64[Tensor, "N P"]]:
     """Mean (F,), components (F, ``dims``) by falling variance, and the maps projected on them (N, ``dims``); float64."""
     data = torch.from_numpy(np.asarray(maps, dtype=np.float64))
     mean = data.mean(dim=0)
@@ -137,7 +138,7 @@ class Thumbnail(nn.Module):
         return ((grey.flatten(1) * most).round().clamp(0, most) - self.levels // 2).to(torch.int8)
 
 
-def enlarge(thumbnails: np.ndarray, bits: int, size: int) -> np.ndarray:
+def enlarge(thumbnails: Int8[np.ndarray, "N P"], bits: int, size: int) -> UInt8[np.ndarray, "N 1 {size} {size}"]:
     """Codes (N, side²) int8 of :class:`Thumbnail` → grey pictures (N, 1, size, size) uint8, enlarged bilinearly."""
     side = math.isqrt(thumbnails.shape[1])
     ink = (torch.from_numpy(thumbnails).float() + 2 ** (bits - 1)).view(-1, 1, side, side) / (2**bits - 1)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fct.arrays.shapes import Bool, Float, Float64, Int8, Int64, UInt8
 from fct.errors import BadInput
 
 FIT_ROWS = 4096
@@ -21,7 +22,7 @@ BLOCK = 16_384
 Bits = int | Sequence[int] | np.ndarray
 
 
-def bits_of(bits: Bits, dims: int) -> np.ndarray:
+def bits_of(bits: Bits, dims: int) -> Int64[np.ndarray, " P"]:
     """Bits of each of ``dims`` codes, (P,) int64, from one number for all or one for each.
 
     Raises:
@@ -40,7 +41,7 @@ def packed_bytes(dims: int, bits: Bits) -> int:
     return -(-int(bits_of(bits, dims).sum()) // 8)
 
 
-def pack(codes: np.ndarray, bits: Bits) -> np.ndarray:
+def pack(codes: np.ndarray, bits: Bits) -> UInt8[np.ndarray, "N B"]:
     """Codes (N, P) int8 → (N, ceil(P·bits / 8)) uint8; :func:`unpack` is the exact inverse.
 
     Code c is written as the unsigned number c + 2^(b−1), highest bit first, one code after the other without gaps; the last byte is
@@ -74,7 +75,7 @@ def pack(codes: np.ndarray, bits: Bits) -> np.ndarray:
     return packed
 
 
-def unpack(packed: np.ndarray, dims: int, bits: Bits) -> np.ndarray:
+def unpack(packed: np.ndarray, dims: int, bits: Bits) -> Int8[np.ndarray, "N P"]:
     """Rows (N, ceil(dims·bits / 8)) uint8 of :func:`pack` → codes (N, dims) int8.
 
     Raises:
@@ -95,18 +96,18 @@ def unpack(packed: np.ndarray, dims: int, bits: Bits) -> np.ndarray:
     return codes
 
 
-def _written(each: np.ndarray) -> np.ndarray:
+def _written(each: Int64[np.ndarray, " P"]) -> Bool[np.ndarray, " 8*P"]:
     """Which of the 8·P bits of P bytes are written: the lowest b of each. Bool (8·P,)."""
     return (np.arange(8) >= 8 - each[:, None]).reshape(-1)
 
 
-def quantise(values: np.ndarray, step: np.ndarray, bits: np.ndarray) -> np.ndarray:
+def quantise(values: Float[np.ndarray, "N P"], step: Float[np.ndarray, " P"], bits: Int64[np.ndarray, " P"]) -> Float[np.ndarray, "N P"]:
     """(N, P) float → (N, P) float: the code of the cell that each value lies in, the outermost cells without end."""
     half = 2.0 ** (bits - 1)
     return np.clip(np.floor(values / step), -half, half - 1)
 
 
-def best_steps(values: np.ndarray, bits: Bits) -> np.ndarray:
+def best_steps(values: Float[np.ndarray, "N P"], bits: Bits) -> Float64[np.ndarray, " P"]:
     """The step of each column that loses least: the mean squared error between values and the middles of their cells is smallest.
 
     A grid over the step, then two finer ones around the best. At one bit the answer is known, 2·mean|x|.
@@ -134,7 +135,7 @@ def best_steps(values: np.ndarray, bits: Bits) -> np.ndarray:
     return found
 
 
-def bits_per_component(variances: np.ndarray, total_bits: int, most: int = 8) -> np.ndarray:
+def bits_per_component(variances: Float[np.ndarray, " P"], total_bits: int, most: int = 8) -> Int64[np.ndarray, " P"]:
     """Share ``total_bits`` out over components: reverse water-filling (Cover & Thomas, Elements of Information Theory, 10.3.3).
 
     One bit divides the error of a component by about four, so each bit goes to the component whose error σ²·4^(−b) is largest now.

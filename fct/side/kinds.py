@@ -55,7 +55,14 @@ WRITTEN = "fct.side"  # a program names its modules' classes, and its fingerprin
 
 
 def layout(maps: Tensor, most: int = 8) -> Tensor:
-    """(N, c, h, w) → (N, F): flattened with its layout, pooled to at most ``most`` × ``most`` cells."""
+    """(N, c, h, w) → (N, F): flattened with its layout, pooled to at most ``most`` × ``most`` cells.
+
+    Examples:
+        >>> import torch
+        >>> from fct.side import layout
+        >>> layout(torch.zeros(5, 3, 4, 4)).shape, layout(torch.zeros(5, 3, 16, 16)).shape
+        (torch.Size([5, 48]), torch.Size([5, 192]))
+    """
     if maps.shape[-1] > most:
         maps = functional.adaptive_avg_pool2d(maps, most)
     return maps.flatten(1)
@@ -67,6 +74,20 @@ class Program(nn.Module):
     Args:
         encoders: kind → network (N, C, S, S) float → map (N, c, h, w).
         coders: kind → what turns its map into codes; their order is that of the codes in ψ.
+
+    Examples:
+        One kind that needs no encoder and no training: the thumbnail, of 2 × 2 pixels.
+
+        >>> import torch
+        >>> from fct.side.coders import Thumbnail
+        >>> from fct.side import Program
+        >>> class Mean(torch.nn.Module):
+        ...     def forward(self, ink):
+        ...         return ink.mean((2, 3)), ink
+        >>> program = Program(Mean(), {}, {"thumbnail": Thumbnail(2, 8)})
+        >>> phi, psi = program(torch.zeros(10, 3, 8, 8, dtype=torch.uint8))
+        >>> phi.shape, psi.shape, psi.dtype, program.bits
+        (torch.Size([10, 3]), torch.Size([10, 4]), torch.int8, [8, 8, 8, 8])
     """
 
     __module__ = WRITTEN
@@ -118,6 +139,22 @@ def prepare(
 
     Raises:
         BadInput: unknown, repeated or no kind of side-information; a thumbnail larger than the images.
+
+    Examples:
+        ψ of 8 codes for images of 8 × 8 pixels; the kind ``pca`` looks at the embedder's own map.
+
+        >>> import numpy as np, torch
+        >>> from fct.side import SideSettings, prepare
+        >>> class Embedder(torch.nn.Module):
+        ...     def forward(self, ink):
+        ...         return ink.flatten(1), ink  # φ, and a map
+        >>> images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+        >>> training = dict(simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002)
+        >>> settings = SideSettings(kinds=("pca",), dims=8, **training)
+        >>> program = prepare(Embedder(), images, settings, seed=0, device=torch.device("cpu"))
+        >>> phi, psi = program(torch.from_numpy(images))
+        >>> phi.shape, psi.shape, psi.dtype
+        (torch.Size([20, 64]), torch.Size([20, 8]), torch.int8)
     """
     unknown = [kind for kind in settings.kinds if kind not in KINDS]
     if unknown or not settings.kinds or len(set(settings.kinds)) < len(settings.kinds):
@@ -167,6 +204,21 @@ def fit_drawer(
     Args:
         program: of :func:`prepare`.
         images: (N, C, S, S) uint8, those it was prepared from.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> from fct.side import SideSettings, fit_drawer, prepare
+        >>> class Embedder(torch.nn.Module):
+        ...     def forward(self, ink):
+        ...         return ink.flatten(1), ink
+        >>> images = np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8)
+        >>> training = dict(simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002)
+        >>> settings = SideSettings(kinds=("picture",), dims=8, drawing_epochs=1, **training)
+        >>> program = prepare(Embedder(), images, settings, seed=0, device=torch.device("cpu"))
+        >>> drawer = fit_drawer(program, images, settings, seed=0, device=torch.device("cpu"))
+        >>> _, psi = program(torch.from_numpy(images))
+        >>> drawer(psi.float()).shape  # the images again, in 0–1
+        torch.Size([20, 1, 8, 8])
     """
     if "picture" not in program.coders:
         return None

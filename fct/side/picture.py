@@ -16,6 +16,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from fct import device as devices
+from fct.arrays.shapes import Num, UInt8
 from fct.errors import BadInput
 
 BLOCK = 512
@@ -117,7 +118,9 @@ def fit(
     return net.cpu().eval()
 
 
-def draw(drawer: Drawer, psi: np.ndarray, size: int, mode: str, *, device: torch.device) -> np.ndarray:
+def draw(
+    drawer: Drawer, psi: Num[np.ndarray, "N P"], size: int, mode: str, *, device: torch.device
+) -> UInt8[np.ndarray, "N C {size} {size}"]:
     """Draw images from side-information.
 
     Args:
@@ -130,7 +133,7 @@ def draw(drawer: Drawer, psi: np.ndarray, size: int, mode: str, *, device: torch
         BadInput: ψ of another dimension.
     """
     if psi.ndim != 2 or psi.shape[1] != len(drawer.weight):
-        raise BadInput("the side-information does not fit the release's picture", wanted=f"(rows, {len(drawer.weight)})", got=psi.shape)
+        raise BadInput("the side-information does not fit the release's drawer", wanted=f"(rows, {len(drawer.weight)})", got=psi.shape)
     channels = 3 if mode == "RGB" else 1
     net = drawer.to(device).to(memory_format=torch.channels_last)
 
@@ -170,6 +173,6 @@ def from_tensors(tensors: dict[str, np.ndarray]) -> Drawer:
         drawer.load_state_dict(found)
     except (KeyError, RuntimeError) as error:
         raise BadInput(
-            "the picture of a release cannot be drawn", wanted="weight, bias and sharpen.*", got=" ".join(str(error).split())
+            "the drawer of a release cannot be read", wanted="weight, bias and sharpen.*", got=" ".join(str(error).split())
         ) from error
     return drawer.eval()

@@ -28,6 +28,15 @@ class SideSettings:
 
     Raises:
         BadInput: a value is out of its range.
+
+    Examples:
+        >>> from fct.side import SideSettings
+        >>> training = dict(simclr_width=4, simclr_epochs=1, simclr_batch=8, simclr_temperature=0.2, simclr_learning_rate=0.002)
+        >>> SideSettings(kinds=("picture", "thumbnail"), dims=(128, 16), **training).each
+        (128, 16)
+        >>> SideSettings(kinds=("thumbnail",), dims=10, **training)
+        Traceback (most recent call last):
+        fct.errors.BadInput: a thumbnail's dims are its pixels; wanted a square number such as 64, 144 or 256; got 10
     """
 
     __pydantic_config__: ClassVar[dict[str, object]] = {"extra": "forbid"}

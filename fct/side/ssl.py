@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from fct.arrays.shapes import Float
 from fct.embedder import augment
 from fct.embedder.networks import _Block, _conv
 from fct.embedder.training import batches, unit
@@ -42,7 +43,7 @@ class MapEncoder(nn.Module):
         return self.net(images)
 
 
-def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
+def nt_xent(first: Float[Tensor, "N D"], second: Float[Tensor, "N D"], temperature: float) -> Float[Tensor, ""]:
     """NT-Xent: each view must find the other view of its image among all 2N − 2 views of other images (SimCLR, eq. 1).
 
     Args:
@@ -56,7 +57,9 @@ def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
     return functional.cross_entropy(scores, partner)
 
 
-def vicreg(first: Tensor, second: Tensor, *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0) -> Tensor:
+def vicreg(
+    first: Float[Tensor, "N D"], second: Float[Tensor, "N D"], *, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
+) -> Float[Tensor, ""]:
     """VICReg (Bardes, Ponce, LeCun, ICLR 2022, arXiv 2105.04906, equations 1–6, invariance averaged over D as in its algorithm 1).
 
     λ·mean (z − z')² + μ·(v(Z) + v(Z')) + ν·(c(Z) + c(Z')), where v = 1/D Σⱼ max(0, 1 − √(Var zⱼ + 10⁻⁴)) keeps every dimension

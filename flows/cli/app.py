@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from flows.cli import development, evaluating, fitting, gallery, operations, services, trial
+from flows.cli import development, evaluating, fitting, gallery, operations, services, trial, wrapping
 
 app = typer.Typer(
     name="fct",
@@ -21,6 +21,7 @@ trial.add_to(app)
 fitting.add_to(app)
 evaluating.add_to(app)
 development.add_to(app)
+wrapping.add_to(app)
 operations.add_to(app)
 gallery.add_to(app)
 services.add_to(app)

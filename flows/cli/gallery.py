@@ -180,7 +180,7 @@ def delete(
 
 def backfill(
     fraction: Annotated[
-        float | None, typer.Option(help="Share of the items that the serving release shall have embedded itself, from 0 to 1.")
+        float | None, typer.Option(help="Stop when the serving release has embedded this share of the items itself, from 0 to 1.")
     ] = None,
     until_map: Annotated[
         float | None, typer.Option("--until-mAP", help="Stop when the mAP of the live gallery reaches this value.")
@@ -225,7 +225,7 @@ def plan(
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Estimate what an upgrade would cost (rows, time, disk, memory) and which re-embedding it would save. It changes nothing.
+    """Estimate what an upgrade costs (rows, time, disk, memory), and what embedding the gallery again would cost. It changes nothing.
 
     The command measures the speed of this machine, which takes about a minute. Prices come from the block plan in params.yaml.
 

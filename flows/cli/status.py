@@ -148,7 +148,7 @@ def _verify(params: Path, images: int, json: bool) -> None:
     problem = None
     if found.damaged:
         problem = NotPermitted(
-            f"{len(found.damaged)} files are not what was recorded, and nothing is made from the gallery until they are: {found.damaged[0]}"
+            f"{len(found.damaged)} files differ from their records, and nothing is made from the gallery until they are equal: {found.damaged[0]}"
         )
     elif images:
         seen = rereading.check_images(ws, images)

@@ -40,12 +40,12 @@ def repair(
     problem = None
     if found.blocked:
         problem = NotPermitted(
-            f"nothing was repaired, since {len(found.blocked)} releases cannot be: " + next(iter(found.blocked.values())),
-            todo="`fct repair --leave N` goes on without an earlier release or a version that waits; what serves cannot be left",
+            f"nothing was repaired, because {len(found.blocked)} releases cannot be repaired: " + next(iter(found.blocked.values())),
+            todo="`fct repair --leave N` continues without an earlier release or a version that waits; the release that serves cannot be left behind",
             code="altered",
         )
     elif found.remaining:
-        problem = NotPermitted(f"{len(found.remaining)} files still are not what was recorded: {found.remaining[0]}", code="altered")
+        problem = NotPermitted(f"{len(found.remaining)} files still differ from their records: {found.remaining[0]}", code="altered")
     would = "would be " if dry_run or found.blocked else ""
     text = f"{len(found.damaged)} files differ; {sum(found.rows.values())} rows {would}made again, {len(found.indexes)} indexes {would}built anew"
     if not found.damaged:
@@ -75,7 +75,7 @@ def gc(
     params: Params = DEFAULT,
     json: Json = False,
 ) -> None:
-    """Remove spaces, indexes and measurements of releases that nobody returns to, and old versions of tables. Without --yes it only lists them.
+    """Remove spaces, indexes and measurements of releases to which nobody returns, and old versions of tables. Without --yes it only lists them.
 
     It keeps the release that serves, as many earlier releases as gc.keep_releases says, and versions that wait for a decision. It never
     removes features, items, verdicts, reports, h's or the ledger.
@@ -115,7 +115,7 @@ def export(
 ) -> None:
     """Export the vectors and items of a release to a search engine that you already run.
 
-    What readers of an engine ask switches to the new release only after the command has counted the rows and compared queries there. Run the
+    Readers of an engine see the new release only after the command has counted the rows and compared queries there. Run the
     command again after any change: it writes only the differences.
 
     Example: fct export release-2.parquet, and later fct export delta.parquet --since 12; or fct export postgresql://shop@db/search

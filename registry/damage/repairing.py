@@ -136,7 +136,7 @@ class _Work:
         known = (self.released.keys() | self.waiting.keys()) - {self.serves}
         if wrong := sorted(set(leave) - known):
             wanted = ", ".join(map(str, sorted(known))) or "none: no other release can be returned to, and no version waits"
-            raise BadInput("this is no release that can be left behind", wanted=wanted, got=wrong[0], where="--leave")
+            raise BadInput("this release cannot be left behind", wanted=wanted, got=wrong[0], where="--leave")
         for one in self.details:
             if one.kind in ("release", "h"):
                 self.lost.setdefault(int(one.name), one.sentence)

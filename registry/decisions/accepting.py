@@ -44,7 +44,7 @@ def accept(workspace: Workspace, *, by: str, why: str, dry_run: bool = False) ->
                 mark = of_tag(workspace.releases.head_tag(), entries[0].token)
                 lost |= {mark} if mark is not None and not stands(mark, entries) else set()
         if not lost:
-            raise BadInput("the ledger has lost no entry that anybody knows of", todo="there is nothing to accept")
+            raise BadInput("no lost entry of the ledger is known", todo="there is nothing to accept")
         head, named = entries[-1] if entries else None, [asdict(one) for one in sorted(lost)]
         serves = serving(head)
         with ledger.pardoning(lost):

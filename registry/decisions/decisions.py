@@ -64,7 +64,7 @@ def approve(workspace: Workspace, version: int, *, by: str, why: str, dry_run: b
         )
     if unpublished(workspace, version):
         raise NotPermitted(
-            f"the verdict of version {version} has no report yet that anybody could have read",
+            f"the report of version {version} is not published yet, so nobody can have read it",
             todo=f"run `fct reconcile --once`, read the report, then `fct approve {version}` again",
             code="not-approved",
         )

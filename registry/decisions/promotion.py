@@ -108,7 +108,7 @@ def _all_have_an_h(upgrade: Upgrade, base: Revision) -> None:
     for m, ids in lacking(upgrade.workspace, upgrade.version, there).items():
         if m != upgrade.version and m not in base.forward:
             raise NotPermitted(
-                f"{len(ids)} items native to version {m} arrived since the verdict, and no h from there was judged",
+                f"{len(ids)} items native to version {m} arrived since the verdict, and no h from that version was measured",
                 todo=f"measure again with `fct upgrade {upgrade.version}`",
             )
 
@@ -177,7 +177,7 @@ def _same_champion(workspace: Workspace, version: int, verdict: dict[str, Any], 
         changed, most = abs(now["backfilled"] - then["backfilled"]), workspace.settings.promote.max_delta
         if changed > most * then["rows"]:
             raise NotPermitted(
-                f"{changed} of {then['rows']} rows of what serves were backfilled since the verdict, which compares with what served then",
+                f"{changed} of {then['rows']} rows that serve were backfilled since the verdict, and the verdict compares with the rows before",
                 wanted=f"at most the share promote.max_delta = {most}",
                 todo=f"measure again with `fct upgrade {version}`",
             )

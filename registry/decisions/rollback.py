@@ -74,9 +74,9 @@ def _missing(workspace: Workspace, head: Entry, target: Revision, without_missin
     missing = np.setdiff1d(np.intersect1d(served, gallery.item_ids()), known)
     if len(missing) and not without_missing:
         raise NotPermitted(
-            f"release {target.release} has never seen {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
-            todo="`fct rollback --without-missing` serves without them; `fct ingest` of their images then embeds them with"
-            f" release {target.release} (promote.double_embed_days does so beforehand)",
+            f"release {target.release} has no vectors of {len(missing)} items that serve now ({', '.join(missing[:3].tolist())} …)",
+            todo="`fct rollback --without-missing` rolls back without them; afterwards `fct ingest` on their images embeds them with"
+            f" release {target.release} (with promote.double_embed_days both releases embed new items from the start)",
         )
     return len(missing)
 

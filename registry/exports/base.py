@@ -130,7 +130,7 @@ def rows_of(workspace: Workspace, release: int | None = None) -> Rows:
     except FctError as error:
         if revision in history.latest(workspace.ledger.entries()).values():
             raise
-        raise OperationFailed("what was to be exported has changed while it was read", todo="run the same command again") from error
+        raise OperationFailed("the gallery changed during the export", todo="run the same command again") from error
 
 
 def deleted_since(workspace: Workspace, now: Rows) -> np.ndarray:
@@ -156,9 +156,9 @@ def still_there(workspace: Workspace, now: Rows) -> None:
 
     gone, todo = np.setdiff1d(now.ids, workspace.gallery.item_ids(role="item")), "run the same command again"
     if len(gone):
-        raise OperationFailed(f"{len(gone)} items were deleted while they were exported", todo=todo)
+        raise OperationFailed(f"{len(gone)} items were deleted during the export", todo=todo)
     if len(deleted_since(workspace, now)):
-        raise OperationFailed("while they were exported items were deleted and came again, or their tables went", todo=todo)
+        raise OperationFailed("during the export, items were deleted and came again, or tables were removed", todo=todo)
 
 
 def searched(now: Rows) -> np.ndarray:
@@ -197,7 +197,7 @@ def compare(now: Rows, vectors: np.ndarray, ask: Callable[[np.ndarray], list[str
         last = float(np.sort(ours)[depth - 1])
         theirs = [place.get(one, -1) for one in ask(query)]
         if len(set(theirs)) != depth or -1 in theirs or (ours[theirs] > last + TIE * max(1.0, abs(last))).any():
-            raise NotPermitted(f"{what} answers the query {now.ids[row]} otherwise than the gallery", todo="it was not put before readers")
+            raise NotPermitted(f"{what} gives other answers to the query {now.ids[row]} than the gallery", todo="readers do not see it")
     return len(chosen)
 
 

@@ -58,7 +58,10 @@ def _at(entries: list[Entry], since: int, revision: Revision) -> Revision:
     found = history.serving(next((entry for entry in entries if entry.number == since), None))
     if found is None:
         raise BadInput(
-            "there is no such ledger entry that serves something", wanted=f"1 to {len(entries)}", got=since, todo="see `fct log`"
+            "there is no ledger entry of this number at which a release served",
+            wanted=f"1 to {len(entries)}",
+            got=since,
+            todo="see `fct log`",
         )
     if found.space != revision.space:
         raise BadInput(

@@ -111,14 +111,14 @@ def _look(rows: adopted.Rows, given: adopted.Given | None, *, normalised: bool, 
     if given is not None:
         if given.old.shape[1] != rows.phi.shape[1] or given.psi.shape[1] != rows.psi.shape[1]:
             raise BadInput(
-                "the pairs' old vectors are not of the gallery's kind",
+                "the pairs' old vectors do not have the form of the gallery's vectors",
                 wanted=f"{rows.phi.shape[1]} dimensions and {rows.psi.shape[1]} of side-information",
                 got=f"{given.old.shape[1]} and {given.psi.shape[1]}",
             )
         share = adopted.strangers(given.old, rows.phi)
         if share > adopted.STRANGE and not mixed:
             raise BadInput(
-                f"{share:.0%} of the vectors do not look like the pairs' old ones: vectors of two embedders are mixed, or h would be fitted on other things than the gallery holds",
+                f"{share:.0%} of the vectors do not look like the pairs' old ones: vectors of two embedders are mixed, or the pairs show other things than the gallery",
                 wanted=f"at most {adopted.STRANGE:.0%} further out than the pairs' own 99th percentile",
                 todo="adopt those of one embedder; or, if you know why, --mixed-ok",
             )
@@ -132,7 +132,7 @@ def _look(rows: adopted.Rows, given: adopted.Given | None, *, normalised: bool, 
     split = adopted.two_scales(rows.phi)
     if split is not None and not mixed:
         raise BadInput(
-            f"the vectors are of two scales ({split:.0%} of them of the one): vectors of two embedders are mixed",
+            f"the vectors have two scales ({split:.0%} of them have one): vectors of two embedders are mixed",
             todo="adopt those of one embedder; or, if one embedder gives both, --mixed-ok",
         )
     if not rows.psi.shape[1]:
@@ -148,14 +148,14 @@ def _belongs(
 ) -> None:
     now = workspace.ledger.release()
     if opened is None and version != max(known, default=0) + 1:
-        raise BadInput("versions are numbered in the registry's order", wanted=f"v{max(known, default=0) + 1}", got=f"v{version}")
+        raise BadInput("the registry gives the next number to the next version", wanted=f"v{max(known, default=0) + 1}", got=f"v{version}")
     if opened is not None and not opened.adopted:
         raise BadInput(f"version {version} has an embedder of its own", todo="`fct ingest` embeds images with it")
     if now not in (None, version):
         raise BadInput(f"release {now} serves, so new items are embedded by it", todo="`fct ingest`")
     others = workspace.gallery.native_versions().keys() - {version}
     if opened is None and others:
-        raise BadInput("the gallery was begun with another version", got=f"native versions {sorted(others)}")
+        raise BadInput("the gallery holds items of another version already", got=f"native versions {sorted(others)}")
     if opened is None:
         return
     kind = (

@@ -129,7 +129,7 @@ def backfill(
 def _limits(fraction: float | None, until_map: float | None, minutes: float | None) -> None:
     """BadInput where there is no limit, or one that cannot be."""
     if fraction is None and until_map is None and minutes is None:
-        raise BadInput("how far is the backfill to go?", wanted="--fraction, --until-mAP or --budget-minutes")
+        raise BadInput("the backfill needs a limit", wanted="--fraction, --until-mAP or --budget-minutes")
     for name, value in (("--fraction", fraction), ("--until-mAP", until_map)):
         if value is not None and not 0 < value <= 1:
             raise BadInput(f"{name} has an unusable value", wanted="above 0, at most 1", got=value)

@@ -39,10 +39,10 @@ def default_version(workspace: Workspace) -> int:
     versions = workspace.releases.versions()
     if len(versions) != 1:
         raise BadInput(
-            "which release should embed the items?",
+            "it is not clear which release embeds the items",
             wanted="--version N",
             got=f"registered versions {[v.number for v in versions]}",
-            todo="nothing serves yet",
+            todo="nothing serves yet; name a version",
         )
     return versions[0].number
 
@@ -143,7 +143,7 @@ def _refuse(gallery: Gallery, number: int, serves: int | None) -> None:
     natives = sorted(gallery.native_versions())
     if serves is None and set(natives) - {number}:
         raise BadInput(
-            "the gallery was begun with another version and nothing serves yet",
+            "the gallery holds items of another version already, and nothing serves yet",
             got=f"native versions {natives}",
             todo="let that version serve first",
         )

@@ -80,7 +80,7 @@ def plan(workspace: Workspace, entries: list[Entry] | None = None) -> Going:
     if now and now not in said:
         todo = "restore MLflow's store (docs/operations.md)"
         raise OperationFailed(
-            f"MLflow does not know release {now}, which serves, nor then what waits", where=workspace.releases.uri, todo=todo
+            f"MLflow does not know release {now}, which serves, so nobody can say what waits", where=workspace.releases.uri, todo=todo
         )
     # of a version that MLflow does not know (its store was lost, or begun anew) nobody has said that it is over
     later = [v for v in sorted({*said, *upgrades, *newest}) if v > now and said.get(v) not in OVER]

@@ -45,7 +45,7 @@ class Candidates(Store):
         try:
             return Path(self._call("download_artifacts", run_id, name, str(target)))
         except MlflowException as error:
-            raise BadInput("a file of the candidate's run cannot be had", got=str(error).splitlines()[0], wanted=name) from error
+            raise BadInput("a file of the candidate's run cannot be downloaded", got=str(error).splitlines()[0], wanted=name) from error
 
     def replace_candidate_file(self, run_id: str, path: Path) -> None:
         """Put another content in the place of a file of a candidate's run. A bucket with versions of its own keeps the old one."""

@@ -147,7 +147,7 @@ class Releases(Webhooks, Candidates):
             if now != had:
                 had, since = now, time.monotonic()
             elif worker.is_alive() and time.monotonic() - since > SILENCE_S:
-                raise OperationFailed("the release cannot be downloaded: its store says nothing", where=source, todo="try again")
+                raise OperationFailed("the release cannot be downloaded: its store does not answer", where=source, todo="try again")
         error = done[0]
         if isinstance(error, (MlflowException, OSError)) or (isinstance(error, BaseException) and not isinstance(error, Exception)):
             raise error

@@ -44,7 +44,7 @@ class Webhooks(Store):
             )
         except Unreachable as error:
             raise OperationFailed(
-                "MLflow answers, and fails at its webhooks; was its encryption key changed?",
+                "MLflow answers, but its webhooks fail; perhaps its encryption key was changed",
                 where=self.uri,
                 todo="docs/troubleshooting.md, webhook.key",
             ) from error

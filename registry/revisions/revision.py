@@ -129,10 +129,10 @@ class Revision:
     def from_json(cls, value: Any, where: str | Path | None = None) -> Revision:
         """Raises BadInput where the JSON is no revision, or one that later code wrote."""
         if not isinstance(value, dict):
-            raise BadInput("this is no revision", wanted="a JSON object", got=type(value).__name__, where=where)
+            raise BadInput("this is not a revision", wanted="a JSON object", got=type(value).__name__, where=where)
         found = formats.readable("revision", value, formats.REVISION, where)
         if not _whole(value):
-            raise BadInput("this is no revision", wanted=", ".join(_KINDS), got=", ".join(sorted(map(str, value)))[:200], where=where)
+            raise BadInput("this is not a revision", wanted=", ".join(_KINDS), got=", ".join(sorted(map(str, value)))[:200], where=where)
         about = {key: one for key, one in value["index"].items() if key != "folder"}
         return cls(
             release=value["release"],

@@ -128,7 +128,7 @@ def check_batch(name: str, ids: np.ndarray, phi: np.ndarray, *, dim: int, finger
     ]
     if failed:
         raise BadInput(
-            "a batch of gallery vectors is not what it should be: " + ", ".join(failed),
+            "a batch of gallery vectors failed its checks: " + ", ".join(failed),
             where=name,
             todo="nothing was written; look at the embedder that made them",
         )

@@ -120,7 +120,7 @@ def test_pgvector_answers_as_the_gallery_through_promotion_rollback_and_all_that
             cursor.execute("UPDATE fct_tiny.release_2 SET vector = (SELECT vector FROM fct_tiny.release_2 ORDER BY id DESC LIMIT 1)")
         connection.close()
         ran = living.fct("export", url)
-        assert ran.code == 3 and "otherwise than the gallery" in ran.err, monkey
+        assert ran.code == 3 and "gives other answers to the query" in ran.err, monkey
         for args in ((url, "--since", "1"), ("postgresql://nobody@127.0.0.1:1/x",)):
             ran = living.fct("export", *args)
             assert ran.code in (1, 2) and "Traceback" not in ran.err
@@ -171,7 +171,7 @@ def test_an_export_that_slept_while_items_were_purged_shows_none_of_them(
         assert ran.code == 0, ran.err
 
     monkeypatch.setattr(pq, "write_table", lambda *given: (write(*given), purge(first)))
-    with pytest.raises(OperationFailed, match="1 items were deleted while they were exported"):
+    with pytest.raises(OperationFailed, match="1 items were deleted during the export"):
         parquet.export(ws, tmp_path / "out.parquet")
     monkeypatch.setattr(pq, "write_table", write)
     monkeypatch.setattr(qdrant, "_check", lambda *given: (check(*given), purge(second))[0])
@@ -179,7 +179,7 @@ def test_an_export_that_slept_while_items_were_purged_shows_none_of_them(
         qdrant.push(ws, f"qdrant+file:{tmp_path / 'qdrant'}")
     monkeypatch.setattr(qdrant, "_check", check)
     monkeypatch.setattr(ws.gallery, "read_space", lambda *given, **named: (purge(third), read(*given, **named))[1])
-    with pytest.raises(OperationFailed, match="has changed while it was read"):
+    with pytest.raises(OperationFailed, match="changed during the export"):
         base.rows_of(ws)
     monkeypatch.undo()
     assert not [path for path in tmp_path.iterdir() if "parquet" in path.name]

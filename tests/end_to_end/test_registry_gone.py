@@ -76,5 +76,5 @@ def test_a_deletion_whose_ledger_entry_was_lost_is_noticed_by_a_server_and_by_wh
     assert living.fct("search", "--id", gone[0]).code == 2, "the tables know what was deleted"
     assert living.command("reconcile", "--once").code == 0 and living.fct("status").code == 0
     ran = living.fct("reconcile", "--accept-head")
-    assert ran.code == 2 and "lost no entry" in ran.err
+    assert ran.code == 2 and "no lost entry" in ran.err
     sound(living)

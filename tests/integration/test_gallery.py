@@ -238,7 +238,7 @@ def test_creating_a_space_again_is_harmless_and_another_description_is_refused(g
     for dim, fingerprint, forward in ((6, PRINT, {1: H}), (5, "b" * 64, {1: H}), (5, PRINT, {1: H[::-1]})):
         with pytest.raises(BadInput, match="another description"):
             gallery.create_space(SPACE, dim, fingerprint, forward)
-    with pytest.raises(BadInput, match="cannot be a space"):
+    with pytest.raises(BadInput, match="of a space is not valid"):
         gallery.create_space("spaces/../items", 5, PRINT, {})
     assert gallery.snapshot(SPACE).rows == 0 and gallery.space_ids(SPACE).tolist() == []
 

@@ -21,7 +21,7 @@ def loss(rows: Compared) -> Tensor:
 METHOD = Learned(
     name="contrastive",
     rung=80,
-    help="The network also learns to come nearest to new vectors of its own class.",
+    help="The network also learns to bring a vector near new vectors of the same class.",
     h="FCT's network",
     minimises="MSE + ½ · supervised contrastive term of h(x) against y, τ = 0.1",
     source="LORTH, arXiv 2509.16664; SupCon, arXiv 2004.11362, eq. 2",

@@ -21,7 +21,7 @@ def loss(rows: Compared) -> Tensor:
 METHOD = Learned(
     name="fastfill",
     rung=70,
-    help="The network also learns its own uncertainty, and to be classified rightly by the new model's head.",
+    help="The network also learns its own uncertainty, and the new model's head must classify its vectors correctly.",
     h="FCT's network and a log-variance s",
     minimises="mean of ½·e^(−s)·l + ½·s, l = MSE + smoothed cross-entropy through the frozen head",
     source="FastFill, arXiv 2303.04766, eq. 3",

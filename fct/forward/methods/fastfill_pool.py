@@ -24,7 +24,7 @@ def loss(rows: Compared) -> Tensor:
 METHOD = Learned(
     name="fastfill-pool",
     rung=100,
-    help="Two networks and the ridge map are averaged; most of what they learn from needs no label.",
+    help="It averages two networks and the ridge map. The networks learn mostly from the unlabelled pool.",
     h="two networks and the ridge map, averaged",
     minimises="½·e^(−s)·MSE + ½·s, plus 0.2 · cross-entropy through the head for labelled rows; three quarters of each batch from the pool",
     source="this project, [0003](decisions/0003-h.md), [0006](decisions/0006-picture.md)",

@@ -22,7 +22,7 @@ def about(material: Material) -> dict[str, Any]:
 METHOD = Closed(
     name="low-rank",
     rung=50,
-    help="A linear map of low rank is found by ridge regression.",
+    help="It fits a linear map of low rank by ridge regression.",
     h="x·W + b, rank(W) = r",
     minimises="Σ‖h(x) − y‖² + λN‖W‖²",
     source="Izenman 1975; Mukherjee & Zhu 2011",

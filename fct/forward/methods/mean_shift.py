@@ -20,7 +20,7 @@ def fit(material: Material, without: int) -> Affine:
 METHOD = Closed(
     name="mean-shift",
     rung=20,
-    help="The old vectors are moved by the difference of the means.",
+    help="It moves the old vectors by the difference of the means.",
     h="x + mean(y) − mean(x)",
     minimises="nothing; needs equal dimensions",
     source="ladder of closed forms (LORTH, Drift-Adapter)",

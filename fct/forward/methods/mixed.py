@@ -21,7 +21,7 @@ def loss(rows: Compared) -> Tensor:
 METHOD = Learned(
     name="mixed",
     rung=90,
-    help="The network also learns to stand its ground in a gallery that holds new vectors, too.",
+    help="The network also learns that its vectors are found in a gallery that holds new vectors too.",
     h="FCT's network",
     minimises="MSE + ½ · log(1 + Σ e^((y·h⁻ − y·h⁺)/τ) + Σ e^((y·y⁻ − y·h⁺)/τ)), τ = 0.05",
     source='RACT ("Hot-Refresh Model Upgrades", ICLR 2022)',

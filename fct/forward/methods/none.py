@@ -20,7 +20,7 @@ def fit(material: Material, without: int) -> Affine:
 METHOD = Closed(
     name="none",
     rung=10,
-    help="The old vectors stay as they are.",
+    help="It keeps the old vectors as they are.",
     h="h(x) = x",
     minimises="nothing; needs equal dimensions",
     source="what happens when two versions are simply mixed",

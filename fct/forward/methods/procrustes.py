@@ -20,7 +20,7 @@ def fit(material: Material, without: int) -> Affine:
 METHOD = Closed(
     name="procrustes",
     rung=30,
-    help="The old vectors are rotated, scaled and moved.",
+    help="It rotates, scales and moves the old vectors.",
     h="s·(x − mean x)·Q + mean y, Q (semi-)orthogonal",
     minimises="Σ‖h(x) − y‖²",
     source="Schönemann 1966; Schönemann & Carroll 1970",

@@ -22,7 +22,7 @@ def about(material: Material) -> dict[str, Any]:
 METHOD = Closed(
     name="ridge",
     rung=40,
-    help="A linear map is found by ridge regression.",
+    help="It fits a linear map by ridge regression.",
     h="x·W + b",
     minimises="Σ‖h(x) − y‖² + λN‖W‖²",
     source="Hoerl & Kennard 1970",

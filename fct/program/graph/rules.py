@@ -52,7 +52,7 @@ def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
     def call(*numbers: Any) -> Any:
         found = function(*numbers)
         if abs(found) > MOST:
-            raise BadInput("the program computes with a size beyond all sizes", got=f"more than {MOST}")
+            raise BadInput("the program computes with a size that is too large", got=f"more than {MOST}")
         return found
 
     return call
@@ -169,7 +169,7 @@ def _quotient(overload: Any) -> Callable[..., Any]:
             for value in (given["self"], given["other"])
         )
         if given.get("rounding_mode") == "trunc" and whole:
-            raise BadInput("the program truncates a quotient of whole numbers", todo="divide numbers with a point, or round down")
+            raise BadInput("the program truncates a quotient of whole numbers", todo="divide floating-point numbers, or round down")
         return overload(**given)  # type: ignore[no-any-return]
 
     return call
@@ -180,7 +180,7 @@ def _sampled(overload: Any) -> Callable[..., Any]:
 
     def call(**given: Any) -> Tensor:
         if given["input"].ndim != 4:
-            raise BadInput("the program samples what is no picture", wanted="four dimensions", got=given["input"].ndim)
+            raise BadInput("the program samples something that is not an image", wanted="four dimensions", got=given["input"].ndim)
         return overload(**given)  # type: ignore[no-any-return]
 
     return call
@@ -202,7 +202,7 @@ def _one_hot(overload: Any) -> Callable[..., Any]:
 
     def call(**given: Any) -> Tensor:
         if given.get("num_classes", -1) < 0:
-            raise BadInput("the program makes classes without a number of them", todo="give one_hot the number of classes")
+            raise BadInput("the program calls one_hot without a number of classes", todo="give one_hot the number of classes")
         return overload(**given)  # type: ignore[no-any-return]
 
     return call

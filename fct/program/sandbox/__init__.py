@@ -127,7 +127,7 @@ class Sealed:
         n = len(pixels)
         said, blocks = self._process.ask(asked, [pixels.tobytes()], LONGEST_S + n * LONGEST_S_AN_IMAGE, outputs=n)
         if "failed" in said:
-            raise BadInput("the program cannot look at these images", got=str(said["failed"])[:300])
+            raise BadInput("the program failed on these images", got=str(said["failed"])[:300])
         phi, psi = np.frombuffer(blocks[0], dtype=np.float32), np.frombuffer(blocks[1], dtype=np.int8)
         return torch.from_numpy(phi.reshape(n, said["phi"]).copy()), torch.from_numpy(psi.reshape(n, said["psi"]).copy())
 

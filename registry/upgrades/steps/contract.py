@@ -25,7 +25,7 @@ def adopted_before(workspace: Workspace, version: int) -> None:
     for m in workspace.gallery.native_versions():
         if m < version and champion not in (None, m) and kept.opened(workspace, m, check=False).adopted:
             raise BadInput(
-                f"the gallery was adopted as version {m} and is served by version {champion} now: given pairs lead one version on, not two",
+                f"the gallery was adopted as version {m}, and version {champion} serves now: given pairs lead only to the next version",
                 todo=f"roll back to version {m} and adopt pairs that lead to version {version}; or begin a gallery of version {champion}'s own with `fct ingest`",
             )
 

@@ -243,8 +243,8 @@ def test_the_way_forward_works(tmp_path, monkeypatch):
 
 def test_a_column_of_nearly_the_name_or_in_a_folders_name_is_said(tmp_path):
     for near in ("Id", "ID", "_id", "ids", " id"):
-        with pytest.raises(BadInput, match=f"no column id, and one of nearly that name; wanted id; got {near.strip()}"):
+        with pytest.raises(BadInput, match=f"no column id, but a column with nearly that name; wanted id; got {near.strip()}"):
             columns.near_misses(tmp_path / "t.parquet", ["vector", near], ["vector", "id"])
     columns.near_misses(tmp_path / "t.parquet", ["vector", "id", "Id", "idea"], ["vector", "id", "label"])
-    with pytest.raises(BadInput, match="the column label lies in the name of the file's folder alone"):
+    with pytest.raises(BadInput, match="only the name of the file's folder holds the column label"):
         columns.near_misses(tmp_path / "label=a" / "t.parquet", ["id"], ["id", "label"])

@@ -113,7 +113,7 @@ def test_tags_that_do_not_count_are_no_decisions(workspace: Workspace) -> None:
     assert record(with_promote(workspace, approvers=("ben",))) == []
     (workspace.upgrade_folder(2) / CANDIDATE).unlink()  # no report that it could be about
     assert record(workspace) == []
-    with pytest.raises(NotPermitted, match="no report yet"):
+    with pytest.raises(NotPermitted, match="not published yet"):
         approve(workspace, 2, by="ana", why="")
     reached(workspace, 2, outcome="refused", problems=["worse"], covers=read_json(workspace.upgrade_folder(2) / VERDICT)["covers"])
     workspace.releases.tag(2, APPROVE, f"ana {digest_of(workspace)}")

@@ -175,7 +175,7 @@ def test_a_champion_that_was_backfilled_since_is_another_one(workspace: Workspac
     covers["champion"]["backfilled"] = 3  # 3 of 48 are more than 5 %
     reached(workspace, 2, covers=covers)
     approve(workspace, 2, by="ana", why="")
-    refused(workspace, "3 of 48 rows of what serves were backfilled")
+    refused(workspace, "3 of 48 rows that serve were backfilled")
     covers["champion"]["backfilled"] = 2
     reached(workspace, 2, covers=covers)
     approve(workspace, 2, by="ana", why="")
@@ -291,7 +291,7 @@ def test_what_the_verdict_covers_is_what_is_promoted(workspace: Workspace, name:
     space = read(workspace.upgrade_folder(2) / REVISION).space
     verdict = reached(workspace, 2, covers=covers | {name: "another"})
     if name == "space":  # which approve() takes for a candidate made anew
-        with pytest.raises(NotPermitted, match="no report yet"):
+        with pytest.raises(NotPermitted, match="not published yet"):
             approve(workspace, 2, by="ana", why="")
         assert verdict["covers"]["space"] != space
         return

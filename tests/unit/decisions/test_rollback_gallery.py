@@ -77,7 +77,7 @@ def late(workspace: Workspace) -> Entry:
 
 def test_items_that_the_release_before_never_saw_are_missed_only_where_somebody_says_so(workspace: Workspace) -> None:
     late(workspace)
-    refused(workspace, r"release 1 has never seen 1 items that serve now \(late …\)")
+    refused(workspace, r"release 1 has no vectors of 1 items that serve now \(late …\)")
     foreseen = foresee_rollback(workspace, without_missing=True)
     assert isinstance(foreseen, dict) and foreseen["missing"] == 1
     entry, now = rollback(workspace, by="ana", why="", without_missing=True)

@@ -115,7 +115,7 @@ def test_who_was_deleted_meanwhile_stops_an_export_also_where_the_id_came_again(
     assert deleted_since(workspace, now).tolist() == []
     delete(workspace, ["i03"], by="ana")
     assert deleted_since(workspace, now).tolist() == ["i03"]
-    with pytest.raises(OperationFailed, match="1 items were deleted while they were exported"):
+    with pytest.raises(OperationFailed, match="1 items were deleted during the export"):
         still_there(workspace, now)
     again(workspace, "i03")
     assert deleted_since(workspace, now).tolist() == ["i03"]

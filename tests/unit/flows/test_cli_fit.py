@@ -221,7 +221,7 @@ def test_transform_refuses_a_folder_in_place_of_a_file_and_writes_neither(tmp_pa
     code, _, said = fct_(
         "transform", "--forward", tmp_path / "h", "--old", tmp_path / "old.npy", name, tmp_path / "folder", other, tmp_path / "x.npy"
     )
-    assert code == 2 and "a folder lies in its place" in said and left(tmp_path) == {"h", "folder"} and not (tmp_path / "x.npy").exists()
+    assert code == 2 and "a folder has that name" in said and left(tmp_path) == {"h", "folder"} and not (tmp_path / "x.npy").exists()
 
 
 def test_an_h_that_is_no_folder_is_refused(tmp_path):

@@ -85,7 +85,7 @@ def test_json_is_one_object_and_says_what_the_page_says(files, monkeypatch, caps
         ((*BOTH, "--images", "nowhere"), "no such folder or list"),
         ((*BOTH, "--sources", "two.npy"), "sources cannot be split"),
         ((*BOTH, "--seed", "-1"), "the seed cannot be used"),
-        ((*BOTH, "--out", "."), "a folder lies in its place"),
+        ((*BOTH, "--out", "."), "a folder has that name"),
         ((*BOTH, "--out", "old.npy/trial.html"), "what should be a folder is a file"),
     ],
 )

@@ -65,7 +65,7 @@ def test_a_project_that_is_there_is_named_and_kept(
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "shop").write_text("mine")
-    with pytest.raises(BadInput, match="there is a file"):
+    with pytest.raises(BadInput, match="a file has that name"):
         starting.begin(tmp_path / "shop")
     assert (tmp_path / "shop").read_text() == "mine"
 

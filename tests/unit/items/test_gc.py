@@ -21,7 +21,7 @@ from registry.revisions import alarm, history
 from registry.revisions.building import verify
 from registry.revisions.revision import Revision
 from registry.revisions.serving import open_serving
-from registry.upgrade_files import CANDIDATE, REPORT, VERDICT
+from registry.upgrade_files import CANDIDATE, REPORT, REVISION, VERDICT
 from registry.upgrades.upgrade import Upgrade
 from registry.workspace import Workspace
 from tests.no_mlflow import NoMlflow
@@ -84,6 +84,14 @@ def test_where_only_a_candidate_waits_its_work_and_what_serves_stay(workspace: W
     approve(workspace, 2, by="ana", why="")
     promote(workspace, 2)
     assert len(open_serving(workspace).columns["id"]) == len(IDS) + 8
+
+
+def test_the_space_of_an_upgrade_that_is_still_at_work_stays(workspace: Workspace) -> None:
+    for name in (REVISION, VERDICT, CANDIDATE):
+        (Upgrade(workspace, 2).folder / name).unlink()
+    assert plan(workspace).kept == [1, 2] and plan(workspace).spaces == []
+    collect(workspace, by="ana")
+    assert space(workspace) in workspace.gallery.tables()
 
 
 def test_what_is_listed_is_written_into_the_ledger_and_then_gone(workspace: Workspace) -> None:

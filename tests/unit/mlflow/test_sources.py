@@ -161,7 +161,7 @@ def test_a_store_that_says_nothing_is_given_up(registry: Releases, monkeypatch: 
     monkeypatch.setattr(doors, "SILENCE_S", 0.2)
     registry._roots.append("s3://ours")
     number = int(registry.client.create_model_version("m", "s3://ours/release").version)
-    with pytest.raises(OperationFailed, match="says nothing"):
+    with pytest.raises(OperationFailed, match="does not answer"):
         registry.folder_of(number)
     told.set()
 

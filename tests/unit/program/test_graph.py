@@ -260,7 +260,7 @@ def test_a_number_with_a_point_makes_no_size_beyond_all_sizes(records, model):
     made = node("x", {}, [{"as_sym_int": {"as_name": "n"}}]) | {"target": "torch.sym_int"}
     made["inputs"] = [{"name": "", "arg": {"as_float": 1e30}, "kind": 1}]
     first(model, made)
-    with pytest.raises(BadInput, match="a size beyond all sizes"):
+    with pytest.raises(BadInput, match="a size that is too large"):
         read(records, model)(images(1))
 
 
@@ -442,8 +442,8 @@ def test_numbers_come_from_the_shape_of_the_images_alone(records, model):
     [
         ("index.Tensor", {"self": tensor("images"), "indices": {"as_tensors": [{"name": "images"}]}}, "chooses by a mask"),
         ("index.Tensor", {"self": tensor("images"), "indices": {"as_optional_tensors": [{"as_none": True}, {"as_tensor": {"name": "mask"}}]}}, "chooses by a mask"),
-        ("one_hot.default", {"self": tensor("whole")}, "without a number of them"),
-        ("one_hot.default", {"self": tensor("whole"), "num_classes": {"as_int": -1}}, "without a number of them"),
+        ("one_hot.default", {"self": tensor("whole")}, "without a number of classes"),
+        ("one_hot.default", {"self": tensor("whole"), "num_classes": {"as_int": -1}}, "without a number of classes"),
     ],
 )  # fmt: skip
 def test_no_size_hangs_on_what_the_images_show(records, model, name, given, words):
@@ -473,7 +473,7 @@ def test_sizes_that_grow_without_end_end(records, model):
         made["inputs"] = [{"name": "", "arg": {"as_sym_int": {"as_name": f"s{at}"}}, "kind": 1}] * 2
         grown.append(made)
     first(model, size, *grown)
-    with pytest.raises(BadInput, match="a size beyond all sizes"):
+    with pytest.raises(BadInput, match="a size that is too large"):
         read(records, model)(images(1))
 
 

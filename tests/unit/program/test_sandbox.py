@@ -108,7 +108,7 @@ def test_what_no_program_may_hold_is_refused_in_the_same_words(made: Release, tm
 
 def test_images_that_do_not_fit_are_a_sentence_and_the_process_goes_on(made: Release, images: np.ndarray) -> None:
     program = made.program()
-    with pytest.raises(BadInput, match="cannot look at these images"):
+    with pytest.raises(BadInput, match="failed on these images"):
         program(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
     assert program(torch.from_numpy(images[:2]))[0].shape == (2, 6)
 

@@ -14,7 +14,7 @@ CODE = """
 import importlib, pkgutil, sys
 
 BLOCKED = {"mlflow", "prefect", "dvc", "great_expectations", "pydantic", "lance", "faiss", "pandas", "yaml", "typer", "pyarrow", "obstore", "fastapi", "ray",
-           "matplotlib", "scipy", "sklearn"}
+           "matplotlib", "scipy", "sklearn", "jaxtyping", "beartype"}
 
 # an entry of None makes every import fail, while looking for a module (as torch does for pandas) finds that it is not there
 sys.modules.update(dict.fromkeys(BLOCKED))

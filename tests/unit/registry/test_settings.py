@@ -193,6 +193,7 @@ def test_a_gate_that_does_not_exist_cannot_be_required(tmp_path, raw):
         ("subgroups", ["seen_by_old", "colour"]),
         ("random_orders", 4),
         ("false_positives", 0.0),
+        ("false_positives", 1.0),
         ("false_positives", 1.5),
     ],
 )
@@ -217,7 +218,7 @@ def test_sources_may_be_subgroups_too(tmp_path, raw):
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "a\\b", "a:b", "a%41", " a", "a\nb", "a\u202eb", "x" * 101])
 def test_a_model_that_is_no_name_is_refused(tmp_path, raw, name):
     raw["model"] = name
-    with pytest.raises(BadInput, match="model is no name"):
+    with pytest.raises(BadInput, match="model is not a name"):
         read(write(tmp_path, raw))
 
 

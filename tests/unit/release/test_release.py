@@ -223,7 +223,7 @@ HEAD = np.ones((2, 5), dtype=np.float32), np.zeros(2, dtype=np.float32)
     ("changes", "sentence"),
     [
         (canaries(7), "too few canaries.*at least 8 different ids; got 7"),
-        ({"canary_ids": ["same"] * 8}, "too few canaries, or ids that repeat.*got 1 different of 8"),
+        ({"canary_ids": ["same"] * 8}, "too few canaries, or ids repeat.*got 1 different of 8"),
         ({"canary_ids": ["x"]}, "canaries have the wrong form"),
         (canaries(8, channels=3), "canaries have the wrong form"),
         ({"canary_images": np.zeros((8, 1, 16, 16))}, "canaries have the wrong form"),

@@ -130,13 +130,13 @@ def test_nothing_may_lack_but_the_number_of_its_format(gone: str) -> None:
     if gone == "format":
         assert Revision.from_json(told).format == 1
         return
-    with pytest.raises(BadInput, match="no revision"):
+    with pytest.raises(BadInput, match="not a revision"):
         Revision.from_json(told)
 
 
 @pytest.mark.parametrize("key", ["0", "01", "-1", "1.0", "١", "v1", "", "9" * 5000])
 def test_a_native_version_is_written_in_one_way(key: str) -> None:
-    with pytest.raises(BadInput, match="no revision"):
+    with pytest.raises(BadInput, match="not a revision"):
         Revision.from_json(WAITING | {"forward": {key: "h"}})
 
 

@@ -126,7 +126,7 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(written, v1
 @pytest.mark.parametrize("split", ["gallery", "gallery_unseen", "validation", "validation_unseen", "canary"])
 @pytest.mark.parametrize("where", ["fitting", "pool"])
 def test_images_that_judge_h_must_not_fit_it(v1, v2, data, tmp_path, split, where):
-    with pytest.raises(BadInput, match=f"must not fit h; got {split};"):
+    with pytest.raises(BadInput, match=f"must not be fitted on these images; got {split};"):
         write_pairs(v1, v2, data, tmp_path / "out", replace(SETTINGS, **{where: ("train", split)}), seed=0, device="cpu")
     assert list(tmp_path.iterdir()) == []
 

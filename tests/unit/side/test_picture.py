@@ -92,14 +92,14 @@ def test_it_is_stored_and_read_back_as_it_was_and_a_damaged_one_is_refused():
     again = picture.from_tensors(tensors)
     assert np.array_equal(picture.draw(again, codes(4), 8, "L", device=CPU), picture.draw(made, codes(4), 8, "L", device=CPU))
     for name in ("weight", "sharpen.2.bias", "sharpen.0.weight"):
-        with pytest.raises(BadInput, match="cannot be drawn"):
+        with pytest.raises(BadInput, match="cannot be read"):
             picture.from_tensors({key: value for key, value in tensors.items() if key != name})
-    with pytest.raises(BadInput, match="cannot be drawn"):
+    with pytest.raises(BadInput, match="cannot be read"):
         picture.from_tensors(tensors | {"bias": np.zeros((1, 4, 4), np.float32)})
 
 
 def test_codes_of_another_dimension_are_refused():
-    with pytest.raises(BadInput, match="does not fit the release's picture"):
+    with pytest.raises(BadInput, match="does not fit the release's drawer"):
         picture.draw(drawer(), codes(2, p=5), 8, "L", device=CPU)
 
 
