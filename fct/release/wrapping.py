@@ -35,6 +35,14 @@ class Preprocess:
 
     Raises:
         BadInput: a crop larger than the image, or a deviation that is not above 0.
+
+    Examples:
+        >>> from fct import release
+        >>> release.Preprocess(256, 224).mean  # ImageNet's, as most pretrained models want them
+        (0.485, 0.456, 0.406)
+        >>> release.Preprocess(128, 224)
+        Traceback (most recent call last):
+        fct.errors.BadInput: ...
     """
 
     size: int = 256
@@ -101,7 +109,13 @@ class Mapped(nn.Module):
 
 
 class Wrapped(nn.Module):
-    """(N, 3, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8."""
+    """(N, 3, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8. :func:`wrap` makes it.
+
+    Examples:
+        >>> from fct import release
+        >>> issubclass(release.Wrapped, __import__("torch").nn.Module)
+        True
+    """
 
     __module__ = WRITTEN
 
@@ -143,6 +157,19 @@ def wrap(
     Raises:
         BadInput: no such layer (the near ones are named), images of another size than ``preprocess.size``, too few images for so many
             bytes, or a model that gives something else.
+
+    Examples:
+        >>> import numpy as np, torch
+        >>> from torch import nn
+        >>> from fct import release
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
+        >>> images = np.random.default_rng(0).integers(0, 256, (40, 3, 20, 20)).astype("uint8")  # your fitting images
+        >>> program = release.wrap(model, images, preprocess=release.Preprocess(20, 16), layer="3", side_bytes=4)
+        >>> phi, psi = program(torch.from_numpy(images[:2]))
+        >>> phi.shape, psi.shape, psi.dtype
+        (torch.Size([2, 8]), torch.Size([2, 8]), torch.int8)
+        >>> isinstance(program, release.Wrapped), program.bits == [4] * 8
+        (True, True)
     """
     how = preprocess or Preprocess()
     side_how = side_preprocess or (how if side_network is None else Preprocess())
