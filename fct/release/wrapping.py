@@ -112,8 +112,9 @@ class Wrapped(nn.Module):
     """(N, 3, S, S) uint8 → φ (N, D) float32, ψ (N, P) int8. :func:`wrap` makes it.
 
     Examples:
+        >>> from torch import nn
         >>> from fct import release
-        >>> issubclass(release.Wrapped, __import__("torch").nn.Module)
+        >>> issubclass(release.Wrapped, nn.Module)
         True
     """
 
