@@ -38,7 +38,7 @@ def upgrade(copy_serving: Copies) -> Upgrade:
 
 
 def stand_in(h: Forward, transform: Transform) -> Any:
-    return SimpleNamespace(digest=h.digest, side_dim=h.side_dim, transform=lambda old, side, device: transform(old, side))
+    return SimpleNamespace(digest=h.digest, side_dim=h.side_dim, looks=h.looks, transform=lambda old, side, device: transform(old, side))
 
 
 def judge(

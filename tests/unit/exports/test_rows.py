@@ -105,7 +105,7 @@ def test_tables_that_went_while_they_were_read_are_tried_again_and_are_no_damage
         raise NotPermitted("a file of the table is missing")
 
     monkeypatch.setattr(base, "rows_at", gone)
-    with pytest.raises(OperationFailed, match="has changed while it was read; run the same command again"):
+    with pytest.raises(OperationFailed, match="changed during the export; run the same command again"):
         rows_of(workspace)
 
 
@@ -198,6 +198,6 @@ def test_a_file_is_there_only_after_it_was_asked_who_is_still_there(
         write(*arguments)
 
     monkeypatch.setattr(parquet, "_write", slept)
-    with pytest.raises(OperationFailed, match="deleted while they were exported"):
+    with pytest.raises(OperationFailed, match="deleted during the export"):
         exported(workspace, out)
     assert out.read_bytes() == b"the export before" and [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []

@@ -90,7 +90,7 @@ def test_of_carried_vectors_alone_new_vectors_are_asked_as_they_are(tmp_path):
         (("--new", "new"), "this gallery is searched with its part old, too"),
         (("--new", "labels", "--old", "old"), "new"),
         (("--new", "new", "--old", "old", "--forward", "nowhere"), "there is no such folder"),
-        (("--new", "new", "--old", "old", "--out", "h"), "a folder lies in its place"),
+        (("--new", "new", "--old", "old", "--out", "h"), "a folder has that name"),
     ],
 )
 def test_queries_that_cannot_be_made_are_refused_in_a_sentence(tmp_path, arguments, sentence):

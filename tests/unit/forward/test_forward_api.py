@@ -270,8 +270,8 @@ def test_a_manifest_that_is_none_is_refused(folder, content):
 
 
 def test_a_newer_and_an_older_format_are_refused(folder):
-    edit(folder, format=5)
-    with pytest.raises(BadInput, match="written by a newer version of this package; wanted format 4; got format 5.*update the package"):
+    edit(folder, format=6)
+    with pytest.raises(BadInput, match="written by a newer version of this package; wanted format 5; got format 6.*update the package"):
         load(folder)
     edit(folder, format=1)
     with pytest.raises(BadInput, match="written by an older version"):

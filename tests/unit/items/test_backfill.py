@@ -53,7 +53,7 @@ def entries(workspace: Workspace) -> list[int]:
 @pytest.mark.parametrize(
     ("limits", "sentence"),
     [
-        ({}, "how far is the backfill to go"),
+        ({}, "the backfill needs a limit"),
         ({"fraction": 0.0}, "--fraction has an unusable value"),
         ({"fraction": 1.01}, "--fraction has an unusable value"),
         ({"until_map": float("nan")}, "--until-mAP has an unusable value"),
