@@ -131,7 +131,6 @@ class World:
     fitted: np.ndarray
     query: np.ndarray
     gallery: np.ndarray
-    visits: np.ndarray
 
 
 def world(photographs: Photographs, split: int) -> World:
@@ -141,8 +140,7 @@ def world(photographs: Photographs, split: int) -> World:
     fitted = np.array([part[label] != split for label in photographs.labels.tolist()])
     old, new = (components(features(name, photographs), fitted, dim) for name, dim in (("lite0", OLD_DIM), ("lite2", NEW_DIM)))
     side = coded(components(features("lite1", photographs), fitted, SIDE_DIM), fitted)
-    visits = np.where(photographs.query, "other", "")
-    return World(old, new, side, photographs.labels, fitted, ~fitted & photographs.query, ~fitted & ~photographs.query, visits)
+    return World(old, new, side, photographs.labels, fitted, ~fitted & photographs.query, ~fitted & ~photographs.query)
 
 
 def judged(w: World, query: np.ndarray, gallery: np.ndarray) -> dict[str, np.ndarray]:

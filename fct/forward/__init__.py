@@ -14,10 +14,11 @@ if TYPE_CHECKING:
     from fct.forward.api import fit
     from fct.forward.bridging import Bridge, blend, bridge
     from fct.forward.storage import load
-    from fct.forward.transformation import Forward, transform_to
+    from fct.forward.streaming import transform_to
+    from fct.forward.transformation import Forward
 
 __all__ = ["METHODS", "Bridge", "FitSettings", "Forward", "blend", "bridge", "fit", "load", "transform_to"]
-PLACES = {"fit": "api", "load": "storage", "Forward": "transformation", "transform_to": "transformation"}
+PLACES = {"fit": "api", "load": "storage", "Forward": "transformation", "transform_to": "streaming"}
 PLACES |= dict.fromkeys(("Bridge", "blend", "bridge"), "bridging")
 
 

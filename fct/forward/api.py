@@ -17,8 +17,9 @@ from fct.arrays import given as seeds
 from fct.arrays import vectors
 from fct.errors import BadInput
 from fct.forward import inputs as checked
-from fct.forward import joined, joining, judging, ladder
+from fct.forward import joining, judging, ladder
 from fct.forward.candidates import fit_candidate
+from fct.forward.joined import METRICS
 from fct.forward.material import Material
 from fct.forward.rows import held_out
 from fct.forward.settings import AUTO, LEARNED, METHODS, FitSettings, recipe
@@ -90,8 +91,8 @@ def fit(
         raise BadInput("unknown method", wanted=", ".join((AUTO, *METHODS)), got=name)
     if mode not in joining.MODES:
         raise BadInput("unknown mode", wanted=", ".join(joining.MODES), got=mode)
-    if metric not in joined.METRICS:
-        raise BadInput("unknown metric", wanted=" or ".join(joined.METRICS), got=metric)
+    if metric not in METRICS:
+        raise BadInput("unknown metric", wanted=" or ".join(METRICS), got=metric)
     given = checked.check(old, new, side, labels, sources, head, pool_old, pool_side, pool_new)
     wanted = replace(settings, method=name) if settings is not None else recipe(name, len(old))
     for sentence in given.warnings:

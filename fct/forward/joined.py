@@ -21,7 +21,7 @@ from fct.arrays import vectors
 from fct.errors import BadInput
 
 OLD, CARRIED, SIDE = PARTS = ("old", "carried", "side")
-METRICS = ("cosine", "l2")
+METRICS = ("cosine", "l2")  # those of fct.search, on which carrying rows over does not depend
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,8 @@ def unit_rows(rows: np.ndarray) -> np.ndarray:
 
 
 def unit(rows: np.ndarray, most: int = 1000) -> float:
-    """The median distance of a row (N, D) to its nearest neighbour, over the first ``most`` rows; 1 where all are equal.
-
-    The first rows are enough, and the same for the same input: callers shuffle them.
-    """
-    part = np.asarray(rows[:most], dtype=np.float64)
+    """The median distance of a row (N, D) to its nearest neighbour, among at most ``most`` rows spread evenly; 1 where all are equal."""
+    part = np.asarray(rows[:: -(-len(rows) // most)], dtype=np.float64)
     part = part - part.mean(axis=0)  # distances far from the origin would be rounded away
     norms = (part**2).sum(axis=1)
     squares = np.maximum(norms[:, None] + norms[None] - 2 * part @ part.T, 0)

@@ -21,7 +21,7 @@ from fct.forward import judging
 from fct.forward.candidates import fit_candidate
 from fct.forward.inputs import Inputs
 from fct.forward.joined import CARRIED, OLD, PARTS, SIDE, Joined, unit
-from fct.forward.ladder import JUDGED_STEPS, ROUNDS, judged_settings, rounds
+from fct.forward.ladder import JUDGED_STEPS, ROUNDS, judged_rounds, judged_settings
 from fct.forward.material import Material
 from fct.forward.rows import parts as folds
 from fct.forward.settings import CLOSED, FitSettings
@@ -71,12 +71,12 @@ def judge(method: str, inputs: Inputs, settings: FitSettings, *, metric: str, se
     found: list[dict[str, np.ndarray]] = []
     clusters, known = [], []
     candidates: list[Joined] = []
-    whole = rounds(inputs, seed, ROUNDS if method in CLOSED else 1)  # more classes to choose on, where a fit costs nothing
-    judges = [judging.Judge(rows.gather(slice(None))[2], rows.labels[rows.rows], inputs.sources[rows.rows]) for _, rows in whole]
-    if not judges or min(len(one.new) for one in judges) < 2:
+    # more classes to choose on, where a fit costs nothing
+    whole = judged_rounds(inputs, seed, ROUNDS if method in CLOSED else 1)
+    if not whole:
         return None
-    by_label = all(one.by_label for one in judges)
-    for (fitted, rows), one in zip(whole, judges, strict=True):
+    by_label = all(one.by_label for *_, one in whole)
+    for fitted, rows, one in whole:
         material = Material(fitted, inputs.sources[fitted.rows], rows, inputs.pool, inputs.head, seed, device)
         h = fit_candidate(method, material, wanted, f"judging {method} beside old", JUDGED_STEPS)
         old, side, new, labels = rows.gather(slice(None))

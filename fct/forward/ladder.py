@@ -50,18 +50,17 @@ def choose(inputs: Inputs, settings: FitSettings, *, seed: int, device: torch.de
     Args:
         settings: of the learned candidates; the method is replaced.
     """
-    whole = list(rounds(inputs, seed))
-    judges = [judging.Judge(judged.gather(slice(None))[2], judged.labels[judged.rows], inputs.sources[judged.rows]) for _, judged in whole]
-    if not judges or min(len(judge.new) for judge in judges) < 2:
+    whole = judged_rounds(inputs, seed)
+    if not whole:
         reason = "There are too few sources to hold any out: ridge, which is regularised, is shipped unjudged."
         return Choice(replace(settings, method="ridge"), {"held_out": 0, "candidates": [], "chosen": "ridge", "reason": reason})
-    by_label = all(judge.by_label for judge in judges)
+    by_label = all(judge.by_label for *_, judge in whole)
     metric = "mAP" if by_label else "cosine"
     methods = _methods(inputs)
     found: dict[str, list[dict[str, np.ndarray]]] = {method: [] for method in methods}
     seconds = dict.fromkeys(methods, 0.0)
     clusters = []
-    for (fitted, judged), judge in zip(whole, judges, strict=True):
+    for fitted, judged, judge in whole:
         material = Material(fitted, inputs.sources[fitted.rows], judged, inputs.pool, inputs.head, seed, device)
         for method in methods:
             started = time.perf_counter()
@@ -71,7 +70,7 @@ def choose(inputs: Inputs, settings: FitSettings, *, seed: int, device: torch.de
             seconds[method] += time.perf_counter() - started
         clusters.append(cluster)
     joined = {method: {name: np.concatenate([part[name] for part in rows]) for name in rows[0]} for method, rows in found.items()}
-    validation = {"held_out": int(sum(len(judge.new) for judge in judges)), "metric": metric}
+    validation = {"held_out": int(sum(len(judge.new) for *_, judge in whole)), "metric": metric}
     chosen, more = decide(joined, np.concatenate(clusters), metric, seconds, seed)
     final = replace(adapted(settings, len(inputs.pairs)), method=chosen)
     return Choice(final, validation | more)
@@ -188,6 +187,15 @@ def _carried(h: Any, rows: Pairs) -> np.ndarray:
     return np.asarray(h.transform(old, side if side.shape[1] else None)[0])
 
 
+def judged_rounds(inputs: Inputs, seed: int, least: int = 1) -> list[tuple[Pairs, Pairs, judging.Judge]]:
+    """:func:`rounds`, each with the judge of its held-out rows; none where there are too few sources to hold any out."""
+    whole = [
+        (fitted, rows, judging.Judge(rows.gather(slice(None))[2], rows.labels[rows.rows], inputs.sources[rows.rows]))
+        for fitted, rows in rounds(inputs, seed, least)
+    ]
+    return whole if all(len(judge.new) > 1 for *_, judge in whole) else []
+
+
 def rounds(inputs: Inputs, seed: int, least: int = 1) -> list[tuple[Pairs, Pairs]]:
     """(fitted, judged) pairs of every round, at least so many; no source, and in the part held out by class no class, is in both."""
     sources, labels, count = inputs.sources, inputs.pairs.labels, len(inputs.pairs)
@@ -196,14 +204,14 @@ def rounds(inputs: Inputs, seed: int, least: int = 1) -> list[tuple[Pairs, Pairs
     share, most = (0.1, judging.MOST_ROWS // 2) if by_class else (0.2, judging.MOST_ROWS)
     if len(np.unique(sources)) < 2:
         return []
-    count_of = min(int(np.clip(-(-JUDGED_ROWS // max(1, round(0.2 * count))), least, ROUNDS)), len(np.unique(sources)))
+    wanted = min(int(np.clip(-(-JUDGED_ROWS // max(1, round(0.2 * count))), least, ROUNDS)), len(np.unique(sources)))
     source_part = parts(sources, min(round(1 / share), len(np.unique(sources))), seed)
     class_part = np.full(count, -1)
     if by_class:
         class_part[labels >= 0] = parts(labels[labels >= 0], 10, seed + 1)
     found = []
-    for number in range(count_of):
-        by_source = source_part == number if count_of > 1 else held_out(sources, share, most, seed)
+    for number in range(wanted):
+        by_source = source_part == number if wanted > 1 else held_out(sources, share, most, seed)
         held_class = class_part == number
         rng = np.random.default_rng(seed + number)
         judged = np.union1d(_some(np.flatnonzero(by_source), most, rng), _some(np.flatnonzero(held_class), most, rng))

@@ -12,6 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +23,8 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from fct.errors import BadInput
+from fct.release.folder import Release
+from fct.release.writing import write
 from fct.side.coders import Projection, fit_projection
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -194,6 +199,22 @@ def wrap(
     return Wrapped(look, seen, side_look, side_seen, coder).eval()
 
 
+def write_wrapped(
+    folder: str | Path, wrapped: Wrapped, canaries: np.ndarray, *, size: int, metric: str = "cosine", made_of: dict[str, Any] | None = None
+) -> Release:
+    """Write the release folder of a wrapped model; (K, 3, S, S) uint8 ``canaries`` are images of no user, K ≥ 8.
+
+    Args:
+        made_of: what is worth knowing of the model and its side network, for people.
+
+    Raises:
+        BadInput: as :func:`fct.release.writing.write`.
+    """
+    names = [f"canary-{number:03d}" for number in range(len(canaries))]
+    about = {"bits": wrapped.bits, **(made_of or {})}
+    return write(folder, wrapped, size=size, mode="RGB", canary_ids=names, canary_images=canaries, metric=metric, side=about)
+
+
 def _components(side_bytes: int, shape: tuple[int, ...]) -> int:
     wanted = side_bytes * 8 // BITS
     if side_bytes < 1 or wanted > min(shape):
@@ -208,23 +229,20 @@ def _components(side_bytes: int, shape: tuple[int, ...]) -> int:
 
 def _maps(see: Callable[[Tensor], Tensor], images: np.ndarray) -> np.ndarray:
     """(N, F) float32 of what the side network sees."""
-    found = []
-    with torch.inference_mode():
-        for start in tqdm(range(0, len(images), BATCH), desc="fitting side-information", unit="batch", leave=False):
-            found.append(_checked(lambda: see(torch.from_numpy(images[start : start + BATCH])))[0].numpy())  # noqa: B023
-    return np.concatenate(found)
+    blocks = [torch.from_numpy(images[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+    bar = tqdm(blocks, desc="fitting side-information", unit="batch", leave=False)
+    return np.concatenate([_checked(partial(see, block)).numpy() for block in bar])
 
 
-def _checked(run: Callable[[], Tensor]) -> tuple[Tensor, int]:
-    """What a model gives, and its dimensions; BadInput where it cannot take such images or gives no vectors."""
+def _checked(run: Callable[[], Tensor]) -> Tensor:
+    """What a model gives, as float32; BadInput where it cannot take such images."""
     try:
         with torch.inference_mode():
-            found = run()
+            return run().float()
     except (RuntimeError, TypeError, ValueError, AttributeError) as error:
         raise BadInput(
             "the model cannot take these images", got=str(error).strip().splitlines()[0], todo="check size and crop of its preprocessing"
         ) from error
-    return found.float(), found.shape[1]
 
 
 def pooled(found: Tensor, pooling: str) -> Tensor:

@@ -129,13 +129,15 @@ def _alone(result: dict[str, Any]) -> bool:
 
 def _joining(result: dict[str, Any]) -> list[str]:
     """What the gallery holds, and what was measured of other parts."""
+    from fct.forward.joined import Joined
+
     if "joining" not in result:
         return []
     lines = [f"The gallery holds {' + '.join(result['gallery']['parts'])}. {result['joining']['reason']}"]
     for row in result["joining"]["candidates"]:
         mark = "→" if row["parts"] == result["gallery"]["parts"] else " "
-        weights = " + ".join(f"{weight:.2f} {part}" for part, weight in zip(row["parts"], row["weights"], strict=True))
-        lines.append(f"{mark} {weights:40} " + "  ".join(f"{name} {row[name]:.3f}" for name in ("top1", "mAP", "agreement") if name in row))
+        mixture = str(Joined(tuple(row["parts"]), tuple(row["weights"])))
+        lines.append(f"{mark} {mixture:40} " + "  ".join(f"{name} {row[name]:.3f}" for name in ("top1", "mAP", "agreement") if name in row))
     return lines
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -62,12 +62,15 @@ def wrap(
     """
     from fct import release
     from fct.arrays import given as places
-    from fct.release import models
+    from fct.datasets.sampling import some_images
+    from fct.release import models, wrapping
     from fct.release.folder import FILES
 
     places.place(out, holds=FILES)
     how = release.Preprocess(size, crop, _three("--mean", mean), _three("--std", std))
-    pixels = _pixels(images, root or [], size, CANARIES + 2 * side_bytes)
+    pixels, left, passed = some_images(images, Path.cwd(), root or (), size=size, least=CANARIES + 2 * side_bytes, most=CANARIES + MOST)
+    listing("images are left out", left)
+    say(*passed)
     network = models.model(model, weights)
     second = models.model(side_network, side_weights) if side_network is not None else None
     wrapped = release.wrap(
@@ -81,14 +84,8 @@ def wrap(
         side_layer=side_layer,
         side_bytes=side_bytes,
     )
-    names = [f"canary-{number:03d}" for number in range(CANARIES)]
-    about = {
-        "bits": wrapped.bits,
-        "kind": "side network" if second is not None else "own map",
-        "model": model,
-        "network": side_network or model,
-    }
-    made = release.write(out, wrapped, size=size, mode="RGB", canary_ids=names, canary_images=pixels[:CANARIES], metric=metric, side=about)
+    made_of = {"kind": "own map" if second is None else "side network", "model": model, "network": side_network or model}
+    made = wrapping.write_wrapped(out, wrapped, pixels[:CANARIES], size=size, metric=metric, made_of=made_of)
     result = {"out": str(out), "fingerprint": made.fingerprint, "dim": made.dim, "side_bytes": made.side_bytes}
     say(f"Next: fct register {out}")
     give(result, json, f"{out}: vectors of {made.dim} dimensions, {made.side_bytes} bytes of side-information for each item")
@@ -104,37 +101,6 @@ def _three(option: str, text: str) -> tuple[float, ...]:
     if len(found) != 3:
         raise BadInput(f"{option} cannot be read", wanted="three numbers, such as 0.485,0.456,0.406", got=text)
     return found
-
-
-def _pixels(folder: Path, roots: list[Path], size: int, least: int) -> Any:
-    """(N, 3, S, S) uint8 of the folder's images, of many as many as are needed, drawn by a fixed seed; what cannot be read is said and left out."""
-    import numpy as np
-    from tqdm import tqdm
-
-    from fct.datasets.images import read_image
-    from fct.datasets.walk import walk
-    from fct.errors import BadInput
-
-    if not folder.is_dir():
-        raise BadInput("there is no such folder of images", where=folder)
-    walked = walk(folder, Path.cwd(), roots)
-    files = sorted(walked.below(folder))
-    found, left = [], []
-    for place in tqdm(np.random.default_rng(0).permutation(len(files))[: CANARIES + MOST], desc="reading", unit="image", leave=False):
-        try:
-            found.append(read_image(files[place], size, "RGB"))
-        except BadInput as error:
-            left.append((str(files[place]), str(error)))
-    listing("images are left out", left)
-    say(*walked.left.sentences())
-    if len(found) < least:
-        raise BadInput(
-            "there are too few images",
-            wanted=f"at least {least}: {CANARIES} canaries, the rest for the side-information",
-            got=len(found),
-            where=folder,
-        )
-    return np.stack(found)
 
 
 def add_to(app: typer.Typer) -> None:

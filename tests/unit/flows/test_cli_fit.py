@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
-from typer.testing import CliRunner
 
 import fct
 from fct.forward import ladder
-from flows.cli.app import app
+from tests.in_process import fct_
 
 ROOT = Path(__file__).parents[3]
 
@@ -35,18 +34,6 @@ def write(folder, n=60, pool=40, d=4, e=4):
         np.save(folder / f"{name}.npy", array)
     save_file({"weight": np.eye(3, e, dtype=np.float32), "bias": np.zeros(3, dtype=np.float32)}, folder / "head.safetensors")
     return arrays
-
-
-def fct_(*arguments):
-    """Run the command in this process: exit code, stdout, error."""
-    from fct.errors import FctError
-
-    found = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if found.exception is not None and not isinstance(found.exception, SystemExit):
-        if not isinstance(found.exception, FctError):
-            raise found.exception
-        return found.exception.exit_code, found.stdout, str(found.exception)
-    return found.exit_code, found.stdout, found.stderr
 
 
 def fit(folder, *more, names=("old", "new")):

@@ -6,20 +6,9 @@ import json
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 import fct
-from fct.errors import FctError
-from flows.cli.app import app
-
-
-def fct_(*arguments):
-    """Run the command in this process: exit code, stdout, error."""
-    found = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(found.exception, FctError):
-        return found.exception.exit_code, found.stdout, str(found.exception)
-    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
-    return found.exit_code, found.stdout, found.stderr
+from tests.in_process import fct_
 
 
 def write(folder, seed, noise, classes=16, per=6):

@@ -7,11 +7,9 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from fct import release
-from fct.errors import FctError
-from flows.cli.app import app
+from tests.in_process import fct_
 
 BUILD = """
 import torch
@@ -21,15 +19,6 @@ def build():
     torch.manual_seed(0)
     return nn.Sequential(nn.Conv2d(3, 6, 3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 5))
 """
-
-
-def fct_(*arguments):
-    """Run the command in this process: exit code, stdout, error."""
-    found = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    if isinstance(found.exception, FctError):
-        return found.exception.exit_code, found.stdout, str(found.exception)
-    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
-    return found.exit_code, found.stdout, found.stderr
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +31,8 @@ def project(tmp_path_factory):
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (20 + number % 5, 24, 3)).astype(np.uint8)).save(place)
     Image.new("L", (30, 30), 99).save(folder / "photos/grey.png")
+    Image.new("RGB", (30, 30)).save(folder / "elsewhere.png")
+    (folder / "photos/link.png").symlink_to(folder / "elsewhere.png")  # out of the folder that is named
     (folder / "photos/broken.png").write_bytes(b"\x89PNG\r\n\x1a\nno picture")
     return folder
 
@@ -57,6 +48,7 @@ def test_a_model_of_one_s_own_becomes_a_complete_release(project, tmp_path):
     assert code == 0 and (result["dim"], result["side_bytes"]) == (6, 4)
     assert release.problems(tmp_path / "v1") == []
     assert release.open_release(tmp_path / "v1").fingerprint == result["fingerprint"]
+    assert "1 left out: a link to a place that is no declared root, such as link.png" in said
     assert "broken.png" in said and f"Next: fct register {tmp_path / 'v1'}" in said
 
 
@@ -64,7 +56,7 @@ def test_a_model_of_one_s_own_becomes_a_complete_release(project, tmp_path):
     ("more", "sentence"),
     [
         (("--layer", "9"), "the model has no layer of this name"),
-        (("--side-bytes", "64"), "there are too few images; wanted at least 192"),
+        (("--side-bytes", "64"), "there are too few images that can be read; wanted at least 192"),
         (("--mean", "0.5"), "--mean cannot be read; wanted three numbers"),
         (("--crop", "40"), "the crop does not fit the image"),
         (("--side-network", "resnet50"), "this names no model"),

@@ -14,7 +14,8 @@ from fct.forward.ladder import HELD_OUT
 from fct.forward.manifest import package_version
 from fct.forward.rows import held_out
 from fct.forward.settings import CLOSED, LEARNED
-from fct.forward.transformation import BLOCK, transform_to
+from fct.forward.streaming import transform_to
+from fct.forward.transformation import BLOCK
 from fct.forward.uncertainty import unsure
 
 FEW = FitSettings(members=2, width=8, epochs=2, batch=16)

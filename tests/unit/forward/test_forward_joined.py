@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import fct
 from fct.errors import Altered, BadInput
-from fct.forward import joining
+from fct.forward import Forward, joining, transform_to
 from fct.forward.joined import PARTS, Joined, unit, unit_rows
 
 WIDTHS = {"old": 6, "carried": 5, "side": 4}
@@ -95,6 +96,7 @@ def test_the_unit_is_the_median_distance_to_the_nearest_row(offset):
     rows = drawn(40, 6)["old"] + np.float32(offset)
     apart = np.linalg.norm(rows.astype(np.float64)[:, None] - rows[None], axis=2) + np.diag([np.inf] * 40)
     assert unit(rows) == pytest.approx(np.median(apart.min(axis=1)), rel=1e-6)
+    assert unit(np.repeat(rows, 50, axis=0)[::50]) == unit(rows) and unit(rows, most=20) == unit(rows[::2])
     assert unit(np.ones((5, 3))) == 1.0 and unit(np.ones((1, 3))) == 1.0
 
 
@@ -255,6 +257,21 @@ def test_an_altered_manifest_of_a_joined_h_is_refused(fits, tmp_path, change, er
     (tmp_path / "h/manifest.json").write_text(json.dumps(manifest))
     with pytest.raises((BadInput, Altered), match=error):
         fct.load(tmp_path / "h")
+
+
+def test_a_gallery_of_old_vectors_alone_is_written_without_carrying_anything(fits, tmp_path, monkeypatch):
+    h, other = replace(fits[0]["joined"], joined=Joined(("old",), (1.0,))), fits[1]
+    monkeypatch.setattr(Forward, "blocks", lambda *_, **__: pytest.fail("h was computed"))
+    assert transform_to(h, other["old"], other["side"], tmp_path / "g.npy") == len(other["old"])
+    np.testing.assert_array_equal(np.load(tmp_path / "g.npy"), other["old"])
+
+
+def test_files_are_written_in_blocks_as_the_gallery_holds_them(fits, tmp_path):
+    h, other = fits[0]["joined"], fits[1]
+    old, side = (np.tile(other[name], (8, 1)) for name in ("old", "side"))  # more than one block
+    transform_to(h, old, side, tmp_path / "g.npy", tmp_path / "sigma.npy")
+    np.testing.assert_array_equal(np.load(tmp_path / "g.npy"), h.gallery(old, side))
+    np.testing.assert_array_equal(np.load(tmp_path / "sigma.npy"), h.transform(old, side)[1])
 
 
 def test_queries_without_what_a_part_needs_are_refused_by_name(fits):
