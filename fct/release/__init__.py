@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fct.release.examining import open_release, problems
     from fct.release.folder import Release, read_head
-    from fct.release.wrapping import Preprocess, Wrapped, wrap
+    from fct.release.wrapped import Preprocess, Wrapped
+    from fct.release.wrapping import wrap
     from fct.release.writing import write, write_adopted
 
 __all__ = ["Preprocess", "Release", "Wrapped", "open_release", "problems", "read_head", "wrap", "write", "write_adopted"]
@@ -19,8 +20,8 @@ PLACES = {
     "write_adopted": "writing",
     "open_release": "examining",
     "problems": "examining",
-    "Preprocess": "wrapping",
-    "Wrapped": "wrapping",
+    "Preprocess": "wrapped",
+    "Wrapped": "wrapped",
     "wrap": "wrapping",
 }
 

@@ -11,7 +11,8 @@ from torch import nn
 from fct import release
 from fct.errors import BadInput
 from fct.release import models
-from fct.release.wrapping import IMAGENET_MEAN, IMAGENET_STD, Preprocess, wrap
+from fct.release.wrapped import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from fct.release.wrapping import wrap
 
 SIZE, CROP = 20, 16
 HOW = Preprocess(SIZE, CROP)
